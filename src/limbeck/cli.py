@@ -1,0 +1,121 @@
+"""The command line: `limbeck COMMAND ...`. Only the command that is asked for is imported."""
+
+import ast
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from limbeck import __version__
+from limbeck.errors import LimbeckError, UnknownName
+
+if TYPE_CHECKING:
+    from limbeck.commands._options import Answer, Command
+
+__all__ = ["EXIT_CODES", "commands", "help_text", "main"]
+
+EXIT_CODES = {
+    0: "done",
+    1: "an unexpected error, a fault of Limbeck",
+    2: "an option, a name or a budget that cannot work",
+    3: "data that cannot be read, or that lack what was asked of them",
+    4: "an optional package is missing; the message has the command that installs it",
+    5: "a run, a cache or a set on disk that is not what it should be",
+    6: "diverged: a value stopped being finite; the last good state is kept",
+    130: "stopped by Ctrl-C",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code (see `EXIT_CODES`).
+
+    Args:
+        argv: the words after `limbeck`; by default those of the process.
+
+    Example:
+        >>> main(["--version"])
+        limbeck 0.1.0
+        0
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["--version"]:
+        print(f"limbeck {__version__}")
+        return 0
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(help_text())
+        return 0
+    debug = "--debug" in words
+    try:
+        return _run(words[0], words[1:])
+    except KeyboardInterrupt:
+        resumes = getattr(_loaded(words[0]), "resumes", "nothing is kept of it")
+        print(f"\nstopped: {resumes}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe has gone; there is nobody to tell
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        print(_one_line(error), file=sys.stderr)
+        return error.exit_code if isinstance(error, LimbeckError) else 1
+
+
+def commands() -> dict[str, str]:
+    """The names of the commands with the first sentence of each; imports none of them."""
+    folder = Path(__file__).parent / "commands"
+    found = {}
+    for path in sorted(folder.glob("[!_]*.py")):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        found[path.stem] = next((ast.get_docstring(n) or "" for n in body if isinstance(n, ast.ClassDef)), "").split("\n")[0]
+    return found
+
+
+def help_text() -> str:
+    """What `limbeck --help` prints."""
+    lines = ["usage: limbeck COMMAND [options]", "", "Turns a large multimodal dataset into a tiny one that trains almost as well."]
+    lines += ["", "commands:", *[f"  {name:<10} {says}" for name, says in commands().items()]]
+    lines += ["", "limbeck COMMAND --help tells the options of a command; every command takes --json and --debug."]
+    return "\n".join([*lines, "", "exit codes:", *[f"  {code:<4} {says}" for code, says in EXIT_CODES.items()]])
+
+
+def _run(name: str, words: Sequence[str]) -> int:
+    from limbeck.commands._options import help_of, parse
+
+    command = _loaded(name)
+    if "-h" in words or "--help" in words:
+        print(help_of(command, words).rstrip())
+        return 0
+    asked = parse(command, words)
+    answer = _answer(asked)
+    _print(answer, asked.json, sys.stdout)
+    return 0
+
+
+def _answer(asked: "Command") -> "Answer":
+    from limbeck.commands._progress import Progress
+
+    with Progress() as progress:
+        return asked.execute(progress.tick)
+
+
+def _print(answer: "Answer", as_json: bool, stream: TextIO) -> None:
+    text = json.dumps(answer.data, indent=1, ensure_ascii=False) if as_json else answer.text
+    stream.write(f"{text}\n")
+
+
+def _loaded(name: str) -> Any:
+    """The class of a command."""
+    if name not in commands():
+        raise UnknownName("command", name, commands())
+    module = importlib.import_module(f"limbeck.commands.{name}")
+    return getattr(module, module.__all__[0])
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, LimbeckError):
+        return f"error: {text}"
+    return f"error: {type(error).__name__}: {text} (a fault of Limbeck; the same command with --debug shows where)"

@@ -1,0 +1,71 @@
+"""What registered things say of themselves: read from their source text, so that nothing heavy is imported."""
+
+import ast
+from dataclasses import fields, is_dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from limbeck import registry
+
+__all__ = ["arguments", "options", "summary"]
+
+
+def summary(kind: str, name: str) -> str:
+    """The first sentence of the class registered under `name`.
+
+    Example:
+        >>> summary("method", "herding")
+        'M real pairs chosen greedily so that their mean joint embedding stays closest to that of all pairs.'
+    """
+    found = _parse(kind, name)
+    return " ".join((ast.get_docstring(found) or "").split("\n\n")[0].split()) if found else "(from a plug-in)"
+
+
+def options(kind: str, name: str) -> list[str]:
+    """The names of the fields that the class registered under `name` declares itself.
+
+    Example:
+        >>> options("method", "herding")
+        ['per_class']
+    """
+    found = _parse(kind, name)
+    body = [] if found is None else [node for node in found.body if isinstance(node, ast.AnnAssign)]
+    names = [node.target.id for node in body if isinstance(node.target, ast.Name) and "ClassVar" not in ast.dump(node)]
+    return names if not found or _is_frozen(found) else []
+
+
+def arguments(cls: type) -> dict[str, str]:
+    """What the `Args:` of a class and of the classes above it say of each field; `a, b: text` describes both."""
+    from docstring_parser.google import parse
+
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if base.__doc__ and (base is cls or is_dataclass(base)):
+            for entry in parse(base.__doc__).params:
+                text = " ".join((entry.description or "").split())
+                found |= {name.strip(): text for name in entry.arg_name.split(",")}
+    return {f.name: found.get(f.name, "") for f in fields(cls)} if is_dataclass(cls) else found
+
+
+@lru_cache
+def _parse(kind: str, name: str) -> ast.ClassDef | None:
+    package = Path(registry.__file__).parent.joinpath(*registry.KINDS[kind].split(".")[1:])
+    path = package / f"{name}.py"
+    if not path.is_file():
+        return None
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    exported = next((_strings(node.value) for node in tree.body if _assigns_all(node)), [])  # type: ignore[attr-defined]
+    return next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name in exported), None)
+
+
+def _assigns_all(node: Any) -> bool:
+    return isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets)
+
+
+def _strings(node: ast.expr) -> list[str]:
+    return [e.value for e in getattr(node, "elts", []) if isinstance(e, ast.Constant) and isinstance(e.value, str)]
+
+
+def _is_frozen(node: ast.ClassDef) -> bool:
+    return any("dataclass" in ast.dump(decorator) for decorator in node.decorator_list)

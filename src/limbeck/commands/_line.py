@@ -1,0 +1,113 @@
+"""From the words on a command line, and a YAML file, to option names with raw values."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limbeck.errors import ConfigError
+
+__all__ = ["Line", "read_config", "read_line"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """What was asked for, not yet typed.
+
+    Args:
+        given: option name without dashes to raw value: `{"method": "cf", "method.steps": "100"}`.
+        words: the values without an option name, in order.
+        fingerprints: digests that the configuration file expects of the data and the encoders.
+    """
+
+    given: dict[str, str]
+    words: tuple[str, ...] = ()
+    fingerprints: Mapping[str, str] | None = None
+
+
+def read_line(argv: Sequence[str], flags: Collection[str] = (), first: str = "") -> Line:
+    """Reads `--name value`, `--name=value`, flags and plain words; what `--config FILE` says stands behind all of them.
+
+    Args:
+        argv: the words after the command's name.
+        flags: names of options without a value.
+        first: the option that the first plain word is the value of, so that a file may give it as well.
+
+    Raises:
+        ConfigError: an option without its value, or a file that is not a configuration.
+
+    Example:
+        >>> read_line(["demo", "--seed=1", "--pairs", "50"])
+        Line(given={'seed': '1', 'pairs': '50'}, words=('demo',), fingerprints=None)
+    """
+    given: dict[str, str] = {}
+    words: list[str] = []
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            words.append(word)
+            continue
+        name, equals, value = word[2:].partition("=")
+        if not equals and name in flags:
+            value = "true"
+        elif not equals:
+            if not rest or rest[0].startswith("--"):
+                raise ConfigError(f"--{name} needs a value, as in --{name} VALUE")
+            value = rest.pop(0)
+        given[name] = value
+    if "config" not in given:
+        return Line(given, tuple(words))
+    filed, fingerprints = read_config(Path(given.pop("config")))
+    asked = filed.pop(first, None)
+    if not words and asked is not None:
+        words.append(asked)
+    elif asked not in words:
+        filed = {name: value for name, value in filed.items() if not name.startswith(f"{first}.")}
+    return Line({**_agreeing(filed, given), **given}, tuple(words), fingerprints)
+
+
+def read_config(path: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """The options in a YAML file, such as the `recipe.yaml` of a run, and the fingerprints it expects.
+
+    Raises:
+        ConfigError: there is no such file, or it is not a mapping in YAML.
+    """
+    import yaml
+
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"the configuration {path} cannot be read: {error.strerror}; check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the configuration {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"the configuration {path} must be a mapping such as 'method: {{name: cf}}'")
+    fingerprints = tree.pop("fingerprints", None) or {}
+    budget = tree.pop("budget", None) or {}
+    return _flatten({**tree, **budget}), {str(k): str(v) for k, v in fingerprints.items()}
+
+
+def _flatten(tree: Mapping[str, Any], where: str = "") -> dict[str, str]:
+    """Names with dots; `method: {name: cf, steps: 1}` becomes `method` and `method.steps`."""
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        name = f"{where}.{key}" if where else str(key)
+        if isinstance(value, Mapping):
+            flat |= {name: str(value["name"])} if "name" in value else {}
+            flat |= _flatten({k: v for k, v in value.items() if k != "name"}, name)
+        elif isinstance(value, list | tuple):
+            flat[name] = ",".join(v if isinstance(v, str) else json.dumps(v) for v in value)
+        else:
+            flat[name] = value if isinstance(value, str) else json.dumps(value, default=str)
+    return flat
+
+
+def _agreeing(filed: dict[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """The file's options without those of a thing that the command line replaced by another, or of the other budget."""
+    replaced = {name for name, value in given.items() if filed.get(name, value) != value}
+    kept = {name: value for name, value in filed.items() if not any(name.startswith(f"{r}.") for r in replaced)}
+    if {"pairs", "bytes"} & set(given):
+        kept = {name: value for name, value in kept.items() if name not in ("pairs", "bytes")}
+    return kept

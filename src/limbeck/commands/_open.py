@@ -1,0 +1,125 @@
+"""Opening what several commands are given: data, encoders, tasks, sets."""
+
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from limbeck.commands._options import Command, Part, part
+from limbeck.commands._progress import Tick
+from limbeck.errors import ConfigError, StorageError
+
+if TYPE_CHECKING:
+    from limbeck.core import DistilledSet, Method, Problem
+    from limbeck.data import Source
+    from limbeck.spaces import Space
+
+__all__ = ["Encoded", "Task", "folder_of", "open_set", "open_source", "report_skipped"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded(Command):
+    """A command that opens data and encodes them.
+
+    Args:
+        image: the image encoder; none to leave images out.
+        text: the text encoder; none to leave texts out.
+        device: where encoders and sets live: cpu, cuda, cuda:1, mps.
+    """
+
+    image: Part | None = part("encoder", "efficientnet_lite0", name="space.image")
+    text: Part | None = part("encoder", "minilm", name="space.text")
+    device: str = "cpu"
+
+    def space(self, source: "Source") -> "Space":
+        """The encoders of those modalities that the source has.
+
+        Raises:
+            ConfigError: none of them.
+        """
+        from limbeck.spaces.build import space
+
+        chosen = {m: p for m, p in (("image", self.image), ("text", self.text)) if p and m in source.modalities}
+        if not chosen:
+            held = ", ".join(source.modalities)
+            raise ConfigError(f"{source.name} holds {held}: name an encoder of one of them with --space.image or --space.text")
+        return space(**{m: {"name": p.spec, **p.options} for m, p in chosen.items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(Encoded):
+    """A distillation as a command line describes it.
+
+    Args:
+        source: the data, such as demo, folder:data/pets or karpathy:data/flickr8k.
+        method: how to distil; limbeck list methods names them.
+        pairs: how many pairs the set may hold.
+        bytes: how many bytes the set may hold, instead of pairs.
+        seed: of everything that is drawn.
+    """
+
+    words = "source"
+
+    source: Part | None = part("source")
+    method: Part = part("method", "cf")
+    pairs: int | None = None
+    bytes: int | None = None
+    seed: int = 0
+
+    def problem(self, tick: Tick) -> "tuple[Problem, Method]":
+        """Opens the data: what to distil, and how.
+
+        Raises:
+            ConfigError: neither pairs nor bytes, or both.
+        """
+        from limbeck.core import Budget, Problem
+
+        if (self.pairs is None) == (self.bytes is None):
+            raise ConfigError("say how much the set may hold: --pairs N or --bytes N, one of them")
+        budget, method = Budget(pairs=self.pairs, bytes=self.bytes), self.method.make()
+        source = open_source(self.source, tick)
+        return Problem(source, self.space(source), budget, self.seed, self.device, tick=tick), method
+
+
+def open_source(asked: Part | None, tick: Tick, split: str = "train") -> "Source":
+    """The source that a command line names; the folder of a run stands for its finished set."""
+    from limbeck.sources import source
+
+    assert asked is not None  # the parser insists on it
+
+    options = {"split": split, **asked.options}
+    spec = asked.spec
+    if (Path(spec) / "recipe.yaml").is_file():
+        spec = str(folder_of(Path(spec)))
+    return source(spec, **options, tick=tick)
+
+
+def open_set(path: Path) -> "DistilledSet":
+    """The set in a folder, or in the folder of a finished run."""
+    from limbeck.core import load
+
+    return load(folder_of(path))
+
+
+def folder_of(path: Path) -> Path:
+    """The folder of the set: the path itself, or `set` in the folder of a run.
+
+    Raises:
+        StorageError: a run that is not finished.
+    """
+    if not (path / "recipe.yaml").is_file():
+        return path
+    if not (path / "set").is_dir():
+        raise StorageError(f"the run {path} is not finished; give the command that started it again, it continues")
+    return path / "set"
+
+
+def report_skipped(source: "Source", folder: Path | None = None) -> int:
+    """Says how many records were left out and why, and writes `skipped.jsonl` where there is a folder."""
+    skipped = list(getattr(source, "skipped", ()))
+    if skipped:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(row["reason"] for row in skipped).items())
+        where = f"; see {source.write_skipped(folder)}" if folder and hasattr(source, "write_skipped") else ""
+        print(f"note: {len(skipped)} records of {source.name} were skipped: {reasons}{where}", file=sys.stderr)
+    return len(skipped)

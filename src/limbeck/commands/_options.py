@@ -1,0 +1,312 @@
+"""From a command's dataclass to its command line and back: `--method cf --method.steps 100`.
+
+A field is an option, its type the type, its line in the docstring the help. A field made by `part` names a registered thing,
+whose own fields become options below that name, for the thing that was chosen and no other.
+"""
+
+import difflib
+from abc import ABC, abstractmethod
+from argparse import ArgumentError, RawDescriptionHelpFormatter
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from limbeck import registry
+from limbeck.commands._describe import arguments, options
+from limbeck.commands._line import Line, read_line
+from limbeck.commands._progress import Tick
+from limbeck.errors import ConfigError, MissingDependency, UnknownName
+
+__all__ = ["Answer", "Command", "Part", "help_of", "parse", "part"]
+
+C = TypeVar("C", bound="Command")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A registered thing and its options.
+
+    Args:
+        kind: of the registry.
+        spec: its name, with what follows a colon.
+        options: those that were given, typed.
+    """
+
+    kind: str
+    spec: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def make(self) -> Any:
+        """An instance of the class."""
+        return registry.get(self.kind, self.spec)(**self.options)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command found: `text` for a person, `data` (JSON types) for a script."""
+
+    text: Any
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(ABC):
+    """One command. A subclass is a frozen dataclass in a file of its own.
+
+    Args:
+        config: a YAML file with options; those on the command line stand above it.
+        json: print the result as JSON.
+        debug: show the traceback of an error.
+    """
+
+    words: ClassVar[str] = ""  # the name of the field that the plain word gives
+    resumes: ClassVar[str] = "nothing is kept of it"  # said when a person stops it
+
+    config: str | None = None
+    json: bool = False
+    debug: bool = False
+    fingerprints: Mapping[str, str] = field(default_factory=dict, metadata={"hidden": True})
+
+    @abstractmethod
+    def execute(self, tick: Tick) -> Answer:
+        """Does it; `tick` is called with (what, done, total)."""
+
+
+def part(
+    kind: str,
+    default: str | tuple[str, ...] | None = None,
+    *,
+    name: str | None = None,
+    without: tuple[str, ...] = (),
+    split: str = "train",
+) -> Any:
+    """A field that names a registered thing, or several of them where the default is a tuple.
+
+    Args:
+        kind: of the registry.
+        default: its name; `None` for a thing that may be left out, or is the plain word of the command.
+        name: of the option, if it is not the field's.
+        without: fields of the thing that are no options here.
+        split: which split of a source is opened by default.
+    """
+    meta = {"kind": kind, "name": name, "without": without, "split": split, "many": isinstance(default, tuple)}
+    if isinstance(default, tuple):
+        return field(default=tuple(Part(kind, one) for one in default), metadata=meta)
+    return field(default=None if default is None else Part(kind, default), metadata=meta)
+
+
+@dataclass(frozen=True)
+class _Option:
+    """One option of a command line: where it goes, what it takes, what it says."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+    group: str = ""
+
+
+def parse(command: type[C], argv: Sequence[str]) -> C:
+    """The command with everything that the words after its name say.
+
+    Raises:
+        ConfigError: an option that is unknown, of another thing, without a value or of the wrong type; a missing word.
+    """
+    line = read_line(argv, _flags(command), command.words)
+    known = _known(command, line)
+    for name in line.given:
+        if name not in known:
+            raise _unknown(command, name, known, line)
+    if len(line.words) > bool(command.words):
+        raise ConfigError(f"limbeck {_title(command)} does not know what to do with {line.words[-1]!r}")
+    typed = {name: _typed(known[name], raw) for name, raw in line.given.items()}
+    values: dict[str, Any] = {"fingerprints": line.fingerprints or {}}
+    for f in _visible(command):
+        if "kind" in f.metadata:
+            made = _parts(command, f, line, typed)
+            values |= {f.name: made} if made else {}
+        elif _name(f) in typed:
+            values[f.name] = typed[_name(f)]
+        elif f.name == command.words and line.words:
+            values[f.name] = line.words[0]
+    for f in _visible(command):
+        if f.name not in values and _required(command, f):
+            how = f.name.upper() if f.name == command.words else f"--{_name(f)} VALUE"
+            raise ConfigError(f"limbeck {_title(command)} needs {how}; see limbeck {_title(command)} --help")
+    return command(**values)
+
+
+def help_of(command: type[Command], argv: Sequence[str], width: int = 100) -> str:
+    """The help text of a command, with the options of the things that are named in `argv`."""
+    from jsonargparse import ArgumentParser
+
+    try:
+        line = read_line([word for word in argv if word not in ("-h", "--help")], _flags(command), command.words)
+    except ConfigError:  # half a line is enough to help with
+        line = Line({})
+    word = [f for f in _visible(command) if f.name == command.words]
+    shown = "".join(f" {f.name.upper()}" if _required(command, f) else f" [{f.name.upper()}]" for f in word)
+    parser = ArgumentParser(
+        prog=f"limbeck {_title(command)}",
+        usage=f"limbeck {_title(command)}{shown} [options]",
+        description=_description(command),
+        formatter_class=lambda prog: RawDescriptionHelpFormatter(prog, max_help_position=32, width=width),
+    )
+    for f in word:
+        parser.add_argument(f.name, type=str, nargs="?", metavar=f.name.upper(), help=arguments(command)[f.name])
+    groups: dict[str, Any] = {"": parser}
+    for option in _known(command, line, lenient=True).values():
+        if option.group not in groups:
+            groups[option.group] = parser.add_argument_group(option.group)
+        _add(groups[option.group], option)
+    return str(parser.format_help())
+
+
+def _flags(command: type[Command]) -> set[str]:
+    return {_name(f) for f in _visible(command) if f.type is bool}
+
+
+def _visible(command: type[Command]) -> list[Field[Any]]:
+    own = [f for f in fields(command) if not f.metadata.get("hidden")]
+    shared = {f.name for f in fields(Command)}
+    return [f for f in own if f.name not in shared] + [f for f in own if f.name in shared]
+
+
+def _name(f: Field[Any]) -> str:
+    return str(f.metadata.get("name") or f.name)
+
+
+def _required(command: type[Command], f: Field[Any]) -> bool:
+    return f.default is MISSING or (f.name == command.words and f.default is None)
+
+
+def _title(command: type[Command]) -> str:
+    return command.__module__.rsplit(".", 1)[-1]
+
+
+def _description(command: type[Command]) -> str:
+    return (command.__doc__ or "").split("Args:")[0].replace("\n    ", "\n").strip()
+
+
+def _known(command: type[Command], line: Line, lenient: bool = False) -> dict[str, _Option]:
+    """Every option that this line may give, in the order of the help."""
+    hints, says = get_type_hints(command), arguments(command)
+    own: dict[str, _Option] = {}
+    below: dict[str, _Option] = {}
+    for f in _visible(command):
+        default = "" if f.default is MISSING else f.default
+        if "kind" not in f.metadata:
+            own[_name(f)] = _Option(_name(f), hints[f.name], default, says[f.name])
+            continue
+        shown = ",".join(p.spec for p in (default if isinstance(default, tuple) else (default,)) if p)
+        own[_name(f)] = _Option(_name(f), str, shown, says[f.name])
+        for head, spec in _chosen(command, f, line):
+            try:
+                below |= {option.name: option for option in _options_of(f, head, spec)}
+            except (MissingDependency, UnknownName):
+                if not lenient:
+                    raise
+    own.pop(command.words, None)
+    return own | below
+
+
+def _chosen(command: type[Command], f: Field[Any], line: Line) -> list[tuple[str, str]]:
+    """The things that the line names for a field: (what their options start with, name)."""
+    raw = line.given.get(_name(f))
+    if f.name == command.words and line.words:
+        raw = line.words[0]
+    if raw is None:
+        specs = [p.spec for p in (f.default if isinstance(f.default, tuple) else (f.default,)) if isinstance(p, Part)]
+    else:
+        specs = [spec.strip() for spec in raw.split(",")] if f.metadata["many"] else [raw]
+    return [(spec if f.metadata["many"] else _name(f), spec) for spec in specs if spec not in ("none", "null", "")]
+
+
+def _options_of(f: Field[Any], head: str, spec: str) -> list[_Option]:
+    """The options of the thing `spec`, whose names start with `head`."""
+    kind, (family, _) = f.metadata["kind"], registry.parse_spec(spec)
+    if kind == "source" and family not in registry.names("source"):
+        return []  # a folder, or a name that opening it will refuse
+    found = registry.get(kind, family)
+    hints, says, skip = get_type_hints(found), arguments(found), {"name", "path", *f.metadata["without"]}
+    group = f"options of the {kind} {family}"
+    own = [x for x in fields(found) if x.init and x.name not in skip]
+    made = [_Option(f"{head}.{x.name}", hints[x.name], x.default, says[x.name], group) for x in own]
+    if kind == "source":
+        made.append(_Option(f"{head}.split", str, f.metadata["split"], "which split to open", group))
+    return made
+
+
+def _parts(command: type[Command], f: Field[Any], line: Line, typed: Mapping[str, Any]) -> Any:
+    """The `Part` (or parts) of a field; nothing where none is named."""
+    made = []
+    for head, spec in _chosen(command, f, line):
+        given = {key.removeprefix(f"{head}."): value for key, value in typed.items() if key.startswith(f"{head}.")}
+        made.append(Part(f.metadata["kind"], spec, given))
+    return tuple(made) if f.metadata["many"] else next(iter(made), None)
+
+
+def _typed(option: _Option, raw: str) -> Any:
+    """The raw value as the option's type."""
+    from jsonargparse import ArgumentParser
+
+    if _is_flag(option):
+        if raw not in ("true", "false"):
+            raise ConfigError(f"--{option.name} takes true or false, got {raw!r}")
+        return raw == "true"
+    several = get_origin(option.type) in (tuple, list, Sequence) and not raw.startswith("[")
+    parser = ArgumentParser(exit_on_error=False)
+    _add(parser, option)
+    try:
+        (value,) = vars(parser.parse_args([f"--{option.name}={f'[{raw}]' if several else raw}"])).values()
+    except (ArgumentError, ValueError) as error:
+        raise ConfigError(f"--{option.name} takes {_readable(option.type)}, got {raw!r}") from error
+    return value
+
+
+def _is_flag(option: _Option) -> bool:
+    return option.type is bool and "." not in option.name
+
+
+def _add(parser: Any, option: _Option) -> None:
+    """Adds the option to a jsonargparse parser (or a group of one), which knows its type."""
+    target, text = option.name.replace(".", "__"), option.help.replace("%", "%%")
+    if _is_flag(option):
+        parser.add_argument(f"--{option.name}", dest=target, action="store_true", help=text)
+        return
+    shown = str(option.type)
+    named = {} if "Literal" in shown or "bool" in shown else {"metavar": _readable(option.type).split(" ")[0].upper()}
+    default = None if option.default is MISSING or option.default == "" else option.default
+    parser.add_argument(f"--{option.name}", dest=target, type=option.type, default=default, help=text, **named)
+
+
+def _readable(type_: Any) -> str:
+    """A type in words: `int`, `float or null`, `'clean' or 'paper'`."""
+    if get_origin(type_) is Literal:
+        return " or ".join(repr(value) for value in get_args(type_))
+    if isinstance(type_, UnionType) or get_origin(type_) is Union:
+        return " or ".join(_readable(one) for one in get_args(type_))
+    if get_origin(type_) in (tuple, list, Sequence):
+        return f"{_readable(get_args(type_)[0])},..."
+    names = {type(None): "null", str: "text", bool: "true or false", Path: "path"}
+    return names.get(type_, getattr(type_, "__name__", str(type_)))
+
+
+def _unknown(command: type[Command], name: str, known: Mapping[str, _Option], line: Line) -> ConfigError:
+    """Why an option is refused: whose it is, or which one may have been meant."""
+    head, _, option = name.rpartition(".")
+    for f in _visible(command):
+        for start, spec in _chosen(command, f, line) if "kind" in f.metadata else ():
+            if start == head:
+                kind, (family, _) = f.metadata["kind"], registry.parse_spec(spec)
+                own = [o.rpartition(".")[2] for o in known if o.startswith(f"{head}.")]
+                others = [n for n in registry.names(kind) if n != family and option in options(kind, n)]
+                near = difflib.get_close_matches(option, own, n=2, cutoff=0.6)
+                says = f"an option of {', '.join(others)}, not of {family}" if others else f"not an option of {family}"
+                hint = f"did you mean {' or '.join(f'--{head}.{n}' for n in near)}? " if near and not others else ""
+                return ConfigError(f"--{name} is {says}; {hint}{family} has: {', '.join(own) or 'none'}")
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(f'--{n}' for n in near)}?" if near else f"see limbeck {_title(command)} --help"
+    return ConfigError(f"limbeck {_title(command)} has no option --{name}; {hint}")

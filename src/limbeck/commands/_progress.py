@@ -1,0 +1,77 @@
+"""Progress on stderr: bars with the time left in a terminal, a plain line every ten seconds elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, TextIO
+
+__all__ = ["Progress", "Tick"]
+
+Tick = Callable[[str, int, int], None]
+
+
+class Progress:
+    """Shows what `tick(what, done, total)` reports; a context manager.
+
+    A `what` that is done leaves the screen. One that has a total of 1 only announces itself and leaves with the next.
+
+    Args:
+        stream: where to write.
+        every: seconds between plain lines.
+        clock: seconds, for tests.
+    """
+
+    def __init__(self, stream: TextIO | None = None, every: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self.stream = stream or sys.stderr
+        self.every, self.clock = every, clock
+        self._bars: Any = None
+        self._tasks: dict[str, tuple[Any, int]] = {}
+        self._started: dict[str, tuple[float, int]] = {}
+        self._said = clock()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def tick(self, what: str, done: int, total: int) -> None:
+        """Reports that `done` of `total` pieces of `what` are done."""
+        now = self.clock()
+        if what not in self._started or done < self._started[what][1]:
+            self._started[what] = (now, done)
+        if self.stream.isatty():
+            self._draw(what, done, total)
+        elif now - self._said >= self.every:
+            self._said = now
+            self.stream.write(f"{what} {done}/{total}{self._left(what, done, total, now)}\n")
+            self.stream.flush()
+        if done >= total:
+            del self._started[what]
+
+    def _left(self, what: str, done: int, total: int, now: float) -> str:
+        start, first = self._started[what]
+        if done <= first or done >= total:
+            return ""
+        seconds = round((now - start) / (done - first) * (total - done))
+        return f", {seconds // 60} min {seconds % 60} s left" if seconds >= 60 else f", {seconds} s left"
+
+    def _draw(self, what: str, done: int, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
+        if self._bars is None:
+            columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
+            left = [TextColumn("left"), TimeRemainingColumn()]
+            self._bars = Bars(*columns, *left, console=Console(file=self.stream), transient=True)
+            self._bars.start()
+        for other in [other for other, (_, length) in self._tasks.items() if other != what and length == 1]:
+            self._bars.remove_task(self._tasks.pop(other)[0])
+        if what not in self._tasks:
+            self._tasks[what] = (self._bars.add_task(what, total=total), total)
+        self._bars.update(self._tasks[what][0], completed=done, total=total)
+        if done >= total:
+            self._bars.remove_task(self._tasks.pop(what)[0])

@@ -1,0 +1,63 @@
+"""`limbeck compare`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from limbeck.commands._open import Encoded, open_source, report_skipped
+from limbeck.commands._options import Answer, Part, part
+from limbeck.commands._progress import Tick
+
+__all__ = ["Compare"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(Encoded):
+    """Distils and judges every method at every budget beside the full data: a paper's table in one command.
+
+    A method's options are below its name: --methods random,cf --cf.steps 500.
+
+    Args:
+        source: the data, such as demo or karpathy:data/flickr8k.
+        methods: which methods, with commas.
+        pairs: which budgets, with commas.
+        seeds: how many seeds; each makes its own sets and its own students.
+        students: which students, with commas: frozen, or networks that are trained.
+        protocol: how to judge.
+        on: the data to test on; by default the test split of the same data.
+        out: the folder that runs, scores, table and plot go to.
+    """
+
+    words = "source"
+    resumes = "the same command does what is missing"
+
+    source: Part | None = part("source")
+    methods: tuple[Part, ...] = part("method", ("random", "herding", "cf"))
+    pairs: tuple[int, ...] = (50, 100)
+    seeds: int = 3
+    students: tuple[str, ...] = ("frozen",)
+    protocol: Part = part("protocol", "retrieval", without=("student",))
+    on: Part | None = part("source", split="test")
+    out: Path
+
+    def execute(self, tick: Tick) -> Answer:
+        """Runs the grid."""
+        from limbeck.evaluation import compare
+
+        train = open_source(self.source, tick)
+        report_skipped(train, self.out)
+        found = compare(
+            train,
+            [method.make() for method in self.methods],
+            self.pairs,
+            self.seeds,
+            self.students,
+            space=self.space(train),
+            run=self.out,
+            on=open_source(self.on, tick, split="test") if self.on else None,
+            protocol=self.protocol.spec,
+            device=self.device,
+            tick=tick,
+            **self.protocol.options,
+        )
+        text = f"{found}\n\nwritten: {self.out}/table.md, table.csv, scores.json, score_vs_bytes.svg"
+        return Answer(text, {"schema": 1, "rows": [score.row() for score in found.scores]})

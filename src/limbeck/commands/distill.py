@@ -1,0 +1,59 @@
+"""`limbeck distill`."""
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from limbeck.commands._open import Task, report_skipped
+from limbeck.commands._options import Answer
+from limbeck.commands._progress import Tick
+
+if TYPE_CHECKING:
+    from limbeck.core import Problem
+
+__all__ = ["Distill"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distill(Task):
+    """Distils data into a small set; the same command continues a run that was stopped.
+
+    The recipe.yaml of a run, given as --config, makes the same set again.
+
+    Args:
+        run: the folder that keeps the log, checkpoints and, in the end, the set.
+        save_every: steps between checkpoints.
+        pixels: images rounded to 8 bits, or exact floats at four times the bytes.
+    """
+
+    resumes = "the same command continues from the last checkpoint"
+
+    run: Path
+    save_every: int = 100
+    pixels: Literal["uint8", "float32"] = "uint8"
+
+    def execute(self, tick: Tick) -> Answer:
+        """Distils to the end."""
+        from limbeck.engine import distill
+
+        start = time.perf_counter()
+        problem, method = self.problem(tick)
+        _note_changes(problem, dict(self.fingerprints))
+        small = distill(problem, method, self.run, save_every=self.save_every, pixels=self.pixels)
+        skipped = report_skipped(problem.source, self.run)
+        seconds, folder = time.perf_counter() - start, self.run / "set"
+        text = f"{small.name}: {len(small)} pairs, {small.nbytes:,} bytes, {seconds:.1f} s\nset:  {folder}\nnext: "
+        text += f"limbeck evaluate {self.run}   limbeck show {self.run}"
+        data = {"set": str(folder), "name": small.name, "pairs": len(small), "bytes": small.nbytes}
+        return Answer(text, {**data, "fingerprint": small.fingerprint, "seconds": seconds, "skipped": skipped})
+
+
+def _note_changes(problem: "Problem", expected: dict[str, str]) -> None:
+    """Says so where the data or the weights are not those that a recipe was written for."""
+    now = {"source": problem.source.fingerprint, "space": problem.space.fingerprint} if expected else {}
+    for what, fingerprint in now.items():
+        if expected.get(what, fingerprint) != fingerprint:
+            called = "data are" if what == "source" else "encoders are"
+            print(f"note: the {called} not those of the recipe ({what} {fingerprint}); the set will differ", file=sys.stderr)

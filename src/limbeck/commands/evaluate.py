@@ -1,0 +1,89 @@
+"""`limbeck evaluate`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from limbeck.commands._open import Encoded, open_source, report_skipped
+from limbeck.commands._options import Answer, Part, part
+from limbeck.commands._progress import Tick
+from limbeck.errors import ConfigError
+
+if TYPE_CHECKING:
+    from limbeck.data import Source
+    from limbeck.spaces import Space
+
+__all__ = ["Evaluate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Encoded):
+    """Trains students on a set, or on any data, and tests them on held-out data.
+
+    Args:
+        small: what to judge: the folder of a set or of a run, or data such as demo.
+        on: the data to test on; by default those that the set was distilled from, or the same data.
+        protocol: how to judge; limbeck list protocols names them.
+        student: frozen for heads on the frozen encoders, or a network that is trained; limbeck list networks names them.
+        seeds: how many students.
+        name: of the row in the table; by default the set's.
+        out: a scores.json to write.
+        image: the image encoder; by default, for a set, the one that it was distilled with.
+        text: the text encoder; by default, for a set, the one that it was distilled with.
+    """
+
+    words = "small"
+    resumes = "features are kept; the same command encodes nothing twice"
+
+    small: Part | None = part("source")
+    on: Part | None = part("source", split="test")
+    protocol: Part = part("protocol", "retrieval", without=("student",))
+    student: str = "frozen"
+    seeds: int = 3
+    name: str | None = None
+    out: Path | None = None
+    image: Part | None = part("encoder", name="space.image")
+    text: Part | None = part("encoder", name="space.text")
+
+    def execute(self, tick: Tick) -> Answer:
+        """Judges the set."""
+        from limbeck.evaluation import evaluate, table, write_scores
+
+        small = open_source(self.small, tick)
+        on = self._on(small, tick)
+        report_skipped(on)
+        options = {**self.protocol.options, "student": self.student}
+        scores = evaluate(
+            small,
+            on,
+            self.protocol.spec,
+            self._space(small),
+            self.seeds,
+            self.name,
+            device=self.device,
+            tick=tick,
+            **options,
+        )
+        if self.out is not None:
+            write_scores(self.out, scores)
+        return Answer(table(scores), {"schema": 1, "rows": [score.row() for score in scores]})
+
+    def _on(self, small: "Source", tick: Tick) -> "Source":
+        from limbeck.core import DistilledSet
+        from limbeck.sources import source
+
+        if self.on is not None:
+            return open_source(self.on, tick, split="test")
+        if not isinstance(small, DistilledSet):
+            return small
+        if not small.recipe.source.get("name"):
+            raise ConfigError(f"{small.name} does not say where it came from; name the data to test on with --on SOURCE")
+        return source(small.recipe.source, split="test", tick=tick)
+
+    def _space(self, small: "Source") -> "Space | None":
+        from limbeck.core import DistilledSet
+
+        if self.image is None and self.text is None and isinstance(small, DistilledSet):
+            return None
+        defaults = Encoded()
+        return Encoded(image=self.image or defaults.image, text=self.text or defaults.text).space(small)

@@ -1,0 +1,37 @@
+"""`limbeck list`."""
+
+from dataclasses import dataclass
+
+from limbeck import registry
+from limbeck.commands._describe import summary
+from limbeck.commands._options import Answer, Command
+from limbeck.commands._progress import Tick
+from limbeck.errors import UnknownName
+
+__all__ = ["List"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class List(Command):
+    """Names the methods, sources, encoders, protocols and networks that are there.
+
+    Args:
+        kind: methods, sources, encoders, protocols or networks; by default all of them.
+    """
+
+    words = "kind"
+
+    kind: str = "all"
+
+    def execute(self, tick: Tick) -> Answer:
+        """Reads the registry; imports none of what it names."""
+        known = {f"{kind}s": kind for kind in registry.KINDS}
+        wanted = list(known) if self.kind == "all" else [self.kind if self.kind.endswith("s") else f"{self.kind}s"]
+        if wanted[0] not in known:
+            raise UnknownName("kind", self.kind, known)
+        found = {plural: {name: summary(known[plural], name) for name in registry.names(known[plural])} for plural in wanted}
+        lines = []
+        for plural, entries in found.items():
+            width = max(map(len, entries), default=0)
+            lines += [f"{plural}:", *[f"  {name:<{width}}  {says}" for name, says in entries.items()], ""]
+        return Answer("\n".join(lines).rstrip(), found)

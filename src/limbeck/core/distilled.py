@@ -1,0 +1,183 @@
+"""`DistilledSet`: the immutable result, itself a `Source`, so that it is judged like any other."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from limbeck.core.problem import Problem
+from limbeck.core.recipe import Recipe
+from limbeck.core.synthetic import Synthetic
+from limbeck.data.batch import Batch, Captions
+from limbeck.data.cache import digest
+from limbeck.data.modality import Modality
+from limbeck.data.source import Source
+
+__all__ = ["DistilledSet", "freeze", "load"]
+
+Pixels = Literal["uint8", "float32"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DistilledSet(Source):
+    """M synthetic samples, ready to train on, to look at and to save.
+
+    Args:
+        name: what a person calls it.
+        modalities: as of the source that it came from.
+        tensors: `"image"` `uint8` or `float32 [M, 3, R, R]`; `"text"` `float32 [M, D]` where text was learned;
+            `"label"` `int64 [M]`; `"relation"` `float32 [M, M]`; `"hint.<name>"` scalars.
+        captions: one readable caption a sample: its own, or the nearest real one where text is an embedding.
+        origins: the key of the real sample that each one started from.
+        neighbours: for each sample the nearest real captions with their cosine similarity, best first.
+        nearest: the key of the real image nearest to each synthetic image, and its cosine similarity.
+        classes: the names of the labels.
+        licence: of the data it was made from.
+        recipe: how it was made; a recipe that holds everything needed to make it again.
+        embedded_by: modality to fingerprint of the encoder that its embeddings belong to.
+        encoder_licences: modality to licence of the encoder's weights.
+    """
+
+    name: str
+    modalities: Mapping[str, Modality]
+    tensors: Mapping[str, Tensor]
+    captions: Sequence[Captions] = ()  # type: ignore[assignment]
+    origins: Sequence[str] = ()
+    neighbours: Sequence[Sequence[tuple[str, float]]] = ()
+    nearest: Sequence[tuple[str, float]] = ()
+    classes: tuple[str, ...] = ()
+    licence: str = "unknown"
+    recipe: Recipe = field(default_factory=Recipe)
+    embedded_by: Mapping[str, str] = field(default_factory=dict)
+    encoder_licences: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.origins)
+
+    def batch(self, index: Sequence[int] | Tensor) -> Batch:
+        """The samples at `index`: images `float32` in [0, 1]; text as embeddings where it was learned, else captions."""
+        rows = torch.as_tensor(list(index) if not isinstance(index, Tensor) else index, dtype=torch.long)
+        values: dict[str, Any] = {}
+        if "image" in self.tensors:
+            image = self.tensors["image"][rows]
+            values["image"] = image.float().div(255) if image.dtype == torch.uint8 else image
+        if "text" in self.modalities:
+            values["text"] = self.tensors["text"][rows] if "text" in self.tensors else [self.captions[i] for i in rows.tolist()]
+        if "label" in self.tensors:
+            values["label"] = self.tensors["label"][rows]
+        relation = self.tensors.get("relation")
+        return Batch(values, relation=None if relation is None else relation[rows][:, rows])
+
+    @property
+    def embeddings(self) -> Mapping[str, Tensor]:  # type: ignore[override]
+        """The learned text, where text was learned."""
+        return {"text": self.tensors["text"]} if "text" in self.tensors else {}
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """A name for each sample, `s00000` onwards."""
+        return [f"s{i:05d}" for i in range(len(self))]
+
+    @property
+    def labels(self) -> Tensor | None:
+        """`int64 [M]` labels, or `None`."""
+        return self.tensors.get("label")
+
+    @property
+    def hints(self) -> dict[str, float]:
+        """Learned scalars for the student, such as a learning rate."""
+        return {k.removeprefix("hint."): float(v) for k, v in self.tensors.items() if k.startswith("hint.")}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of what a student reads, part by part: tensors as stored, captions in UTF-8 where text is strings."""
+        sizes = {name: tensor.numel() * tensor.element_size() for name, tensor in self.tensors.items()}
+        if "text" in self.modalities and "text" not in self.tensors:
+            sizes["text"] = sum(len(text.encode()) for sample in self.captions for text in sample)
+        return sizes
+
+    @property
+    def nbytes(self) -> int:
+        """Total bytes of what a student reads."""
+        return sum(self.sizes.values())
+
+    @property
+    def fingerprint(self) -> str:  # type: ignore[override]
+        """A digest of every tensor and caption."""
+        raw = [x for k in sorted(self.tensors) for x in (k, self.tensors[k].contiguous().flatten().view(torch.uint8).numpy().tobytes())]
+        return digest(*raw, [list(c) for c in self.captions], list(self.classes))
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes the set as a folder that `limbeck.load` and `datasets.load_dataset` open; see `limbeck.core.storage`."""
+        from limbeck.core.storage import save
+
+        return save(self, Path(folder))
+
+
+def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_text: bool, pixels: Pixels = "uint8") -> DistilledSet:
+    """The distilled set of a synthetic one: pixels rounded to 8 bits (or kept), texts made readable, origins named.
+
+    Args:
+        problem: where the synthetic set came from.
+        recipe: how it was made.
+        synthetic: what was learned.
+        learned_text: whether text is kept as embeddings; else each sample keeps the caption it started from.
+        pixels: `"uint8"` stores an image as a PNG would, `"float32"` its exact floats at four times the bytes.
+    """
+    source, tensors = problem.source, {}
+    keys = source.keys
+    values = {m: synthetic.value(m).detach().cpu() for m in synthetic.modalities}
+    if "image" in values:
+        image = values["image"].clamp(0, 1)
+        tensors["image"] = image.mul(255).round().byte() if pixels == "uint8" else image.contiguous()
+    if synthetic.labels is not None:
+        tensors["label"] = synthetic.labels.cpu()
+    if synthetic.relation is not None:
+        tensors["relation"] = synthetic.relation().detach().cpu().contiguous()
+    tensors |= {f"hint.{k}": v.detach().cpu() for k, v in synthetic.hints.items()}
+    captions: list[Captions] = [()] * len(synthetic)
+    neighbours: list[list[tuple[str, float]]] = []
+    if "text" in values:
+        strings = [text for sample in source.captions for text in sample]
+        real = problem.features["text"].vectors
+        score, rows = (torch.nn.functional.normalize(values["text"], dim=-1) @ real.T).topk(min(3, len(real)), dim=1)
+        neighbours = [[(strings[j], round(s, 4)) for j, s in zip(r, v, strict=True)] for r, v in zip(rows.tolist(), score.tolist(), strict=True)]
+        if learned_text:
+            tensors["text"] = values["text"].contiguous()
+            captions = [(near[0][0],) for near in neighbours]
+        elif synthetic.caption is not None:
+            captions = [(strings[row],) for row in synthetic.caption.tolist()]
+    return DistilledSet(
+        name=f"{source.name} by {recipe.method.get('name', 'unknown')}",
+        modalities=dict(source.modalities),
+        tensors=tensors,
+        captions=captions,
+        origins=[keys[i] for i in synthetic.origin.tolist()],
+        neighbours=neighbours,
+        nearest=_nearest_images(problem, values.get("image")),
+        classes=source.classes,
+        licence=source.licence,
+        recipe=recipe,
+        embedded_by={"text": problem.space["text"].fingerprint} if "text" in tensors else {},
+        encoder_licences=problem.space.licences,
+    )
+
+
+def load(folder: str | Path) -> DistilledSet:
+    """Opens a saved distilled set; see `limbeck.core.storage`."""
+    from limbeck.core.storage import load as read
+
+    return read(Path(folder))
+
+
+def _nearest_images(problem: Problem, images: Tensor | None) -> list[tuple[str, float]]:
+    if images is None or "image" not in problem.modalities:
+        return []
+    real, keys = problem.features["image"], problem.source.keys
+    with torch.no_grad():
+        vectors = problem.space["image"](images.to(problem.device)).cpu()
+    score, row = (vectors @ real.vectors.T).max(dim=1)
+    return [(keys[int(real.owner[r])], round(s, 4)) for r, s in zip(row.tolist(), score.tolist(), strict=True)]

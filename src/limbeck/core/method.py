@@ -1,0 +1,62 @@
+"""`Method`: hyper-parameters plus `start` and `step`. All that changes lives in the synthetic set."""
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from limbeck.core.problem import Problem
+from limbeck.core.synthetic import Synthetic
+
+__all__ = ["Method"]
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """One way to make a synthetic set. A subclass is final: one frozen dataclass in one file.
+
+    The contract (`limbeck.check.check_method` tests it):
+
+    1. `step` leaves gradients in the parameters of the synthetic set, by as many `backward()` calls as it likes, or edits
+       the set in place and has no optimizer.
+    2. All randomness comes from `problem.rng(purpose, t)`.
+    3. Nothing outside `problem` and `synthetic` is read or written, except through `problem.cache`.
+    4. Returned scalars are finite; the loop checks and raises `Diverged` otherwise.
+    """
+
+    @property
+    def steps(self) -> int:
+        """How many times the loop calls `step`: 0 for a one-shot method. Iterative methods have it as a field."""
+        return 0
+
+    @property
+    def learns_text(self) -> bool:
+        """Whether a synthetic text is an embedding (4 bytes a component) rather than a caption."""
+        return False
+
+    @property
+    def clip(self) -> float | None:
+        """The largest norm of the whole gradient; `None` leaves it as it is."""
+        return None
+
+    def rate(self, t: int) -> float:
+        """What every learning rate is multiplied by at step `t`: a schedule without state."""
+        return 1.0
+
+    @abstractmethod
+    def start(self, problem: Problem) -> Synthetic:
+        """The synthetic set before the first step. May be costly, through `problem.cache`; repeatable."""
+
+    def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:
+        """One improvement; returns the scalars to log, with `"loss"` among them."""
+        raise NotImplementedError(f"{type(self).__name__} has no steps")
+
+    def optimizer(self, synthetic: Synthetic) -> Optimizer | None:
+        """The optimizer of the synthetic set's parameters; `None` where `step` edits in place."""
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        """Name and hyper-parameters, as they are written in a recipe."""
+        return {"name": type(self).__module__.rsplit(".", 1)[-1], **asdict(self)}

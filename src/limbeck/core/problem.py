@@ -1,0 +1,201 @@
+"""`Problem`: everything a method may look at, and nothing else. There is no test split inside."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from limbeck.core.budget import Budget, sample_bytes
+from limbeck.core.budget import per_class as per_class_shares
+from limbeck.data.batch import Batch
+from limbeck.data.cache import Cache
+from limbeck.data.source import Source
+from limbeck.errors import DataError
+from limbeck.spaces import Features, Space, embed_source
+
+__all__ = ["Pairs", "Problem", "stream"]
+
+T = TypeVar("T")
+
+
+def stream(seed: int, purpose: str, t: int = 0) -> torch.Generator:
+    """The named random stream (seed, purpose, t): a fresh CPU generator, the same wherever and whenever it is asked for.
+
+    There is nothing to save on a checkpoint, and a draw added in one place shifts no other.
+
+    Example:
+        >>> a, b = stream(0, "batch", 7), stream(0, "batch", 7)
+        >>> torch.equal(torch.randn(3, generator=a), torch.randn(3, generator=b))
+        True
+    """
+    raw = hashlib.sha256(f"{seed}\x1f{purpose}\x1f{t}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(raw[:8], "little") % 2**63)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Every real pair that could be chosen: one for each caption of each complete sample.
+
+    Args:
+        sample: `int64 [R]`, the sample that each pair belongs to.
+        rows: modality to `int64 [R]`, the row of that modality's features.
+    """
+
+    sample: Tensor
+    rows: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.sample)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a method may look at.
+
+    Args:
+        source: the *training* split.
+        space: encoders of the source's modalities.
+        budget: how much the synthetic set may hold.
+        seed: of every named random stream.
+        device: where encoders and the synthetic set live.
+        cache: where features (and experts) are kept.
+        tick: called with (what, done, total) by long preparations; for progress bars.
+
+    Raises:
+        DataError: the source has no samples, or no modality that the space encodes.
+
+    Example:
+        >>> import limbeck as lb
+        >>> problem = lb.Problem(lb.check.toy_source(), lb.space(image="convnet"), lb.Budget(pairs=4))
+        >>> problem.pairs
+        4
+    """
+
+    source: Source
+    space: Space
+    budget: Budget
+    seed: int = 0
+    device: str = "cpu"
+    cache: Cache = field(default_factory=Cache)
+    tick: Callable[[str, int, int], None] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.source) == 0:
+            raise DataError(f"{self.source.name} has no samples to distil")
+        if not self.modalities:
+            raise DataError(
+                f"{self.source.name} holds {', '.join(self.source.modalities)}, "
+                f"but the space only encodes {', '.join(self.space.modalities) or 'nothing'}"
+            )
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that the source has and the space encodes."""
+        return tuple(m for m in self.space.modalities if m in self.source.modalities)
+
+    @cached_property
+    def features(self) -> dict[str, Features]:
+        """Unit vectors of the whole source, computed once and kept in the cache."""
+        if self.tick:
+            self.tick("weights", 0, 1)
+        return embed_source(self.source, self.space, self.cache, device=self.device, tick=self.tick)
+
+    @cached_property
+    def complete(self) -> Tensor:
+        """The samples that hold every modality, `int64`: those a pair can be taken from."""
+        full = torch.ones(len(self.source), dtype=torch.bool)
+        for name in self.modalities:
+            full &= self.features[name].counts(len(self.source)) > 0
+        index = full.nonzero().squeeze(1)
+        if len(index) == 0:
+            raise DataError(f"{self.source.name}: no sample has all of {', '.join(self.modalities)}")
+        return index
+
+    @cached_property
+    def candidates(self) -> Pairs:
+        """Every real pair: an image with one of its captions, or a sample alone where there is no text."""
+        total = len(self.source)
+        complete = torch.zeros(total, dtype=torch.bool)
+        complete[self.complete] = True
+        if "text" in self.modalities:
+            owner = self.features["text"].owner
+            caption = complete[owner].nonzero().squeeze(1)
+            sample = owner[caption]
+        else:
+            caption, sample = None, self.complete
+        rows = {m: self.features[m].first(total)[sample] for m in self.modalities if m != "text"}
+        return Pairs(sample, rows if caption is None else {**rows, "text": caption})
+
+    def groups(self, pairs: int, per_class: bool | None = None) -> list[tuple[Tensor, int]]:
+        """The candidates that a selection chooses among, and how many of each: one group, or one a class.
+
+        Args:
+            pairs: the number of pairs to choose in all.
+            per_class: one group a class; `None` means: where the source is labelled and has no text.
+
+        Returns:
+            (`int64` positions in `candidates`, how many to choose), one a class in the order of the classes.
+
+        Raises:
+            ConfigError: `pairs` is below one a class.
+            DataError: `per_class` without labels.
+        """
+        labels = self.source.labels
+        if per_class is None:
+            per_class = labels is not None and "text" not in self.modalities
+        if not per_class:
+            return [(torch.arange(len(self.candidates)), pairs)]
+        if labels is None:
+            raise DataError(f"{self.source.name} has no labels, so nothing can be chosen per class; leave per_class out")
+        label = labels[self.candidates.sample]
+        shares = per_class_shares(pairs, labels[self.complete], len(self.source.classes))
+        return [((label == c).nonzero().squeeze(1), share) for c, share in enumerate(shares) if share]
+
+    @cached_property
+    def _memo(self) -> dict[Any, Any]:
+        return {}
+
+    def once(self, key: Any, make: Callable[[], T]) -> T:
+        """`make()`, computed once for this problem and kept in memory; it must be a pure function of problem and key."""
+        if key not in self._memo:
+            self._memo[key] = make()
+        return self._memo[key]  # type: ignore[no-any-return]
+
+    def pairs(self, learned_text: bool) -> int:
+        """The number of synthetic samples M that the budget allows.
+
+        Args:
+            learned_text: a text costs 4 bytes a component as an embedding, else the mean UTF-8 length of a caption.
+        """
+        return self.budget.resolve(self.sample_bytes(learned_text), len(self.complete))
+
+    def sample_bytes(self, learned_text: bool) -> int:
+        """Bytes of one synthetic sample."""
+        if learned_text and "text" in self.space:
+            text = 4.0 * self.space["text"].dim
+        else:
+            sizes = [len(text.encode()) for sample in self.source.captions for text in sample]
+            text = sum(sizes) / max(len(sizes), 1)
+        return sample_bytes(dict(self.source.modalities), text)
+
+    def rng(self, purpose: str, t: int = 0) -> torch.Generator:
+        """The named random stream for `purpose` at step `t`."""
+        return stream(self.seed, purpose, t)
+
+    def draw(self, n: int, t: int, purpose: str = "real", among: Tensor | None = None) -> Tensor:
+        """`n` sample indices drawn without replacement at step `t` (all of them where there are fewer): `int64`.
+
+        Args:
+            among: the indices to draw from; by default the samples that hold every modality.
+        """
+        pool = self.complete if among is None else among
+        order = torch.randperm(len(pool), generator=self.rng(purpose, t))
+        return pool[order[:n]]
+
+    def real(self, n: int, t: int, purpose: str = "real") -> Batch:
+        """A random batch of `n` real samples at step `t`, on the problem's device."""
+        return self.source.batch(self.draw(n, t, purpose)).to(self.device)

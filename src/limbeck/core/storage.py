@@ -1,0 +1,201 @@
+"""The distilled set on disk: a folder that is also a Hugging Face dataset repository. No pickle anywhere.
+
+    README.md              the card, with front matter
+    data/train-*.parquet   images as PNG, captions as readable text, labels, origins
+    tensors.safetensors    the exact tensors a student reads
+    manifest.json          schema, recipe, fingerprints, versions, bytes, licences, SHA-256 of each file
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from limbeck.core.distilled import DistilledSet
+from limbeck.core.recipe import Recipe
+from limbeck.data.modality import Modality
+from limbeck.errors import StorageError
+
+__all__ = ["SCHEMA", "load", "png", "save"]
+
+SCHEMA = 1
+TABLE = "data/train-00000-of-00001.parquet"
+
+
+def save(small: DistilledSet, folder: Path) -> Path:
+    """Writes the set; the folder appears (or is replaced) as a whole.
+
+    Raises:
+        StorageError: the folder exists and is not a distilled set.
+    """
+    from safetensors.torch import save_file
+
+    if folder.exists() and not (folder / "manifest.json").is_file() and any(folder.iterdir()):
+        raise StorageError(f"{folder} exists and is not a distilled set; choose another folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    work.chmod(0o755)
+    try:
+        (work / "data").mkdir()
+        save_file({k: v.contiguous() for k, v in small.tensors.items()}, work / "tensors.safetensors")
+        _write_table(small, work / TABLE)
+        (work / "README.md").write_text(card(small), encoding="utf-8")
+        manifest = _manifest(small)
+        manifest["files"] = {name: _sha256(work / name) for name in ("README.md", TABLE, "tensors.safetensors")}
+        (work / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(work, folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return folder
+
+
+def load(folder: Path) -> DistilledSet:
+    """Opens a saved set and checks every file against the manifest.
+
+    Raises:
+        StorageError: no manifest, a newer schema, or a file that is missing or changed.
+    """
+    import pyarrow.parquet as pq
+    from safetensors.torch import load_file
+
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        schema, files = int(manifest["schema"]), dict(manifest["files"])
+    except FileNotFoundError:
+        raise StorageError(f"{folder} holds no manifest.json, so it is not a distilled set; check the path") from None
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise StorageError(f"{folder / 'manifest.json'} cannot be read: {error}; make or fetch the set again") from error
+    if schema > SCHEMA:
+        raise StorageError(f"{folder} has schema {schema}, this version reads up to {SCHEMA}; upgrade limbeck")
+    for name, expected in files.items():
+        if not (folder / name).is_file() or _sha256(folder / name) != expected:
+            raise StorageError(f"{folder / name} is missing or differs from its SHA-256 in manifest.json; fetch the set again")
+    rows = pq.read_table(folder / TABLE).to_pylist()
+    return DistilledSet(
+        name=manifest["name"],
+        modalities={m["name"]: Modality(m["name"], tuple(m["shape"]), m["low"], m["high"]) for m in manifest["modalities"]},
+        tensors=load_file(folder / "tensors.safetensors"),
+        captions=[tuple(row["captions"]) for row in rows],
+        origins=[row["origin"] for row in rows],
+        neighbours=[[(n["caption"], n["similarity"]) for n in row["nearest_captions"]] for row in rows],
+        nearest=[(row["nearest_image"]["key"], row["nearest_image"]["similarity"]) for row in rows if row["nearest_image"]],
+        classes=tuple(manifest["classes"]),
+        licence=manifest["licences"]["data"],
+        recipe=Recipe(**manifest["recipe"]),
+        embedded_by=manifest["embedded_by"],
+        encoder_licences=manifest["licences"]["encoders"],
+    )
+
+
+def card(small: DistilledSet) -> str:
+    """The dataset card: front matter, what it is, how it was made, licences."""
+    method, space = small.recipe.method, small.recipe.space
+    encoders = ", ".join(f"{m}: {e['name']} ({small.encoder_licences.get(m, 'unknown')})" for m, e in space.items())
+    text = "learned embeddings; `captions` holds the nearest real caption" if "text" in small.tensors else "real captions"
+    lines = [
+        "---",
+        "license: other",
+        f"license_name: {json.dumps(small.licence)}",
+        "tags: [dataset-distillation, limbeck]",
+        "configs:",
+        "- config_name: default",
+        "  data_files:",
+        "  - split: train",
+        "    path: data/*.parquet",
+        "---",
+        "",
+        f"# {small.name}",
+        "",
+        f"{len(small)} synthetic samples ({small.nbytes:,} bytes) distilled from `{small.recipe.source.get('name', 'unknown')}` "
+        f"by `{method.get('name', 'unknown')}` with [Limbeck](https://github.com/limbeck/limbeck).",
+        "",
+        f"- Modalities: {', '.join(small.modalities)}" + (f" (text: {text})" if "text" in small.modalities else ""),
+        f"- Licence of the data: {small.licence}",
+        f"- Encoders: {encoders or 'none'}",
+        "- Synthetic images start from real ones and may stay close to them; `origin` and `nearest_image` name which.",
+        "",
+        "Open it with `limbeck.load(folder)` (exact tensors) or `datasets.load_dataset(folder)` (readable table).",
+        "",
+        "```yaml",
+        small.recipe.yaml().rstrip(),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def png(pixels: Any) -> bytes:
+    """PNG bytes of one image, `uint8` or `float [3, H, W]`."""
+    buffer = io.BytesIO()
+    value = pixels.float().div(255) if not pixels.is_floating_point() else pixels
+    Modality("image", tuple(pixels.shape)).preview(value).save(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _manifest(small: DistilledSet) -> dict[str, Any]:
+    import torch
+
+    from limbeck import __version__
+
+    return {
+        "schema": SCHEMA,
+        "name": small.name,
+        "pairs": len(small),
+        "bytes": {**small.sizes, "total": small.nbytes},
+        "modalities": [{"name": m.name, "shape": list(m.shape), "low": m.low, "high": m.high} for m in small.modalities.values()],
+        "classes": list(small.classes),
+        "recipe": small.recipe.plain(),
+        "fingerprint": small.fingerprint,
+        "embedded_by": dict(small.embedded_by),
+        "licences": {"data": small.licence, "encoders": dict(small.encoder_licences)},
+        "hints": small.hints,
+        "versions": {"limbeck": __version__, "torch": torch.__version__.split("+")[0]},
+    }
+
+
+def _write_table(small: DistilledSet, path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pair = pa.struct([("caption", pa.string()), ("similarity", pa.float64())])
+    near = pa.struct([("key", pa.string()), ("similarity", pa.float64())])
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    features: dict[str, Any] = {
+        "captions": {"feature": _value("string"), "_type": "List"},
+        "nearest_captions": {"feature": {"caption": _value("string"), "similarity": _value("float64")}, "_type": "List"},
+        "nearest_image": {"key": _value("string"), "similarity": _value("float64")},
+        "origin": _value("string"),
+    }
+    columns: dict[str, pa.Array] = {
+        "captions": pa.array([list(c) for c in small.captions], pa.list_(pa.string())),
+        "nearest_captions": pa.array(
+            [[{"caption": c, "similarity": s} for c, s in n] for n in small.neighbours] or [[]] * len(small), pa.list_(pair)
+        ),
+        "nearest_image": pa.array([{"key": k, "similarity": s} for k, s in small.nearest] or [None] * len(small), near),
+        "origin": pa.array(list(small.origins), pa.string()),
+    }
+    if "image" in small.tensors:
+        rows = [{"bytes": png(x), "path": f"{k}.png"} for x, k in zip(small.tensors["image"], small.keys, strict=True)]
+        columns = {"image": pa.array(rows, image), **columns}
+        features["image"] = {"_type": "Image"}
+    if small.labels is not None:
+        columns["label"] = pa.array(small.labels.tolist(), pa.int64())
+        features["label"] = {"names": list(small.classes), "_type": "ClassLabel"} if small.classes else _value("int64")
+    info = {"info": {"features": {name: features[name] for name in columns}}}
+    table = pa.table(columns).replace_schema_metadata({"huggingface": json.dumps(info)})
+    pq.write_table(table, path)
+
+
+def _value(dtype: str) -> dict[str, str]:
+    return {"dtype": dtype, "_type": "Value"}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,95 @@
+"""Image bytes of any common format to `uint8 [3, R, R]`; what cannot be decoded comes back as a reason."""
+
+import io
+import warnings
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.data.layout import Unreadable
+
+__all__ = ["DECODER", "decode_image"]
+
+DECODER = 1  # part of every fingerprint; raise it whenever the same bytes decode to other pixels
+
+# A closed list: Pillow also knows formats that start other programs (EPS) or are no images (PDF, HDF5).
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def decode_image(data: bytes, resolution: int) -> NDArray[np.uint8]:
+    """Decodes one image: upright, RGB, the shorter side resized to `resolution` with antialiasing, the centre cropped.
+
+    The first frame of an animation is taken. Transparency is laid over white. 16-bit grey is divided by 257, floats in
+    [0, 1] are multiplied by 255, other floats and integers beyond 16 bits are stretched from their least to their largest value.
+
+    Args:
+        data: the bytes of a file.
+        resolution: R, pixels a side.
+
+    Returns:
+        `uint8 [3, R, R]`.
+
+    Raises:
+        Unreadable: `empty file`, `not an image`, `truncated`, `too many pixels` or `damaged`.
+
+    Example:
+        >>> from PIL import Image
+        >>> buffer = io.BytesIO(); Image.new("CMYK", (9, 5)).save(buffer, "jpeg")
+        >>> decode_image(buffer.getvalue(), 4).shape
+        (3, 4, 4)
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if not data:
+        raise Unreadable("empty file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data), formats=_formats())
+            image.draft(None, (2 * resolution, 2 * resolution))  # JPEG: decodes at a half, quarter or eighth; else nothing
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            fitted = ImageOps.fit(_rgb(upright), (resolution, resolution), Image.Resampling.BICUBIC)
+        return np.ascontiguousarray(np.asarray(fitted).transpose(2, 0, 1))
+    except UnidentifiedImageError:
+        raise Unreadable("not an image") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise Unreadable("too many pixels") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # format plug-ins raise whatever their parsers stumble on
+        raise Unreadable("truncated" if "truncated" in str(error).lower() else "damaged") from error
+
+
+def _rgb(image: Any) -> Any:
+    from PIL import Image
+
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = Image.fromarray(_eight_bits(np.asarray(image), image.mode))
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _eight_bits(values: NDArray[Any], mode: str) -> NDArray[np.uint8]:
+    grey = np.nan_to_num(values.astype(np.float64), posinf=np.finfo(np.float32).max, neginf=np.finfo(np.float32).min)
+    low, high = float(grey.min()), float(grey.max())
+    if mode == "F" and low >= 0 and high <= 1:
+        grey = grey * 255
+    elif mode != "F" and low >= 0 and high <= 65535:
+        grey = grey / 257
+    else:
+        grey = (grey - low) * (255 / (high - low)) if high > low else np.zeros_like(grey)
+    return np.rint(grey).astype(np.uint8)

@@ -1,0 +1,206 @@
+"""`RecordSource`: the records of a layout as a `Source`. Each image is decoded once, in worker processes, into a store."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from limbeck.data.batch import Batch, Captions
+from limbeck.data.cache import Cache, digest
+from limbeck.data.decode import DECODER
+from limbeck.data.layout import Layout, Listing, Record, Skipped
+from limbeck.data.modality import Modality
+from limbeck.data.source import Source
+from limbeck.data.store import Store, open_store
+from limbeck.errors import DataError
+
+__all__ = ["RecordSource"]
+
+Tick = Callable[[str, int, int], None]
+
+
+@final
+class RecordSource(Source):
+    """One split of a listing. Nothing is read before it is needed; the first use decodes every image of the split.
+
+    Args:
+        layout: where the listing came from, and the options of decoding.
+        listing: what `layout.read()` found.
+        split: which split.
+        cache: keeps the decoded pixels, addressed by content.
+        tick: called with (what, done, total) while images are decoded.
+
+    Raises:
+        DataError: no such split; or, at first use: too many records skipped, or none left.
+    """
+
+    def __init__(
+        self, layout: Layout, listing: Listing, split: str, cache: Cache | None = None, tick: Tick | None = None
+    ) -> None:
+        self.name = layout.name
+        self.licence = listing.licence
+        self._layout, self._listing, self._split = layout, listing, split
+        self._cache, self._tick = cache or Cache(), tick
+        if split not in listing.splits:
+            held = ", ".join(listing.splits) or "none"
+            raise DataError(f"{self.name} has no samples in split {split!r}; its splits: {held}")
+
+    @cached_property
+    def _opened(self) -> tuple[list[Record], Store, list[Skipped]]:
+        """The records that could be read, their pixels, and what was left out."""
+        layout, split = self._layout, self._split
+        listed = [record for record in self._listing.records if record.split == split]
+        store = open_store(
+            [record.image for record in listed], layout.resolution, layout.workers, self._cache, split, self._tick
+        )
+        kept = [record for i, record in enumerate(listed) if i not in store.failed]
+        skipped = [s for s in self._listing.skipped if s.split in (None, split)]
+        for i, reason in store.failed.items():
+            image = listed[i].image
+            skipped.append(Skipped(listed[i].key, reason, "" if image is None else str(image.stamp[0]), split))
+        self._refuse(len(kept), skipped)
+        return kept, store, skipped
+
+    def _refuse(self, kept: int, skipped: Sequence[Skipped]) -> None:
+        share, allowed = len(skipped) / max(1, kept + len(skipped)), self._layout.max_skipped
+        if kept and share <= allowed:
+            return
+        reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(s.reason for s in skipped).most_common())
+        first = "; ".join(f"{s.key} ({s.reason}, {s.where})" for s in skipped[:3])
+        cure = f"mend them, or allow more with max_skipped={min(1.0, np.ceil(share * 100) / 100):g}" if kept else "mend them"
+        raise DataError(
+            f"{self.name}, split {self._split!r}: {len(skipped)} of {kept + len(skipped)} records ({share:.1%}) cannot be "
+            f"read: {reasons}; the first: {first}. {cure[0].upper()}{cure[1:]}"
+        )
+
+    @property
+    def _records(self) -> list[Record]:
+        return self._opened[0]
+
+    @cached_property
+    def modalities(self) -> Mapping[str, Modality]:  # type: ignore[override]
+        """What at least one sample of this split holds."""
+        side = self._layout.resolution
+        known = {"image": Modality("image", (3, side, side)), "text": Modality("text"), "label": Modality("label")}
+        return {name: known[name] for name, mask in self._masks.items() if mask.any()}
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The names of the labels of the whole dataset, `()` where this split has no labels."""
+        return self._listing.classes if "label" in self.modalities else ()
+
+    @cached_property
+    def _masks(self) -> dict[str, Tensor]:
+        records = self._records
+        return {
+            "image": torch.tensor([r.image is not None for r in records]),
+            "text": torch.tensor([bool(r.captions) for r in records]),
+            "label": torch.tensor([r.label is not None for r in records]),
+        }
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @cached_property
+    def keys(self) -> Sequence[str]:  # type: ignore[override]
+        """The key of each sample."""
+        return [record.key for record in self._records]
+
+    @cached_property
+    def captions(self) -> Sequence[Captions]:  # type: ignore[override]
+        """The captions of each sample; an empty tuple where it has none."""
+        return [record.captions for record in self._records]
+
+    @cached_property
+    def labels(self) -> Tensor | None:  # type: ignore[override]
+        """`int64 [N]`, -1 where a sample has no label; `None` where none has."""
+        if "label" not in self.modalities:
+            return None
+        return torch.tensor([-1 if r.label is None else r.label for r in self._records])
+
+    @cached_property
+    def image_digests(self) -> Sequence[str | None]:
+        """SHA-256 of each image's bytes as they lie on disk: the same digest is the same file."""
+        store = self._opened[1]
+        return [sha for i, sha in enumerate(store.digests) if i not in store.failed]
+
+    @cached_property
+    def fingerprint(self) -> str:  # type: ignore[override]
+        """A digest of content: images, captions, labels, classes, split, resolution; not of names or times."""
+        labels = [record.label for record in self._records]
+        content = [self.image_digests, self.captions, labels, self.classes]
+        return digest("records", DECODER, self._layout.resolution, self._split, content)
+
+    @property
+    def skipped(self) -> list[dict[str, str]]:
+        """What was left out of this split: key, reason and where."""
+        return [{"key": s.key, "reason": s.reason, "where": s.where} for s in self._opened[2]]
+
+    def write_skipped(self, folder: str | Path) -> Path:
+        """Writes `skipped.jsonl`, one line a record left out, into `folder`."""
+        path = Path(folder) / "skipped.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [json.dumps(row, ensure_ascii=True) + "\n" for row in self.skipped]
+        path.write_text("".join(lines), encoding="utf-8")
+        return path
+
+    def batch(self, index: Sequence[int] | Tensor) -> Batch:
+        """The samples at `index`, in that order; a sample may be asked for twice.
+
+        Raises:
+            DataError: an index that is not a position in this source.
+        """
+        rows = self._positions(index)
+        values: dict[str, Any] = {}
+        if "image" in self.modalities:
+            values["image"] = torch.from_numpy(self._gather(rows)).float().div_(255)
+        if "text" in self.modalities:
+            values["text"] = [self.captions[i] for i in rows.tolist()]
+        if self.labels is not None:
+            values["label"] = self.labels[rows]
+        partial = {name: self._masks[name] for name in values if not self._masks[name].all()}
+        return Batch(values, {name: mask[rows] for name, mask in partial.items()})
+
+    @cached_property
+    def _row(self) -> NDArray[np.int64]:
+        """The row of the store that holds each sample's image; -1 where it has none."""
+        has = self._masks["image"].numpy()
+        return np.where(has, np.cumsum(has) - 1, -1)
+
+    def _gather(self, rows: Tensor) -> NDArray[np.uint8]:
+        at = self._row[rows.numpy()]
+        pixels = np.zeros((len(at), *self.modalities["image"].shape), dtype=np.uint8)
+        pixels[at >= 0] = self._opened[1].pixels[at[at >= 0]]
+        return pixels
+
+    def _positions(self, index: Sequence[int] | Tensor) -> Tensor:
+        rows = index.detach().cpu() if isinstance(index, Tensor) else torch.as_tensor(list(index))
+        if rows.numel() == 0:
+            return torch.zeros(0, dtype=torch.long)
+        if rows.ndim != 1 or rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.bool:
+            raise DataError(f"{self.name}: an index is a list of positions, got {rows.dtype} of shape {list(rows.shape)}")
+        low, high = int(rows.min()), int(rows.max())
+        if low < 0 or high >= len(self):
+            raise DataError(f"{self.name}: positions go from 0 to {len(self) - 1}, got {low if low < 0 else high}")
+        return rows.long()
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that hold samples."""
+        return self._listing.splits
+
+    def split(self, name: str) -> "RecordSource":
+        """The sibling split `name`; shares the listing, decodes at first use."""
+        return RecordSource(self._layout, self._listing, name, self._cache, self._tick)
+
+    def describe(self) -> dict[str, Any]:
+        """Name, split and options: what `limbeck.source` takes to open this again."""
+        return {**self._layout.describe(), "split": self._split}
+

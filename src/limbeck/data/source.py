@@ -1,0 +1,79 @@
+"""`Source`: an indexable collection of aligned samples. A random subset, a coreset, a distilled set, the full data
+are all sources, so that one path judges them all."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from torch import Tensor
+
+from limbeck.data.batch import Batch, Captions
+from limbeck.data.modality import Modality
+from limbeck.errors import DataError
+
+__all__ = ["Source"]
+
+
+class Source(ABC):
+    """An indexable collection of aligned samples of one split.
+
+    Attributes:
+        name: what a person calls it (`karpathy:data/flickr8k`).
+        modalities: name to `Modality`; `"label"` is among them where the samples are labelled.
+        classes: the names of the labels, `()` where there are none.
+        licence: the licence of the data, `"unknown"` where nobody said.
+        fingerprint: hex digest of the *content*: two sources with the same fingerprint hold the same samples.
+        embeddings: modality to `float32 [N, D]`, for modalities whose samples *are* embeddings (a learned text).
+        embedded_by: modality to the fingerprint of the encoder that those embeddings belong to.
+    """
+
+    name: str
+    modalities: Mapping[str, Modality]
+    classes: tuple[str, ...] = ()
+    licence: str = "unknown"
+    fingerprint: str
+    embeddings: Mapping[str, Tensor] = MappingProxyType({})
+    embedded_by: Mapping[str, str] = MappingProxyType({})
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def batch(self, index: Sequence[int] | Tensor) -> Batch:
+        """The samples at `index`, in that order: images decoded to `float32 [B, C, H, W]` in [0, 1]."""
+
+    @property
+    @abstractmethod
+    def keys(self) -> Sequence[str]:
+        """A stable name for each sample (a path, a row), unique within the source."""
+
+    @property
+    @abstractmethod
+    def captions(self) -> Sequence[Captions]:
+        """The captions of each sample, without decoding anything; empty tuples where there are none."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> Tensor | None:
+        """`int64 [N]` labels, without decoding anything; `None` for an unlabelled source."""
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names that `split` accepts."""
+        return ()
+
+    def split(self, name: str) -> "Source":
+        """The sibling split `name` of the same data.
+
+        Raises:
+            DataError: there is no such split; the message names those that exist.
+        """
+        raise DataError(f"{self.name} has no split {name!r}; it has {', '.join(self.splits) or 'no splits'}")
+
+    def describe(self) -> dict[str, Any]:
+        """What opens this source again, as it is written in a recipe: name, split and options."""
+        return {"name": self.name}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}: {len(self)} samples of {', '.join(self.modalities)}>"

@@ -1,0 +1,132 @@
+"""The one loop: zero_grad > step > finite? > clip > optimizer.step > project > log > save."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from limbeck.core.distilled import DistilledSet, Pixels, freeze, load
+from limbeck.core.method import Method
+from limbeck.core.problem import Problem
+from limbeck.core.recipe import Recipe
+from limbeck.core.synthetic import Synthetic
+from limbeck.engine.run import Run
+from limbeck.errors import Diverged
+
+__all__ = ["State", "distill", "steps"]
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a distillation stands after `step` of `total` steps.
+
+    Args:
+        step: steps done; 0 is the start.
+        total: steps in all; 0 for a one-shot method.
+        logs: the scalars of the last step.
+        synthetic: the live synthetic set.
+    """
+
+    step: int
+    total: int
+    logs: dict[str, float]
+    synthetic: Synthetic
+
+
+def steps(problem: Problem, method: Method, run: str | Path | None = None, *, save_every: int = 100) -> Iterator[State]:
+    """Distils step by step; yields the start (or where a killed run stopped) and then each step.
+
+    Args:
+        problem: what to distil.
+        method: how.
+        run: a run folder; the same call continues it, to the same bits as an uninterrupted run (CPU).
+        save_every: steps between checkpoints.
+
+    Raises:
+        Diverged: a logged value, the gradient or a parameter is not finite; the last good state is kept.
+
+    Example:
+        >>> import limbeck as lb
+        >>> problem = lb.Problem(lb.check.toy_source(), lb.space(image="convnet"), lb.Budget(pairs=4))
+        >>> [state.step for state in lb.steps(problem, lb.methods.CF(steps=2))]
+        [0, 1, 2]
+    """
+    folder = None if run is None else Run(run, Recipe.of(problem, method))
+    synthetic = method.start(problem)
+    optimizer = method.optimizer(synthetic)
+    rates = [] if optimizer is None else [group["lr"] for group in optimizer.param_groups]
+    first = 0 if folder is None else folder.restore(synthetic, optimizer)
+    yield State(first, method.steps, {}, synthetic)
+    for t in range(first, method.steps):
+        if optimizer is not None:
+            optimizer.zero_grad(set_to_none=True)
+        logs = {name: float(value) for name, value in method.step(problem, synthetic, t).items()}
+        if bad := [name for name, value in logs.items() if not math.isfinite(value)]:
+            raise _diverged(f"{bad[0]} = {logs[bad[0]]}", t, synthetic, optimizer, folder, good=True)
+        if optimizer is not None:
+            norm = _gradient_norm(synthetic, method.clip)
+            if not math.isfinite(norm):
+                raise _diverged(f"the gradient norm = {norm}", t, synthetic, optimizer, folder, good=True)
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * method.rate(t)
+            optimizer.step()
+            logs["gradient"] = norm
+        synthetic.project()
+        if bad := [name for name, value in synthetic.named_parameters() if not torch.isfinite(value).all()]:
+            raise _diverged(f"the parameter {bad[0]}", t, synthetic, optimizer, folder, good=False)
+        if folder is not None:
+            folder.log({"step": t + 1, **logs})
+            if (t + 1) % save_every == 0 or t + 1 == method.steps:
+                folder.save(t + 1, synthetic, optimizer)
+        yield State(t + 1, method.steps, logs, synthetic)
+
+
+def distill(
+    problem: Problem,
+    method: Method,
+    run: str | Path | None = None,
+    *,
+    save_every: int = 100,
+    pixels: Pixels = "uint8",
+) -> DistilledSet:
+    """Distils to the end and freezes the result. The same call with the same `run` resumes, or returns what is finished.
+
+    Args:
+        problem: what to distil.
+        method: how.
+        run: a run folder, or `None` to keep nothing on disk.
+        save_every: steps between checkpoints.
+        pixels: `"uint8"` rounds images to 8 bits, `"float32"` keeps the exact floats.
+
+    Raises:
+        Diverged: see `steps`.
+        ConfigError: the run folder belongs to another recipe.
+    """
+    recipe = Recipe.of(problem, method)
+    if run is not None and (done := Run(run, recipe).result).is_dir():
+        return load(done)
+    for state in steps(problem, method, run, save_every=save_every):
+        if problem.tick and state.total:
+            problem.tick(f"distil {recipe.method['name']}", state.step, state.total)
+    small = freeze(problem, recipe, state.synthetic, learned_text=method.learns_text, pixels=pixels)
+    if run is not None:
+        small.save(Run(run, recipe).result)
+    return small
+
+
+def _gradient_norm(synthetic: Synthetic, clip: float | None) -> float:
+    parameters = [p for p in synthetic.parameters() if p.grad is not None]
+    return float(nn.utils.clip_grad_norm_(parameters, math.inf if clip is None else clip))
+
+
+def _diverged(what: str, t: int, synthetic: Synthetic, optimizer: object, folder: Run | None, *, good: bool) -> Diverged:
+    where = "pass `run=` to keep checkpoints"
+    if folder is not None:
+        if good:
+            folder.save(t, synthetic, optimizer)  # type: ignore[arg-type]
+        kept = folder._checkpoints()
+        where = f"the last good state is in {kept[-1]}" if kept else "it happened before the first checkpoint"
+    return Diverged(f"step {t + 1}: {what} is not finite; {where}; lower the learning rate or set a gradient clip")

@@ -1,0 +1,21 @@
+"""How sets are judged: metrics, students, protocols, scores, tables, comparisons."""
+
+from limbeck.evaluation.compare import Comparison, compare
+from limbeck.evaluation.evaluate import evaluate
+from limbeck.evaluation.protocol import Context, Protocol
+from limbeck.evaluation.score import Paired, Score, paired, read_scores, write_scores
+from limbeck.evaluation.table import table
+
+__all__ = [
+    "Comparison",
+    "Context",
+    "Paired",
+    "Protocol",
+    "Score",
+    "compare",
+    "evaluate",
+    "paired",
+    "read_scores",
+    "table",
+    "write_scores",
+]

@@ -1,0 +1,169 @@
+"""`compare()`: the grid method x pairs x seed x student, and the full data, in one call that resumes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from limbeck import registry
+from limbeck.core import Budget, DistilledSet, Method, Problem
+from limbeck.data.cache import Cache, digest
+from limbeck.data.source import Source
+from limbeck.errors import ConfigError
+from limbeck.evaluation.evaluate import evaluate, open_protocol, student_seeds, test_split
+from limbeck.evaluation.plot import score_vs_bytes
+from limbeck.evaluation.protocol import Protocol
+from limbeck.evaluation.score import Score, read_scores, write_scores
+from limbeck.evaluation.table import table
+from limbeck.spaces import Space
+
+__all__ = ["Comparison", "compare"]
+
+Tick = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found.
+
+    Args:
+        scores: one a row and metric.
+        sets: (row name, pairs) to its distilled sets, one a seed.
+        folder: holds `table.md`, `table.csv`, `scores.json`, `score_vs_bytes.svg` and `.png`; the runs are in `runs/`.
+    """
+
+    scores: list[Score]
+    sets: dict[tuple[str, int], list[DistilledSet]]
+    folder: Path
+
+    def __str__(self) -> str:
+        return table(self.scores)
+
+
+def compare(
+    train: Source,
+    methods: Sequence[str | Method],
+    pairs: Sequence[int],
+    seeds: int | Sequence[int] = 3,
+    students: Sequence[str] = ("frozen",),
+    *,
+    space: Space,
+    run: str | Path,
+    on: Source | None = None,
+    protocol: str = "retrieval",
+    full: bool = True,
+    cache: Cache | None = None,
+    device: str = "cpu",
+    tick: Tick | None = None,
+    **options: Any,
+) -> Comparison:
+    """Distils and judges every cell of the grid method x pairs x seed x student, and writes one table and one plot.
+
+    Seed i makes set i and trains the student that judges it, so that the spread is over both. Every run and every judged
+    row is kept in `run`: the same call after an interruption does only what is missing.
+
+    Args:
+        train: the training split.
+        methods: names, or methods with their options.
+        pairs: budgets.
+        seeds: the seeds, or how many.
+        students: see `Protocol.student`.
+        space: frozen encoders for methods and students.
+        run: the folder that everything is written to.
+        on: evaluation data, see `evaluate`; by default the test split of `train`.
+        protocol: name of the protocol.
+        full: also judge the whole of `train`.
+        cache: where features are kept; by default the user's cache folder.
+        device: where everything runs.
+        tick: called with (what, done, total) as work proceeds.
+        options: of the protocol, by name.
+
+    Raises:
+        ConfigError: an empty grid, two methods of one name and the same options, or whatever `distill` or `evaluate` refuse.
+
+    Example:
+        >>> import limbeck as lb, tempfile
+        >>> found = compare(lb.check.toy_source(), ["random"], [4, 8], seeds=2, space=lb.space(image="convnet"),
+        ...                 run=tempfile.mkdtemp(), protocol="classification")
+        >>> [(score.name, score.pairs) for score in found.scores]
+        [('random', 4), ('random', 8), ('full data', 24)]
+    """
+    if not (methods and pairs and students):
+        raise ConfigError("a comparison needs a method, a number of pairs and a student or more of each")
+    numbers = student_seeds(seeds, 1)
+    made = [registry.get("method", m)() if isinstance(m, str) else m for m in methods]
+    labels = [_label(m) for m in made]
+    if twice := {label for label in labels if labels.count(label) > 1}:
+        raise ConfigError(f"{', '.join(sorted(twice))} is in the comparison twice; give each method once")
+    judges = [open_protocol(protocol, {**options, "student": student}) for student in students]
+    bench = _Bench(Path(run), on if on is not None else train, space, numbers, cache if cache is not None else Cache(), device, tick)
+    total, done = len(made) * len(pairs) + full, 0
+    sets: dict[tuple[str, int], list[DistilledSet]] = {}
+    scores: list[Score] = []
+    for method, label in zip(made, labels, strict=True):
+        for budget in pairs:
+            small = sets[label, budget] = bench.distil(train, method, label, budget)
+            scores += [s for judge in judges for s in bench.judge(small, judge, label)]
+            done += 1
+            bench.say(done, total)
+    if full:
+        scores += [s for judge in judges for s in bench.judge([train], judge, "full data")]
+        bench.say(total, total)
+    _write(bench.folder, scores)
+    return Comparison(scores, sets, bench.folder)
+
+
+@dataclass(frozen=True)
+class _Bench:
+    folder: Path
+    on: Source
+    space: Space
+    seeds: tuple[int, ...]
+    cache: Cache
+    device: str
+    tick: Tick | None
+
+    def say(self, done: int, total: int) -> None:
+        if self.tick:
+            self.tick("compare", done, total)
+
+    def distil(self, train: Source, method: Method, label: str, pairs: int) -> list[DistilledSet]:
+        from limbeck.engine import distill  # engine and evaluation are on one level: neither needs the other to load
+
+        sets = []
+        for seed in self.seeds:
+            problem = Problem(train, self.space, Budget(pairs=pairs), seed, self.device, self.cache, self.tick)
+            sets.append(distill(problem, method, run=self.folder / "runs" / f"{_slug(label)}-{pairs}-seed{seed}"))
+        return sets
+
+    def judge(self, sets: Sequence[Source], protocol: Protocol, name: str) -> list[Score]:
+        test = test_split(self.on)
+        key = digest(protocol.fingerprint(test, self.space), [s.fingerprint for s in sets], self.seeds, name)
+        path = self.folder / "scores" / f"{_slug(name)}-{len(sets[0])}-{protocol.student}-{key[:12]}.json"
+        if path.is_file():
+            return read_scores(path)
+        small = sets if len(sets) > 1 else sets[0]
+        scores = evaluate(
+            small, self.on, protocol, self.space, self.seeds, name, cache=self.cache, device=self.device, tick=self.tick
+        )
+        write_scores(path, scores)
+        return scores
+
+
+def _label(method: Method) -> str:
+    """The method's name, and the options that differ from its defaults: `cf(steps=100)`."""
+    changed = [f"{f.name}={getattr(method, f.name)}" for f in fields(method) if getattr(method, f.name) != f.default]
+    return method.describe()["name"] + (f"({', '.join(changed)})" if changed else "")
+
+
+def _slug(label: str) -> str:
+    name, _, options = label.partition("(")
+    return name.replace(" ", "-") + (f"-{digest(options)[:8]}" if options else "")
+
+
+def _write(folder: Path, scores: Sequence[Score]) -> None:
+    write_scores(folder / "scores.json", scores)
+    (folder / "table.md").write_text(table(scores, "markdown") + "\n", encoding="utf-8")
+    (folder / "table.csv").write_text(table(scores, "csv"), encoding="utf-8")
+    score_vs_bytes(scores, folder / "score_vs_bytes.svg")
+    score_vs_bytes(scores, folder / "score_vs_bytes.png")

@@ -1,0 +1,183 @@
+"""`evaluate()`: one path that judges a distilled set, a random subset and the full data."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from limbeck import registry
+from limbeck.core import DistilledSet, load
+from limbeck.data.cache import Cache
+from limbeck.data.source import Source
+from limbeck.errors import ConfigError
+from limbeck.evaluation.protocol import Context, Protocol
+from limbeck.evaluation.score import Score
+from limbeck.spaces import Space
+
+__all__ = ["evaluate", "open_protocol", "student_seeds", "test_split"]
+
+Judged = Source | str | Path
+
+
+def evaluate(
+    small: Judged | Sequence[Judged],
+    on: Source,
+    protocol: str | Protocol = "retrieval",
+    space: Space | None = None,
+    seeds: int | Sequence[int] | None = None,
+    name: str | None = None,
+    cache: Cache | None = None,
+    device: str = "cpu",
+    tick: Callable[[str, int, int], None] | None = None,
+    **options: Any,
+) -> list[Score]:
+    """Trains a student a seed on `small` and tests it on held-out data.
+
+    Args:
+        small: a distilled set, any source (a subset, the full training data), or the folder of a saved set. Several of
+            them, one a distillation seed, are judged as one row: set i by student seed i.
+        on: the evaluation data. Where it has a split `test`, that is used whichever split is given, else `on` itself.
+        protocol: a name of `limbeck list protocols`, or a protocol with its options.
+        space: frozen encoders; by default those that the set was distilled with.
+        seeds: student seeds, or how many (0, 1, ...). By default 3, or one a set where several sets are given.
+        name: of the row; by default the set's.
+        cache: where features are kept; by default the user's cache folder.
+        device: where encoders and students run.
+        tick: called with (what, done, total) as work proceeds.
+        options: of the protocol, by name.
+
+    Returns:
+        one `Score` a metric.
+
+    Raises:
+        ConfigError: an option that the protocol does not have, seeds that do not fit the sets, a set without a space, or
+            a set that was made from the data it would be tested on.
+        DataError: data that lacks what the protocol needs.
+
+    Example:
+        >>> import limbeck as lb
+        >>> train = lb.check.toy_source()
+        >>> scores = evaluate(train, train, "classification", lb.space(image="convnet"), seeds=1)
+        >>> [score.metric for score in scores]
+        ['accuracy']
+    """
+    start = time.perf_counter()
+    sets = [_open(s) for s in ([small] if isinstance(small, Source | str | Path) else small)]
+    numbers = student_seeds(seeds, len(sets))
+    judge = open_protocol(protocol, options)
+    test = test_split(on)
+    _refuse_leaks(sets, test, judge)
+    space = space if space is not None else _space(sets)
+    context_cache = cache if cache is not None else Cache()
+    _reset_peak(device)
+    results = []
+    for i, seed in enumerate(numbers):
+        context = Context(seed, context_cache, device, tick)
+        results.append(judge.run(sets[i % len(sets)], test, space, context))
+    seconds, peak = time.perf_counter() - start, _peak_bytes(device)
+    first = sets[0]
+    made = first.recipe.method.get("name", "unknown") if isinstance(first, DistilledSet) else "full"
+    return [
+        Score.of(
+            [result[metric] for result in results],
+            name=name if name is not None else first.name,
+            method=str(made),
+            pairs=len(first),
+            bytes=round(sum(_nbytes(s) for s in sets) / len(sets)),
+            protocol=judge.title,
+            fingerprint=judge.fingerprint(test, space),
+            metric=metric,
+            higher_is_better=judge.higher_is_better,
+            seconds=seconds,
+            peak_bytes=peak,
+            seeds=numbers,
+        )
+        for metric in results[0]
+    ]
+
+
+def _open(small: Judged) -> Source:
+    return small if isinstance(small, Source) else load(small)
+
+
+def test_split(on: Source) -> Source:
+    """The split that is tested on: `test` where `on` has one, else `on` itself."""
+    return on.split("test") if "test" in on.splits else on
+
+
+def student_seeds(seeds: int | Sequence[int] | None, sets: int) -> tuple[int, ...]:
+    """The student seeds: as given, 0 to n - 1, or by default 3, or one a set."""
+    if seeds is None:
+        seeds = sets if sets > 1 else 3
+    numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    if not sets or not numbers:
+        raise ConfigError(f"an evaluation needs a set and a seed or more, got {sets} sets and {len(numbers)} seeds")
+    if len(set(numbers)) < len(numbers):
+        raise ConfigError(f"the seeds {list(numbers)} repeat themselves; the spread would be too small")
+    if sets not in (1, len(numbers)):
+        raise ConfigError(f"{sets} sets need {sets} seeds (set i is judged with seed i), got {len(numbers)}")
+    return numbers
+
+
+def open_protocol(protocol: str | Protocol, options: dict[str, Any]) -> Protocol:
+    """The protocol of that name with these options."""
+    if isinstance(protocol, Protocol):
+        if options:
+            raise ConfigError(f"give options to the protocol itself, not beside it: {', '.join(options)}")
+        return protocol
+    found = registry.get("protocol", protocol)
+    known = [f.name for f in fields(found)]
+    if wrong := sorted(set(options) - set(known)):
+        raise ConfigError(f"the protocol {protocol!r} has no option {', '.join(wrong)}; its options: {', '.join(known)}")
+    return found(**options)  # type: ignore[no-any-return]
+
+
+def _refuse_leaks(sets: Sequence[Source], test: Source, protocol: Protocol) -> None:
+    held_out = {test.fingerprint: "test", protocol.judge(test).fingerprint: "validation"}
+    held_out[test.fingerprint] = "test"
+    for small in sets:
+        made_from = small.recipe.fingerprints.get("source") if isinstance(small, DistilledSet) else None
+        for fingerprint in (small.fingerprint, made_from):
+            if fingerprint in held_out:
+                raise ConfigError(
+                    f"{small.name} holds, or was made from, the very {held_out[fingerprint]} split it would be judged on; "
+                    "use the training split, or other evaluation data"
+                )
+
+
+def _space(sets: Sequence[Source]) -> Space:
+    from limbeck.spaces.build import space
+
+    for small in sets:
+        if isinstance(small, DistilledSet) and small.recipe.space:
+            return space(**small.recipe.space)
+    raise ConfigError(f"{sets[0].name} does not say which encoders to use; pass space=limbeck.space(image=..., text=...)")
+
+
+def _nbytes(small: Source) -> int:
+    if isinstance(small, DistilledSet):
+        return small.nbytes
+    fixed = sum(modality.nbytes for modality in small.modalities.values()) + (8 if "label" in small.modalities else 0)
+    text = sum(len(text.encode()) for sample in small.captions for text in sample)
+    return len(small) * fixed + text
+
+
+def _reset_peak(device: str) -> None:
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _peak_bytes(device: str) -> int:
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

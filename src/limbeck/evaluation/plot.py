@@ -1,0 +1,62 @@
+"""Score against bytes, with a line at what the full data reach."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from limbeck.errors import ConfigError
+from limbeck.evaluation.score import Score
+
+__all__ = ["score_vs_bytes"]
+
+
+def score_vs_bytes(scores: Sequence[Score], path: str | Path, metric: str | None = None) -> Path:
+    """Draws one panel a protocol: a line a method over its sizes with the spread over seeds, the full data as a level.
+
+    Args:
+        scores: what `compare` returned.
+        path: an `.svg`, `.png` or `.pdf` file.
+        metric: which one; by default `"mean"` where there is one, else the first.
+
+    Raises:
+        ConfigError: no scores, or none of that metric.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    metrics = list(dict.fromkeys(s.metric for s in scores))
+    chosen = metric if metric is not None else "mean" if "mean" in metrics else next(iter(metrics), "")
+    groups: dict[str, list[Score]] = {}
+    for score in scores:
+        if score.metric == chosen:
+            groups.setdefault(score.fingerprint, []).append(score)
+    if not groups:
+        raise ConfigError(f"no scores of {chosen!r} to draw; there are {', '.join(metrics) or 'none'}")
+    path = Path(path)
+    with matplotlib.rc_context({"svg.hashsalt": "limbeck", "font.size": 9}):
+        figure = Figure(figsize=(5.2 * len(groups), 3.8), layout="constrained")
+        FigureCanvasAgg(figure)
+        for axes, group in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups.values(), strict=True):
+            _panel(axes, group, chosen)
+        dated = {"Date": None} if path.suffix == ".svg" else {}
+        figure.savefig(path, dpi=150, metadata=dated)
+    return path
+
+
+def _panel(axes: object, scores: Sequence[Score], metric: str) -> None:
+    from matplotlib.axes import Axes
+
+    assert isinstance(axes, Axes)
+    for name in dict.fromkeys(s.name for s in scores):
+        line = sorted((s for s in scores if s.name == name), key=lambda s: s.bytes)
+        if line[0].method == "full":
+            axes.axhline(line[0].mean, color="0.4", linestyle="--", label=f"{name} ({line[0].bytes / 1e6:,.1f} MB)")
+        else:
+            x, y, spread = ([getattr(s, key) for s in line] for key in ("bytes", "mean", "std"))
+            axes.errorbar(x, y, yerr=spread, marker="o", capsize=3, label=name)
+    axes.set_xscale("log")
+    axes.set_xlabel("bytes")
+    axes.set_ylabel(f"{metric} (percent)")
+    axes.set_title(scores[0].protocol)
+    axes.grid(alpha=0.3)
+    axes.legend()

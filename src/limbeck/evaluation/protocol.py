@@ -1,0 +1,109 @@
+"""`Protocol`: how a set is judged. The same for a distilled set, a random subset and the full data."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
+
+from limbeck import registry
+from limbeck.data.cache import Cache, digest
+from limbeck.data.source import Source
+from limbeck.errors import ConfigError, DataError
+from limbeck.spaces import Space
+
+__all__ = ["Context", "Protocol", "Selection"]
+
+Selection = Literal["clean", "paper"]
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where an evaluation runs: seed, cache, device, and who wants to hear of progress.
+
+    Args:
+        seed: of every named random stream of the student.
+        cache: where features are kept.
+        device: where encoders and students run.
+        tick: called with (what, done, total).
+    """
+
+    seed: int
+    cache: Cache
+    device: str = "cpu"
+    tick: Callable[[str, int, int], None] | None = None
+
+
+@dataclass(frozen=True)
+class Protocol(ABC):
+    """One way to judge a set: a student is trained on the set, chosen, and tested.
+
+    A subclass is final: one frozen dataclass in one file of `limbeck.evaluation.protocols`. Its fields are its options.
+
+    Args:
+        student: `"frozen"` for heads on the space's frozen image features, or a network of `limbeck.networks` that is
+            trained on the pixels.
+        selection: `"clean"` chooses step and hyper-parameters on the validation split and tests once. `"paper"` chooses
+            them on the test split, as most papers did: an optimistic number, for comparison with those only.
+
+    Attributes:
+        version: raised with every change of the code that changes numbers.
+        higher_is_better: the direction of all metrics.
+    """
+
+    student: str = "frozen"
+    selection: Selection = "clean"
+
+    version: ClassVar[int]
+    higher_is_better: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.selection not in ("clean", "paper"):
+            raise ConfigError(f"selection is 'clean' or 'paper', got {self.selection!r}")
+        if self.student != "frozen":
+            registry.get("network", self.student)
+
+    @abstractmethod
+    def run(self, small: Source, test: Source, space: Space, context: Context) -> dict[str, float]:
+        """Trains a student on `small` and tests it; metric name to value.
+
+        Args:
+            small: the set to judge.
+            test: the test split; `test.split("val")` is its validation split.
+            space: frozen encoders.
+            context: seed, cache, device.
+        """
+
+    @property
+    def name(self) -> str:
+        """The registry name: the name of the file."""
+        return type(self).__module__.rsplit(".", 1)[-1]
+
+    @property
+    def title(self) -> str:
+        """How it is named in a table."""
+        chosen = "" if self.selection == "clean" else ", paper selection: chosen on the test split"
+        return f"{self.name}, {self.student} student{chosen}"
+
+    def describe(self) -> dict[str, Any]:
+        """Name, version and every option."""
+        return {"name": self.name, "version": self.version, **asdict(self)}
+
+    def fingerprint(self, test: Source, space: Space) -> str:
+        """A digest of options, code version, evaluation data and space: equal where scores can be compared."""
+        return digest(self.describe(), test.fingerprint, self.judge(test).fingerprint, space.fingerprint)
+
+    def judge(self, test: Source) -> Source:
+        """The split that the student is chosen on.
+
+        Raises:
+            DataError: `clean` without a validation split.
+        """
+        if self.selection == "paper":
+            return test
+        if "val" not in test.splits:
+            raise DataError(
+                f"{test.name} has no validation split to choose the student on (its splits: "
+                f"{', '.join(test.splits) or 'none'}); add a split named 'val' to the data, or accept an optimistic "
+                "number with selection='paper'"
+            )
+        return test.split("val")

@@ -1,0 +1,204 @@
+"""`Score`: one metric of one set under one protocol; files, tables and paired comparison of scores."""
+
+import json
+import math
+import os
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from limbeck.errors import ConfigError, StorageError
+
+__all__ = ["Paired", "Score", "paired", "read_scores", "write_scores"]
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one set under one protocol: a row of scores.json.
+
+    Args:
+        name: the set, as a person calls it.
+        method: what made it; `"full"` for the whole real data.
+        pairs: samples in the set.
+        bytes: what a student reads.
+        protocol: how it was judged, readable.
+        fingerprint: digest of the protocol's options, the evaluation data and the space; scores can be compared where
+            it is equal.
+        metric: such as `"IR@1"`.
+        higher_is_better: the direction of the metric.
+        mean: of `values`.
+        std: sample standard deviation over seeds (n - 1); 0 for one seed.
+        values: one a seed.
+        seconds: wall-clock time of the whole evaluation, all seeds and metrics together.
+        peak_bytes: peak memory of the process (of the GPU where one was used).
+        seeds: the seed of each value.
+
+    Raises:
+        ConfigError: no values, a value that is not finite, or a mean or spread that is not that of the values.
+
+    Example:
+        >>> Score.of([20.0, 22.0], name="a", method="cf", pairs=100, bytes=10**6, protocol="p", fingerprint="f", metric="IR@1").mean
+        21.0
+    """
+
+    name: str
+    method: str
+    pairs: int
+    bytes: int
+    protocol: str
+    fingerprint: str
+    metric: str
+    higher_is_better: bool
+    mean: float
+    std: float
+    values: tuple[float, ...]
+    seconds: float
+    peak_bytes: int
+    seeds: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", tuple(float(v) for v in self.values))
+        object.__setattr__(self, "seeds", tuple(self.seeds) or tuple(range(len(self.values))))
+        where = f"the score {self.metric!r} of {self.name!r}"
+        if not self.values or not all(math.isfinite(v) for v in self.values):
+            raise ConfigError(f"{where} needs one finite value a seed, got {list(self.values)}")
+        if len(self.seeds) != len(self.values):
+            raise ConfigError(f"{where} has {len(self.values)} values for {len(self.seeds)} seeds")
+        mean, std = _moments(self.values)
+        if not (math.isclose(mean, self.mean, abs_tol=1e-6) and math.isclose(std, self.std, abs_tol=1e-6)):
+            raise ConfigError(f"{where} says {self.mean} +- {self.std}, but its values give {mean} +- {std}")
+
+    @classmethod
+    def of(
+        cls,
+        values: Iterable[float],
+        *,
+        name: str,
+        method: str,
+        pairs: int,
+        bytes: int,
+        protocol: str,
+        fingerprint: str,
+        metric: str,
+        higher_is_better: bool = True,
+        seconds: float = 0.0,
+        peak_bytes: int = 0,
+        seeds: Sequence[int] = (),
+    ) -> "Score":
+        """The score of `values`, one a seed, with their mean and sample standard deviation."""
+        found = tuple(values)
+        mean, std = _moments(found) if found else (math.nan, math.nan)
+        return cls(
+            name, method, pairs, bytes, protocol, fingerprint, metric, higher_is_better, mean, std, found, seconds,
+            peak_bytes, tuple(seeds),
+        )  # fmt: skip
+
+    def row(self) -> dict[str, Any]:
+        """The score as JSON types."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The result of `paired`: `difference` in [`low`, `high`] at the given confidence, from `n` seeds."""
+
+    difference: float
+    low: float
+    high: float
+    n: int
+    confidence: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.low > 0 or self.high < 0
+
+
+def paired(a: Score, b: Score, confidence: float = 0.95) -> Paired:
+    """How much better `a` is than `b`, seed by seed, with a confidence interval.
+
+        d_i = a_i - b_i,    mean(d) +- t_{(1 + confidence) / 2, n - 1} std(d) / sqrt(n)
+
+    The interval covers, at that confidence, the mean difference over all seeds for *this* data and protocol, if the d_i are
+    about normal. It says nothing about other test data: that error is common to both and not in the seeds.
+
+    Args:
+        a, b: the same metric under one protocol fingerprint with the same seeds.
+        confidence: of the interval.
+
+    Raises:
+        ConfigError: scores that cannot be paired, or fewer than two seeds.
+
+    Example:
+        >>> common = dict(method="m", pairs=9, bytes=9, protocol="p", fingerprint="f", metric="mean")
+        >>> a, b = Score.of([20, 22, 24], name="a", **common), Score.of([19, 20, 22], name="b", **common)
+        >>> result = paired(a, b)
+        >>> round(result.difference, 2), round(result.low, 2), round(result.high, 2)
+        (1.67, 0.23, 3.1)
+    """
+    from scipy.stats import t
+
+    for what in ("metric", "fingerprint", "seeds"):
+        if getattr(a, what) != getattr(b, what):
+            raise ConfigError(
+                f"{a.name!r} and {b.name!r} differ in {what} ({getattr(a, what)} and {getattr(b, what)}); "
+                "evaluate both with the same protocol, data, space and seeds"
+            )
+    n = len(a.values)
+    if n < 2 or not 0 < confidence < 1:
+        raise ConfigError(f"a paired comparison needs two seeds or more and 0 < confidence < 1, got {n} and {confidence}")
+    mean, std = _moments([x - y for x, y in zip(a.values, b.values, strict=True)])
+    half = float(t.ppf((1 + confidence) / 2, n - 1)) * std / math.sqrt(n)
+    return Paired(mean, mean - half, mean + half, n, confidence)
+
+
+def write_scores(path: str | Path, scores: Sequence[Score]) -> Path:
+    """Writes scores.json; the file appears whole or not at all.
+
+    Args:
+        path: the file.
+        scores: its rows.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = path.with_name(f".{path.name}.part")
+    work.write_text(json.dumps({"schema": SCHEMA, "rows": [s.row() for s in scores]}, indent=1) + "\n", encoding="utf-8")
+    os.replace(work, path)
+    return path
+
+
+def read_scores(path: str | Path) -> list[Score]:
+    """The scores in a scores.json.
+
+    Raises:
+        StorageError: no such file, not JSON, a newer schema, or a row with missing, unknown or impossible fields.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        schema, rows = content["schema"], content["rows"]
+    except FileNotFoundError:
+        raise StorageError(f"there is no {path}; check the path, or evaluate first") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"{path} is not a scores.json ({error}); it needs 'schema' and 'rows'") from error
+    if schema != SCHEMA:
+        raise StorageError(f"{path} has schema {schema}, this version reads {SCHEMA}; upgrade limbeck")
+    known = {f.name for f in fields(Score)}
+    scores = []
+    for i, row in enumerate(rows):
+        missing, unknown = known - {"seeds"} - set(row), set(row) - known
+        if missing or unknown:
+            raise StorageError(f"{path}, row {i}: missing {sorted(missing) or 'nothing'}, unknown {sorted(unknown) or 'nothing'}")
+        try:
+            scores.append(Score(**row))
+        except (ConfigError, TypeError, ValueError) as error:
+            raise StorageError(f"{path}, row {i}: {error}") from error
+    return scores
+
+
+def _moments(values: Sequence[float]) -> tuple[float, float]:
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0

@@ -1,0 +1,90 @@
+"""Tables of scores: sets as rows, metrics as columns, one table a protocol fingerprint."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from limbeck.errors import ConfigError
+from limbeck.evaluation.score import SCHEMA, Score
+
+__all__ = ["Format", "table"]
+
+Format = Literal["text", "markdown", "csv", "json"]
+
+
+def table(scores: Sequence[Score], format: Format = "text") -> str:
+    """Scores as a table: `mean +- std` in percent, one row a set, one column a metric.
+
+    Rows of different protocol fingerprints cannot be compared: each fingerprint gets its own table under its own heading
+    (text, markdown) or is named in each row (csv, json).
+
+    Args:
+        scores: what `evaluate` or `compare` returned.
+        format: `"text"`, `"markdown"`, `"csv"` (means and spreads in columns of their own) or `"json"` (as scores.json).
+
+    Raises:
+        ConfigError: an unknown format, or one set scored twice by one metric under one fingerprint.
+
+    Example:
+        >>> score = Score.of([20, 22], name="a", method="cf", pairs=9, bytes=800, protocol="p", fingerprint="f", metric="IR@1", seconds=2)
+        >>> print(table([score]))
+        p  (fingerprint f, 2 seeds)
+        set  pairs  bytes    IR@1 +- std  seconds
+        a        9    800  21.00 +- 1.41      2.0
+    """
+    if format not in get_args(Format):
+        raise ConfigError(f"unknown table format {format!r}; known: {', '.join(get_args(Format))}")
+    if format == "json":
+        return json.dumps({"schema": SCHEMA, "rows": [s.row() for s in scores]}, indent=1)
+    groups: dict[str, list[Score]] = {}
+    for score in scores:
+        groups.setdefault(score.fingerprint, []).append(score)
+    if format == "csv":
+        return _csv(list(groups.values()))
+    return "\n\n".join(_readable(group, format) for group in groups.values())
+
+
+Key = tuple[str, str, int, int]
+
+
+def _rows(scores: Sequence[Score]) -> dict[Key, dict[str, Score]]:
+    rows: dict[Key, dict[str, Score]] = {}
+    for s in scores:
+        row = rows.setdefault((s.name, s.method, s.pairs, s.bytes), {})
+        if s.metric in row:
+            raise ConfigError(f"{s.name!r} has two scores of {s.metric!r} under one protocol; give the sets different names")
+        row[s.metric] = s
+    return rows
+
+
+def _readable(scores: Sequence[Score], format: Format) -> str:
+    metrics = list(dict.fromkeys(s.metric for s in scores))
+    seeds = sorted({len(s.values) for s in scores})
+    lines = [["set", "pairs", "bytes", *[f"{m} +- std" for m in metrics], "seconds"]]
+    for (name, _, pairs, size), row in _rows(scores).items():
+        cells = [f"{row[m].mean:.2f} +- {row[m].std:.2f}" if m in row else "-" for m in metrics]
+        lines.append([name, str(pairs), str(size), *cells, f"{max(s.seconds for s in row.values()):.1f}"])
+    count = " to ".join(str(n) for n in sorted({seeds[0], seeds[-1]})) + (" seed" if seeds == [1] else " seeds")
+    title = f"{scores[0].protocol}  (fingerprint {scores[0].fingerprint[:12]}, {count})"
+    if format == "markdown":
+        body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+        return "\n".join([f"**{title}**", "", body[0], "|---" + "|---:" * (len(lines[0]) - 1) + "|", *body[1:]])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    body = ["  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(x, widths, strict=True))) for x in lines]
+    return "\n".join([title, *[line.rstrip() for line in body]])
+
+
+def _csv(groups: Sequence[Sequence[Score]]) -> str:
+    metrics = list(dict.fromkeys(s.metric for group in groups for s in group))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    spread = [f"{m}{suffix}" for m in metrics for suffix in ("", " std")]
+    writer.writerow(["name", "method", "pairs", "bytes", "protocol", "fingerprint", "seeds", *spread, "seconds", "peak_bytes"])
+    for group in groups:
+        for key, row in _rows(group).items():
+            one = next(iter(row.values()))
+            cells = [v for m in metrics for v in ((row[m].mean, row[m].std) if m in row else ("", ""))]
+            writer.writerow([*key, one.protocol, one.fingerprint, len(one.values), *cells, one.seconds, one.peak_bytes])
+    return out.getvalue()

@@ -1,0 +1,107 @@
+"""DM: distribution matching of means under random networks."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Optimizer
+
+from limbeck.core import Method, Problem, Synthetic, chosen_pairs, select
+from limbeck.data.augment import OPERATIONS, siamese
+from limbeck.networks.convnet import ConvNet
+from limbeck.objectives.moments import group_mean, mean_distance
+from limbeck.objectives.selection import RULES
+
+__all__ = ["DM"]
+
+
+@dataclass(frozen=True)
+class DM(Method):
+    """Matches mean features of real and synthetic images under a new random ConvNet every step, class by class.
+
+        L = sum_c || mean_i f(A(x_i)) - mean_j f(A(s_j)) ||^2      f: random weights, A: one Siamese augmentation
+
+    Text, where there is one, is learned by the same distance on its embeddings. Without labels (or with `per_class` off)
+    there is one class of all.
+
+    Args:
+        steps: number of steps.
+        batch: real samples a class and step.
+        lr: learning rate of the pixels.
+        lr_text: learning rate of the text embeddings.
+        momentum: of both.
+        width: channels of the random ConvNet.
+        init: which real pairs to start from: random, herding, kcenter or prototypes.
+        augment: Siamese operations to draw from; empty for none.
+        per_class: match class by class; by default where the source is labelled and has no text.
+
+    Paper: Zhao and Bilen, Dataset condensation with distribution matching, WACV 2023.
+
+    Example:
+        >>> import limbeck as lb
+        >>> problem = lb.Problem(lb.check.toy_source(), lb.space(image="convnet"), lb.Budget(pairs=4))
+        >>> len(lb.distill(problem, DM(steps=2, width=8)))
+        4
+    """
+
+    steps: int = 1000
+    batch: int = 256
+    lr: float = 1.0
+    lr_text: float = 0.1
+    momentum: float = 0.5
+    width: int = 128
+    init: str = "random"
+    augment: tuple[str, ...] = tuple(OPERATIONS)
+    per_class: bool | None = None
+
+    @property
+    def learns_text(self) -> bool:
+        """Text is an embedding."""
+        return True
+
+    def start(self, problem: Problem) -> Synthetic:
+        """Real pairs, all of whose modalities are learned."""
+        chosen = select(problem, RULES[self.init], problem.pairs(learned_text=True), self.per_class)
+        return chosen_pairs(problem, chosen, learn=problem.modalities)
+
+    def optimizer(self, synthetic: Synthetic) -> Optimizer:
+        """Stochastic gradient descent with momentum."""
+        rates = {"image": self.lr, "text": self.lr_text}
+        return SGD([{"params": [v], "lr": rates[m]} for m, v in synthetic.learned.items()], lr=self.lr, momentum=self.momentum)
+
+    def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:
+        """One new network, one augmentation, the distance of means."""
+        groups = problem.groups(len(synthetic), self.per_class)
+        sample = problem.candidates.sample
+        real = [problem.draw(self.batch, t, f"real {g}", sample[among].unique()) for g, (among, _) in enumerate(groups)]
+        group = torch.cat([torch.full_like(index, g) for g, index in enumerate(real)])
+        index = torch.cat(real)
+        own = self._groups_of(problem, synthetic)
+        loss = torch.zeros((), device=problem.device)
+        logs: dict[str, float | Tensor] = {}
+        if "image" in synthetic.modalities:
+            logs["image"] = self._image_loss(problem, synthetic, t, index, group, own, len(groups))
+            loss = loss + logs["image"]
+        if "text" in synthetic.modalities:
+            text = problem.features["text"]
+            rows = text.first(len(problem.source))[index]
+            target = group_mean(text.vectors[rows], group, len(groups)).to(problem.device)
+            logs["text"] = mean_distance(group_mean(problem.space.embed(synthetic.batch())["text"], own, len(groups)), target)
+            loss = loss + logs["text"]
+        loss.backward()
+        return {"loss": loss, **logs}
+
+    def _image_loss(
+        self, problem: Problem, synthetic: Synthetic, t: int, index: Tensor, group: Tensor, own: Tensor, groups: int
+    ) -> Tensor:
+        images = synthetic.value("image")
+        network = ConvNet(images.shape[-1], width=self.width, generator=problem.rng("network", t)).to(images.device)
+        real = problem.source.batch(index)["image"].to(images.device)
+        real, images = siamese([real, images], problem.rng("augment", t), self.augment)
+        with torch.no_grad():
+            target = group_mean(network(real), group.to(images.device), groups)
+        return mean_distance(group_mean(network(images), own, groups), target)
+
+    def _groups_of(self, problem: Problem, synthetic: Synthetic) -> Tensor:
+        shares = [share for _, share in problem.groups(len(synthetic), self.per_class)]
+        return torch.arange(len(shares)).repeat_interleave(torch.tensor(shares)).to(problem.device)

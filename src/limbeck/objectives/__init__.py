@@ -1,0 +1,1 @@
+"""Pure functions: distances between sets, and the selection of real samples."""

@@ -1,0 +1,156 @@
+"""The synthetic pairs as cards: what each one is, where it started, and the real sample nearest to it."""
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from limbeck.core.distilled import DistilledSet
+from limbeck.data.modality import Modality
+from limbeck.data.source import Source
+
+__all__ = ["Card", "Picture", "cards", "contact_sheet"]
+
+LOSSLESS = 1_500_000  # bytes of pixels a page may carry unaltered; above it pictures are compressed with loss
+LARGEST = 128  # pixels a side of a picture in the gallery
+THUMBNAIL = 64  # pixels a side of a real image beside it
+SHEET = 400  # images on the contact sheet
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image inside the page: a data URI, its width and height in pixels, and what it shows."""
+
+    uri: str
+    width: int
+    height: int
+    alt: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """One synthetic sample.
+
+    Args:
+        key: its name in the set.
+        picture: its image.
+        captions: its captions, each with its cosine similarity where it is the nearest real one to a learned text.
+        label: the name of its class.
+        origin, start: the key and the image of the real sample it started from.
+        unchanged: whether its image is still exactly that of the sample it started from.
+        nearest, neighbour: the key, the cosine similarity and the image of the real image nearest to it.
+    """
+
+    key: str
+    picture: Picture | None
+    captions: Sequence[tuple[str, float | None]]
+    label: str | None
+    origin: str
+    start: Picture | None
+    unchanged: bool
+    nearest: tuple[str, float] | None
+    neighbour: Picture | None
+
+
+def cards(small: DistilledSet, source: Source | None, *, max_pairs: int, sets: int) -> list[Card]:
+    """A card for each of the first `max_pairs` samples.
+
+    Args:
+        small: the set.
+        source: the real data it came from, for the images where samples started.
+        max_pairs: the most cards.
+        sets: how many sets share the page, so that the page stays small.
+    """
+    shown = range(min(len(small), max_pairs))
+    images = small.tensors.get("image")
+    lossless = images is not None and images[0].numel() * len(shown) * sets <= LOSSLESS
+    wanted = [small.origins[i] for i in shown] + [small.nearest[i][0] for i in shown if small.nearest]
+    real = _real_images(source, wanted)
+    thumbnails = {key: _picture(image, f"the real image {key}", THUMBNAIL) for key, image in real.items()}
+    result = []
+    for i in shown:
+        origin, nearest = small.origins[i], small.nearest[i] if small.nearest else None
+        captions = _captions(small, i)
+        alt = f"synthetic image {small.keys[i]}" + (f": {captions[0][0]}" if captions else "")
+        result.append(
+            Card(
+                key=small.keys[i],
+                picture=None if images is None else _picture(images[i], alt, LARGEST, lossless=lossless),
+                captions=captions,
+                label=_label(small, i),
+                origin=origin,
+                start=thumbnails.get(origin),
+                unchanged=images is not None and origin in real and _same(images[i], real[origin]),
+                nearest=nearest,
+                neighbour=None if nearest is None else thumbnails.get(nearest[0]),
+            )
+        )
+    return result
+
+
+def contact_sheet(small: DistilledSet) -> tuple[Picture, int] | None:
+    """All images of the set on one picture, and how many there are on it; `None` where it has no images."""
+    from PIL import Image
+
+    images = small.tensors.get("image")
+    if images is None:
+        return None
+    shown = min(len(images), SHEET)
+    columns = math.ceil(math.sqrt(shown))
+    cell = max(24, min(48, 640 // columns))
+    sheet = Image.new("RGBA", (columns * cell, math.ceil(shown / columns) * cell))
+    for i in range(shown):
+        image = _preview(images[i]).resize((cell, cell), Image.Resampling.LANCZOS)
+        sheet.paste(image, (i % columns * cell, i // columns * cell))
+    return _encode(sheet, f"{shown} synthetic images side by side", lossless=False), shown
+
+
+def _real_images(source: Source | None, keys: Sequence[str]) -> Mapping[str, Tensor]:
+    """Key to image `[C, H, W]`, for the keys that the source holds."""
+    if source is None or "image" not in source.modalities:
+        return {}
+    wanted = set(keys)
+    rows = {key: i for i, key in enumerate(source.keys) if key in wanted}
+    return dict(zip(rows, source.batch(list(rows.values()))["image"], strict=True)) if rows else {}
+
+
+def _captions(small: DistilledSet, i: int) -> list[tuple[str, float | None]]:
+    if "text" in small.tensors and small.neighbours:
+        return list(small.neighbours[i])
+    return [(text, None) for text in small.captions[i]]
+
+
+def _label(small: DistilledSet, i: int) -> str | None:
+    if small.labels is None or int(small.labels[i]) < 0:
+        return None
+    label = int(small.labels[i])
+    return small.classes[label] if label < len(small.classes) else str(label)
+
+
+def _same(image: Tensor, real: Tensor) -> bool:
+    if image.shape != real.shape:
+        return False
+    pixels = image if image.dtype.is_floating_point else image.float() / 255
+    return bool((pixels - real).abs().max() < 1 / 255)
+
+
+def _preview(image: Tensor) -> Any:
+    value = image if image.dtype.is_floating_point else image.float() / 255
+    return Modality("image", tuple(image.shape)).preview(value)
+
+
+def _picture(image: Tensor, alt: str, largest: int, *, lossless: bool = False) -> Picture:
+    preview = _preview(image)
+    preview.thumbnail((largest, largest))
+    return _encode(preview, alt, lossless=lossless)
+
+
+def _encode(image: Any, alt: str, *, lossless: bool) -> Picture:
+    buffer = io.BytesIO()
+    image.save(buffer, format="webp", lossless=lossless, quality=80, method=4)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return Picture(f"data:image/webp;base64,{data}", image.width, image.height, alt)

@@ -1,0 +1,220 @@
+"""`page`: one self-contained HTML file: what the sets are, how good, how they came to be, and what they look like."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limbeck import __version__
+from limbeck.core.distilled import DistilledSet
+from limbeck.data.source import Source
+from limbeck.errors import ConfigError, StorageError
+from limbeck.evaluation.score import Score
+from limbeck.report import figures, words
+from limbeck.report.gallery import Card, cards, contact_sheet
+from limbeck.report.results import Row, Table, best, tables
+
+__all__ = ["page"]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One set as the page shows it: its tab, its cards and its facts."""
+
+    tab: str
+    small: DistilledSet
+    cards: Sequence[Card]
+
+    @property
+    def parts(self) -> list[tuple[str, int, float]]:
+        """Name, bytes and share in percent of each part, largest first."""
+        sizes = sorted(self.small.sizes.items(), key=lambda part: -part[1])
+        return [(name, nbytes, 100 * nbytes / max(self.small.nbytes, 1)) for name, nbytes in sizes]
+
+    @property
+    def encoders(self) -> list[tuple[str, str, str]]:
+        """Modality, name and licence of each encoder."""
+        space, licences = self.small.recipe.space, self.small.encoder_licences
+        return [
+            (m, space.get(m, {}).get("name", m), licences.get(m, "unknown")) for m in dict.fromkeys([*space, *licences])
+        ]
+
+
+def page(
+    path: str | Path,
+    *,
+    sets: Sequence[DistilledSet] = (),
+    scores: Sequence[Score] = (),
+    history: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    source: Source | None = None,
+    title: str | None = None,
+    max_pairs: int = 60,
+) -> Path:
+    """Writes one HTML file that needs nothing else: no network, no script, no other file.
+
+    It answers in this order: what is this, how good is it, how did it come to be, what is inside. What is not given is
+    left out. The share kept is the set's mean score divided by that of the full data, on the protocol's first metric.
+
+    Args:
+        path: the file to write; its folder is made.
+        sets: the sets to show, each in a tab.
+        scores: what `evaluate` or `compare` returned; rows of method `"full"` are the full data.
+        history: name of a run to the rows of its log, each with `"step"` and numbers.
+        source: the real training data, for the images where samples started and what was skipped.
+        title: the heading above the first sentence; by default the name of the data.
+        max_pairs: the most samples shown of a set.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        ConfigError: nothing to show, or `max_pairs` below one.
+        StorageError: `path` is a folder.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from limbeck.data import Modality
+        >>> images, modalities = torch.zeros(2, 3, 8, 8), {"image": Modality("image", (3, 8, 8))}
+        >>> small = DistilledSet("toy", modalities, {"image": images}, captions=[(), ()], origins=["a", "b"])
+        >>> page(Path(tempfile.mkdtemp()) / "report.html", sets=[small]).name
+        'report.html'
+    """
+    path, history = Path(path), {name: rows for name, rows in (history or {}).items() if rows}
+    if not sets and not scores and not history:
+        raise ConfigError("a page needs something to show: give sets, scores or history")
+    if max_pairs < 1:
+        raise ConfigError(f"max_pairs must be at least 1, got {max_pairs}")
+    if path.is_dir():
+        raise StorageError(f"{path} is a folder; give the name of a file in it, such as {path / 'report.html'}")
+    html = _render(sets, tables(scores), history, source, title, max_pairs)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = path.with_name(f".{path.name}.part")
+    work.write_text(html, encoding="utf-8")
+    os.replace(work, path)
+    return path
+
+
+def _render(
+    sets: Sequence[DistilledSet],
+    judged: Sequence[Table],
+    history: Mapping[str, Sequence[Mapping[str, Any]]],
+    source: Source | None,
+    title: str | None,
+    max_pairs: int,
+) -> str:
+    first = judged[0] if judged else None
+    subject, row = _subject(sets, first)
+    panels = [
+        Panel(tab, small, cards(small, source, max_pairs=max_pairs, sets=len(sets))) for tab, small in _tabs(sets)
+    ]
+    template = _environment().get_template("page.html")
+    html: str = template.render(
+        title=title or _data_name(sets, source),
+        headline=_headline(subject, row, first),
+        lede=_lede(subject, row, first),
+        sheet=None if subject is None else contact_sheet(subject),
+        subject=subject,
+        tables=[(table, *_plot(table, i)) for i, table in enumerate(judged)],
+        curves=[(key, figures.curves(history, key, f"curve{i}")) for i, key in enumerate(figures.scalars(history))],
+        runs=list(history),
+        panels=panels,
+        skipped=list(getattr(source, "skipped", ())),
+        has_source=source is not None,
+        version=__version__,
+    )
+    return html
+
+
+def _environment() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    loader = PackageLoader("limbeck.report")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "count": words.count,
+        "size": words.size,
+        "duration": words.duration,
+        "number": words.number,
+    }
+    environment.filters["own"] = Markup  # only for figures, which escape their own text
+    environment.globals |= {
+        "shapes": "\u25cf\u25a0\u25b2\u25c6\u25bc\u271a",
+        "series": figures.SERIES,
+        "shape": figures.shape,
+    }
+    return environment
+
+
+def _data_name(sets: Sequence[DistilledSet], source: Source | None) -> str:
+    names = [source.name] if source else [str(s.recipe.source["name"]) for s in sets if "name" in s.recipe.source]
+    return names[0] if names else "Limbeck"
+
+
+def _method(small: DistilledSet) -> str:
+    return str(small.recipe.method.get("name", small.name))
+
+
+def _tabs(sets: Sequence[DistilledSet]) -> list[tuple[str, DistilledSet]]:
+    """A short name for each set: its method, and what tells it from the others of that method."""
+    methods, pairs = [_method(s) for s in sets], [f"{_method(s)}, {len(s)} pairs" for s in sets]
+    result = []
+    for small, method, longer in zip(sets, methods, pairs, strict=True):
+        tab = method if methods.count(method) == 1 else longer
+        result.append((tab if pairs.count(longer) == 1 else f"{longer}, seed {small.recipe.seed}", small))
+    return result
+
+
+def _subject(sets: Sequence[DistilledSet], table: Table | None) -> tuple[DistilledSet | None, Row | None]:
+    """The set and the row of the table that the first sentence is about: the best of what is both shown and judged."""
+    first = sets[0] if sets else None
+    if table is None or not table.small:
+        return first, None
+    shown = {(_method(small), len(small)): small for small in reversed(sets)}
+    rows = [row for row in table.small if (row.method, row.pairs) in shown]
+    row = best(rows or table.small, table.primary)
+    return shown.get((row.method, row.pairs), first if not rows else None), row
+
+
+def _headline(small: DistilledSet | None, row: Row | None, table: Table | None) -> tuple[str, str, str]:
+    """The first sentence in three pieces, the middle one to be stressed."""
+    if row is None or table is None:
+        if small is None:
+            return "What the run logged", "", ""
+        return f"{words.count(len(small))} pairs, ", words.size(small.nbytes), ""
+    budget, share, full = f"{words.count(row.pairs)} pairs, {words.size(row.bytes)}, ", table.retained(row), table.full
+    if share is None or full is None:
+        return budget, words.number(row.cells[table.primary].mean, table.digits[table.primary]), f" {table.label}"
+    return f"{budget}keep ", f"{100 * share:.0f}\u00a0%", f" of what {words.count(full.pairs)} pairs teach"
+
+
+def _lede(small: DistilledSet | None, row: Row | None, table: Table | None) -> str:
+    """The second sentence: by what method, and the numbers behind the first."""
+    if row is None or table is None:
+        measure = "How good it is has not been measured yet; limbeck evaluate does that."
+        return "" if small is None else f"Made by {_method(small)}. {measure}"
+    digits = table.digits[table.primary]
+
+    def reach(other: Row) -> str:
+        score = other.cells[table.primary]
+        spread = f"\u00a0\u00b1\u00a0{words.number(score.std, digits)}" if len(score.values) > 1 else ""
+        return words.number(score.mean, digits) + spread
+
+    text = f"Made by {row.method}. A model that learns from them alone reaches {reach(row)} ({table.label})"
+    same = [r for r in table.small if r.method == "random" and r.pairs == row.pairs and r is not row]
+    text += f", from as many random pairs {reach(same[0])}" if same else ""
+    return text + (f", from all the real ones {reach(table.full)}." if table.full else ".")
+
+
+def _plot(table: Table, position: int) -> tuple[str, str, list[str]]:
+    """The score against the budget, or by set where there is one budget; its caption, and the names of its colours."""
+    methods = list(dict.fromkeys(row.method for row in table.small))
+    colours = {method: i for i, method in enumerate(methods)}
+    if not methods:
+        return "", "", []
+    if table.budgets == 1:
+        return figures.dots(table, colours, f"dots{position}"), f"Score of each set: {table.label}", []
+    return figures.budget(table, colours, f"budget{position}"), f"Score against size: {table.label}", methods

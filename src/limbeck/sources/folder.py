@@ -1,0 +1,174 @@
+"""A folder of images with `metadata.jsonl` or `metadata.csv`, or with one subfolder a class."""
+
+import csv
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limbeck.data.layout import (
+    FileImage,
+    Layout,
+    Listing,
+    Record,
+    Skipped,
+    Unreadable,
+    assign_splits,
+    canonical_split,
+    clean_captions,
+    index_labels,
+    inside,
+    parse_json,
+    unique,
+)
+from limbeck.errors import DataError
+
+__all__ = ["Folder"]
+
+EXTENSIONS = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+CAPTION = ("caption", "captions", "text")
+LABEL = ("label", "class")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record whose label is still what the data say."""
+
+    record: Record
+    label: int | str | None = None
+    class_name: str | None = None
+
+
+@dataclass(frozen=True)
+class Folder(Layout):
+    """The image folder of Hugging Face: a table of captions and labels beside the images, or class folders.
+
+        pets/
+            metadata.jsonl           {"file_name": "a.jpg", "caption": "a cat", "label": "cat", "split": "train"}
+            a.jpg                    (or metadata.csv with those columns)
+
+        pets/
+            train/cat/a.jpg          the subfolder is the label; the folders train, val (or validation), test
+            test/dog/b.jpg           may be left out, and may each hold a metadata file instead
+
+    Only `file_name` is needed in a table; captions may be a list. Without splits of their own, records are split 80/10/10 by
+    the hash of their path.
+
+    Args:
+        path: the folder.
+        resolution: pixels a side.
+        max_skipped: the largest share of unreadable records.
+        workers: processes that decode.
+        caption: column of the captions; by default `caption`, `captions` or `text`.
+        label: column of the label; by default `label` or `class`.
+    """
+
+    caption: str = ""
+    label: str = ""
+
+    def read(self) -> Listing:
+        """Lists the images that the tables name, or that lie in class folders."""
+        root = self.root()
+        if not root.is_dir():
+            raise DataError(f"{self.name}: {root.absolute()} is not a folder")
+        skipped: list[Skipped] = []
+        found: list[Found] = []
+        tops = {child: canonical_split(child.name) for child in sorted(root.iterdir()) if child.is_dir()}
+        splits = {child: split for child, split in tops.items() if split in ("train", "val", "test")}
+        parts: dict[Path, str | None] = {root: None} if _table(root) or not splits else dict(splits)
+        for folder, split in parts.items():
+            table = _table(folder)
+            found += self._rows(root, table, split, skipped) if table else _class_folders(root, folder, split)
+        if not found and not skipped:
+            raise DataError(f"{self.name}: no metadata.jsonl, metadata.csv or class folder with images in {root.absolute()}")
+        if not any(f.record.captions or f.label is not None for f in found) and found:
+            raise DataError(f"{self.name}: none of the {len(found)} images has a caption or a label; name the columns")
+        labels, classes = index_labels([f.label for f in found], [f.class_name for f in found])
+        made = [
+            Record(f.record.key, f.record.image, f.record.captions, label, f.record.split)
+            for f, label in zip(found, labels, strict=True)
+        ]
+        records, again = unique(made, str(root))
+        return Listing(assign_splits(records), classes, skipped=skipped + again)
+
+    def _rows(self, root: Path, table: Path, split: str | None, skipped: list[Skipped]) -> Iterator[Found]:
+        columns: set[str] = set()
+        for where, row in _jsonl(table) if table.suffix == ".jsonl" else _csv(table):
+            key = "?"
+            try:
+                if isinstance(row, Unreadable):
+                    raise row
+                if not isinstance(row, dict):
+                    raise Unreadable("not an object")
+                columns |= set(row)
+                key = str(row.get("file_name", "?"))
+                yield self._found(root, table.parent, row, split)
+            except Unreadable as error:
+                skipped.append(Skipped(key, str(error), where, split))
+        for column in (self.caption, self.label):
+            if column and column not in columns:
+                raise DataError(f"{table} has no column {column!r}; it has {', '.join(sorted(columns)) or 'none'}")
+
+    def _found(self, root: Path, folder: Path, row: dict[str, Any], split: str | None) -> Found:
+        path = inside(folder, row.get("file_name"))
+        split = split or canonical_split(row.get("split"))
+        captions = clean_captions(_first(row, (self.caption,) if self.caption else CAPTION))
+        record = Record(path.relative_to(root).as_posix(), FileImage.of(path), captions, None, split)
+        class_name = row.get("class") if not self.label else None
+        return Found(record, _label(_first(row, (self.label,) if self.label else LABEL)), class_name or None)
+
+
+def _table(folder: Path) -> Path | None:
+    return next((folder / name for name in ("metadata.jsonl", "metadata.csv") if (folder / name).is_file()), None)
+
+
+def _first(row: dict[str, Any], names: tuple[str, ...]) -> Any:
+    return next((row[name] for name in names if row.get(name) is not None), None)
+
+
+def _label(value: object) -> int | str | None:
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, str):
+        return int(value) if value.isascii() and value.isdigit() else value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if type(value) is not int:
+        raise Unreadable("label is neither a name nor a whole number")
+    return value
+
+
+def _class_folders(root: Path, folder: Path, split: str | None) -> Iterator[Found]:
+    for path in sorted(folder.glob("*/**/*")):
+        parts = path.relative_to(folder).parts
+        if path.suffix.lower() in EXTENSIONS and not any(part.startswith(".") for part in parts) and path.is_file():
+            yield Found(Record(path.relative_to(root).as_posix(), FileImage.of(path), split=split), parts[0])
+
+
+def _jsonl(table: Path) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(table.read_bytes().split(b"\n"), start=1):
+        if line.strip():
+            try:
+                yield f"{table}, line {number}", parse_json(line)
+            except Unreadable as error:
+                yield f"{table}, line {number}", error
+
+
+def _csv(table: Path) -> Iterator[tuple[str, Any]]:
+    text = table.read_bytes().decode("utf-8-sig", "surrogateescape")
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    if "file_name" not in (reader.fieldnames or ()):
+        raise DataError(f"{table} has no column 'file_name'; it has {', '.join(reader.fieldnames or ()) or 'none'}")
+    try:
+        for row in reader:
+            where = f"{table}, line {reader.line_num}"
+            if None in row or None in row.values():
+                yield where, Unreadable("wrong number of columns")
+            elif any("\ud800" <= c <= "\udfff" for value in row.values() for c in value):
+                yield where, Unreadable("not UTF-8")
+            else:
+                yield where, {name: value for name, value in row.items() if value != ""}
+    except csv.Error as error:
+        raise DataError(f"{table}, line {reader.line_num}: {error}; mend that line") from error

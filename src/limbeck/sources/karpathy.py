@@ -1,0 +1,138 @@
+"""Caption files of the Flickr8k, Flickr30k and COCO kind beside a folder of images."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limbeck.data.layout import (
+    FileImage,
+    Layout,
+    Listing,
+    Record,
+    Skipped,
+    Unreadable,
+    assign_splits,
+    canonical_split,
+    clean_captions,
+    inside,
+    read_json,
+)
+from limbeck.errors import DataError
+
+__all__ = ["Karpathy"]
+
+FILE = ("filename", "file", "file_name", "image", "path")
+TEXT = ("sentences", "captions", "caption", "text")
+
+
+@dataclass(frozen=True)
+class Karpathy(Layout):
+    """Images with several captions each, listed in JSON: Karpathy's Flickr and COCO files, BLIP's lists, plain lists.
+
+        flickr8k/
+            dataset_flickr8k.json    {"images": [{"filename", "split", "sentences": [{"raw"}], "filepath"?}]}
+            images/1000268201_693b08cb0e.jpg
+
+    The JSON may also be a list of `{"image", "caption"}` (a file a split, named `..._train.json`, `..._val.json`,
+    `..._test.json`; a caption or a list of them; rows of one image are joined), or of `{"file", "split", "captions"}`. The
+    split `restval` of COCO is part of `train`.
+
+    Args:
+        path: the folder, or the JSON file in it.
+        resolution: pixels a side.
+        max_skipped: the largest share of unreadable records.
+        workers: processes that decode.
+        annotations: name or pattern of the JSON files in the folder; by default the only one, or those ending in a split.
+        images: folder of the images, relative to the folder; by default `images` where there is one, else the folder.
+
+    Paper: Karpathy and Fei-Fei, Deep visual-semantic alignments for generating image descriptions, CVPR 2015.
+    """
+
+    annotations: str = ""
+    images: str = ""
+
+    def read(self) -> Listing:
+        """Lists the images that the JSON names and that exist."""
+        root = self.root()
+        folder = root.parent if root.is_file() else root
+        files = [root] if root.is_file() else self._files(folder)
+        images = self._images(folder)
+        found: dict[str, Record] = {}
+        skipped: list[Skipped] = []
+        for file in files:
+            split = _split_of(file) if len(files) > 1 else None
+            for where, row in _rows(file):
+                try:
+                    record = _record(row, images, split)
+                except Unreadable as error:
+                    skipped.append(_skip(row, str(error), where, split))
+                    continue
+                before = found.get(record.key)
+                if before is None:
+                    found[record.key] = record
+                elif before.split == record.split and isinstance(row.get("caption"), str):
+                    found[record.key] = Record(record.key, record.image, before.captions + record.captions, None, record.split)
+                else:
+                    skipped.append(Skipped(record.key, "duplicate key", where, record.split))
+        records = assign_splits(list(found.values()))
+        if records and not any(record.captions for record in records):
+            raise DataError(f"{self.name}: none of the {len(records)} images has a caption; known fields: {', '.join(TEXT)}")
+        return Listing(records, skipped=skipped)
+
+    def _files(self, folder: Path) -> list[Path]:
+        files = sorted(folder.glob(self.annotations or "*.json"))
+        if not files:
+            raise DataError(f"{self.name}: no {self.annotations or '*.json'} in {folder.absolute()}; name it with annotations=")
+        by_split = [file for file in files if _split_of(file)]
+        if len(files) > 1 and not self.annotations:
+            files = by_split
+        if not files or len({_split_of(file) for file in files}) < len(files):
+            names = ", ".join(file.name for file in sorted(folder.glob("*.json"))[:8])
+            raise DataError(f"{self.name}: several JSON files ({names}); choose one with annotations=")
+        return files
+
+    def _images(self, folder: Path) -> Path:
+        images = folder / self.images if self.images else folder / "images"
+        if images.is_dir():
+            return images
+        if self.images:
+            raise DataError(f"{self.name}: there is no folder {images.absolute()}; check images=")
+        return folder
+
+
+def _split_of(file: Path) -> str | None:
+    """The split that the name of a caption file ends in."""
+    split = canonical_split(file.stem.replace("-", "_").rsplit("_", 1)[-1])
+    return split if split in ("train", "val", "test") else None
+
+
+def _rows(file: Path) -> Iterator[tuple[str, Any]]:
+    """Each row of a caption file with the place where it stands."""
+    data = read_json(file)
+    rows = data.get("images") if isinstance(data, dict) else data
+    if not isinstance(rows, list):
+        raise DataError(f"{file}: expected a list of images, or an object with the list 'images'")
+    for i, row in enumerate(rows):
+        yield f"{file}, entry {i}", row
+
+
+def _record(row: Any, images: Path, split: str | None) -> Record:
+    if not isinstance(row, dict):
+        raise Unreadable("not an object")
+    name = next((row[field] for field in FILE if field in row), None)
+    if isinstance(name, str) and isinstance(row.get("filepath"), str):
+        name = f"{row['filepath']}/{name}"
+    path = inside(images, name)
+    said = next((row[field] for field in TEXT if field in row), None)
+    if isinstance(said, list):
+        said = [sentence.get("raw") if isinstance(sentence, dict) else sentence for sentence in said]
+    split = canonical_split(row.get("split")) or split
+    return Record(path.relative_to(images).as_posix(), FileImage.of(path), clean_captions(said), None, split)
+
+
+def _skip(row: Any, reason: str, where: str, split: str | None) -> Skipped:
+    row = row if isinstance(row, dict) else {}
+    named = row.get("split")
+    split = canonical_split(named) if isinstance(named, str) and named else split
+    return Skipped(str(next((row[f] for f in FILE if f in row), "?")), reason, where, split)

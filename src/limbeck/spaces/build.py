@@ -1,0 +1,66 @@
+"""`space()`: a Space from names and options."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from limbeck import registry
+from limbeck.errors import ConfigError
+from limbeck.spaces.space import Encoder, Space
+
+__all__ = ["space"]
+
+
+def space(**encoders: str | Encoder | Mapping[str, Any]) -> Space:
+    """A `Space` of one encoder a modality.
+
+    Args:
+        encoders: modality to `"name"`, `"name:argument"` (what follows the colon names a model of the family),
+            `{"name": ..., option: value}` as a recipe writes it, or an `Encoder`.
+
+    Returns:
+        the space; no weights are read before they are needed.
+
+    Raises:
+        UnknownName: no encoder of that name; the message lists the nearest ones.
+        ConfigError: an option that the encoder does not have, or an encoder of another modality.
+        MissingDependency: the encoder needs a package that is not installed.
+
+    Example:
+        >>> space(image={"name": "convnet", "width": 64}).dims
+        {'image': 64}
+        >>> space(text="minlm")
+        Traceback (most recent call last):
+        limbeck.errors.UnknownName: unknown encoder 'minlm'; did you mean minilm?
+    """
+    if not encoders:
+        raise ConfigError("a space needs an encoder or more, such as space(image='efficientnet_lite0', text='minilm')")
+    return Space({modality: _encoder(modality, spec) for modality, spec in encoders.items()})
+
+
+def _encoder(modality: str, spec: Any) -> Encoder:
+    if isinstance(spec, Encoder):
+        return spec
+    if not isinstance(spec, str | Mapping):
+        raise ConfigError(f"the {modality} encoder is a name, a mapping or an Encoder, got {spec!r}")
+    options = {} if isinstance(spec, str) else dict(spec)
+    given = spec if isinstance(spec, str) else options.pop("name", None)
+    if not isinstance(given, str) or not given:
+        known_names = ", ".join(registry.names("encoder"))
+        raise ConfigError(f"the {modality} encoder needs a name, got {spec!r}; known: {known_names}")
+    family, argument = registry.parse_spec(given)
+    found = registry.get("encoder", family)
+    known = [f.name for f in fields(found) if f.init]
+    if argument and "name" not in known:
+        raise ConfigError(f"the encoder {family!r} takes nothing after a colon, got {given!r}")
+    if not argument and "name" in known:
+        raise ConfigError(f"the encoder {family!r} is a family: say which model, as in '{family}:NAME'")
+    wrong = sorted(set(options) - set(known))
+    if wrong:
+        listed = ", ".join(k for k in known if k != "name") or "none"
+        raise ConfigError(f"the encoder {family!r} has no option {', '.join(wrong)}; its options: {listed}")
+    if argument:
+        options["name"] = argument
+    if "modality" in known:
+        options.setdefault("modality", modality)
+    return found(**options)  # type: ignore[no-any-return]

@@ -1,0 +1,168 @@
+"""Features of a whole source, once: sharded, cached by content, resumable."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from limbeck.data.cache import Cache, digest
+from limbeck.data.source import Source
+from limbeck.errors import ConfigError, DataError
+from limbeck.spaces.space import Encoder, Space
+
+__all__ = ["Features", "embed_source"]
+
+Tick = Callable[[str, int, int], None]  # (what, done, total), called as work proceeds
+Read = Callable[[int, int], tuple[Any, Tensor]]  # values `start` to `stop`, and the sample each belongs to
+
+
+@dataclass(frozen=True)
+class Features:
+    """Unit vectors of one modality of a source.
+
+    Args:
+        vectors: `float32 [R, D]`.
+        owner: `int64 [R]`, the sample that each row belongs to, ascending. An image has one row, a text one row a
+            caption, a sample that lacks the modality none.
+
+    Raises:
+        DataError: not one owner a row.
+
+    Example:
+        >>> f = Features(torch.eye(3), torch.tensor([0, 0, 1]))
+        >>> f.rows(torch.tensor([1])).tolist(), f.counts(2).tolist()
+        ([2], [2, 1])
+    """
+
+    vectors: Tensor
+    owner: Tensor
+
+    def __post_init__(self) -> None:
+        if self.vectors.shape[0] != self.owner.shape[0]:
+            rows, owners = self.vectors.shape[0], self.owner.shape[0]
+            raise DataError(f"features need one owner a row, got {rows} rows and {owners} owners")
+
+    def counts(self, samples: int) -> Tensor:
+        """How many rows each of the `samples` samples has: `int64 [samples]`."""
+        return torch.bincount(self.owner, minlength=samples)
+
+    def rows(self, index: Tensor) -> Tensor:
+        """The rows that belong to the samples at `index`, in order."""
+        return torch.isin(self.owner, index).nonzero().squeeze(1)
+
+    def first(self, samples: int) -> Tensor:
+        """The first row of each sample: `int64 [samples]`; -1 where it has none."""
+        counts = self.counts(samples)
+        starts = counts.cumsum(0) - counts
+        return torch.where(counts > 0, starts, torch.full_like(starts, -1))
+
+
+def embed_source(
+    source: Source,
+    space: Space,
+    cache: Cache | None = None,
+    *,
+    batch_size: int = 128,
+    shard: int = 4096,
+    device: str = "cpu",
+    tick: Tick | None = None,
+) -> dict[str, Features]:
+    """Features of every modality that source and space share.
+
+    Each shard of `shard` values is a cache entry of its own, keyed by the source's content, the encoder's weights and
+    the range, so a killed run continues where it stopped.
+
+    Args:
+        source: what to embed.
+        space: the encoders.
+        cache: where shards are kept; `None` for the user's cache folder.
+        batch_size: values encoded at a time.
+        shard: values a cache entry.
+        device: where the encoders run.
+        tick: called with (modality, done, total) as work proceeds.
+
+    Returns:
+        modality name to `Features`, on the CPU.
+
+    Raises:
+        ConfigError: a batch or shard size below 1.
+        DataError: the source holds embeddings of another encoder.
+
+    Example:
+        >>> import limbeck as lb
+        >>> from tempfile import mkdtemp
+        >>> embed_source(lb.check.toy_source(6), lb.space(image="convnet"), Cache(mkdtemp()))["image"].vectors.shape
+        torch.Size([6, 128])
+    """
+    if batch_size < 1 or shard < 1:
+        raise ConfigError(f"embedding needs batch_size >= 1 and shard >= 1, got {batch_size} and {shard}")
+    cache = cache or Cache()
+    result = {}
+    for modality, encoder in space.encoders.items():
+        if modality in source.embeddings:
+            result[modality] = _given(source, modality, encoder)
+        elif modality in source.modalities:
+            total, read = _strings(source) if modality == "text" else _decoded(source, modality)
+            parts = []
+            for start in range(0, total, shard):
+                stop = min(start + shard, total)
+                make = partial(_encode, encoder, read, range(start, stop), total, batch_size, device, tick)
+                key = digest(source.fingerprint, modality, encoder.fingerprint, start, stop)
+                parts.append(cache.tensors("features", key, make))
+                if tick:
+                    tick(modality, stop, total)
+            vectors = torch.cat([torch.zeros(0, encoder.dim), *(part["vectors"] for part in parts)])
+            owner = torch.cat([torch.zeros(0, dtype=torch.long), *(part["owner"] for part in parts)])
+            result[modality] = Features(vectors, owner)
+    return result
+
+
+def _given(source: Source, modality: str, encoder: Encoder) -> Features:
+    if source.embedded_by.get(modality) != encoder.fingerprint:
+        raise DataError(
+            f"{source.name}: its {modality} is embeddings of another encoder than {encoder.describe()}; "
+            "use the encoder named in the set's manifest.json"
+        )
+    vectors = F.normalize(source.embeddings[modality], dim=-1)
+    return Features(vectors, torch.arange(len(vectors)))
+
+
+def _strings(source: Source) -> tuple[int, Read]:
+    """The captions of all samples in one row: their number, and how to read a range of them with their owners."""
+    captions = [text for sample in source.captions for text in sample]
+    owner = torch.tensor([i for i, sample in enumerate(source.captions) for _ in sample], dtype=torch.long)
+    return len(captions), lambda start, stop: (captions[start:stop], owner[start:stop])
+
+
+def _decoded(source: Source, modality: str) -> tuple[int, Read]:
+    """The samples: their number, and how to read those of a range that hold the modality, with their indices."""
+
+    def read(start: int, stop: int) -> tuple[Tensor, Tensor]:
+        batch = source.batch(range(start, stop))
+        here = batch.mask(modality)
+        values, owner = batch[modality], torch.arange(start, stop)
+        return (values, owner) if here.all() else (values[here], owner[here])
+
+    return len(source), read
+
+
+def _encode(
+    encoder: Encoder, read: Read, span: range, total: int, batch_size: int, device: str, tick: Tick | None
+) -> dict[str, Tensor]:
+    """The vectors and owners of the values in `span`, batch by batch."""
+    encoder.to(device)
+    vectors, owners = [torch.zeros(0, encoder.dim)], [torch.zeros(0, dtype=torch.long)]
+    with torch.no_grad():
+        for start in span[::batch_size]:
+            stop = min(start + batch_size, span.stop)
+            values, owner = read(start, stop)
+            if len(owner):
+                vectors.append(encoder(values.to(device) if isinstance(values, Tensor) else values).cpu())
+                owners.append(owner)
+            if tick:
+                tick(encoder.modality, stop, total)
+    return {"vectors": torch.cat(vectors), "owner": torch.cat(owners)}

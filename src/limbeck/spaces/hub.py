@@ -1,0 +1,84 @@
+"""Reading models that other packages know, from the hub or from a folder: quietly, and with errors that help."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeVar
+
+from limbeck.errors import ConfigError, MissingDependency
+
+__all__ = ["licence_of", "optional", "quiet", "read"]
+
+T = TypeVar("T")
+
+
+def optional(module: str, package: str, what: str) -> Any:
+    """The imported `module`, which no extra of ours brings.
+
+    Raises:
+        MissingDependency: it is not installed; `package` is its name for pip, `what` needs it.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingDependency(what, package) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silences the progress bars and the notes that transformers prints while it loads, and restores them."""
+    from transformers.utils import logging
+
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity(40)  # errors
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def read(load: Callable[..., T], name: str, **options: Any) -> T:
+    """`load(name, **options)` of a `from_pretrained`, quietly.
+
+    Raises:
+        ConfigError: there is no such model, here or on the hub, or it cannot be read.
+    """
+    try:
+        with quiet():
+            return load(name, **options)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(
+            f"the model {name!r} cannot be read: {reason} "
+            "(give a name on huggingface.co while online, or a folder that save_pretrained wrote)"
+        ) from error
+
+
+def licence_of(name: str) -> str:
+    """The licence in a model's card: of a folder, or of a hub model that was downloaded before; else `"unknown"`.
+
+    Example:
+        >>> licence_of("no/such-model")
+        'unknown'
+    """
+    path = Path(name) / "README.md"
+    if not path.is_file() and not Path(name).exists():
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+
+        try:
+            found = try_to_load_from_cache(name, "README.md")
+        except HFValidationError:
+            return "unknown"
+        path = Path(found) if isinstance(found, str) else path
+    if not path.is_file():
+        return "unknown"
+    card = path.read_text(encoding="utf-8", errors="replace")
+    front = re.match(r"---\s*\n(.*?)\n---", card, re.DOTALL)
+    line = re.search(r"^license:\s*(\S+)", front.group(1), re.MULTILINE) if front else None
+    return line.group(1).strip("'\"") if line else "unknown"

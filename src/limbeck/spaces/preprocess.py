@@ -1,0 +1,110 @@
+"""Images to what a pretrained network expects, on tensors and differentiably: resize, centre crop, normalise."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "ImageNetwork", "Preprocess", "centre_crop", "normalise", "resize"]
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+Interpolation = Literal["bilinear", "bicubic"]
+
+
+def resize(
+    images: Float[Tensor, "b c h w"], size: int | tuple[int, int], interpolation: Interpolation = "bilinear"
+) -> Float[Tensor, "b c h2 w2"]:
+    """Images at another size, antialiased, as Pillow's filters of the same names do it.
+
+    Bicubic results are clipped to [0, 1], as those of 8-bit pixels are.
+
+    Args:
+        images: `[B, C, H, W]` in [0, 1].
+        size: height and width, or the length of the shorter side (the longer one keeps the aspect, rounded down).
+        interpolation: the filter.
+
+    Example:
+        >>> resize(torch.rand(1, 3, 40, 60), 20).shape
+        torch.Size([1, 3, 20, 30])
+    """
+    height, width = images.shape[-2:]
+    if isinstance(size, int):
+        short = min(height, width)
+        size = (size * height // short, size * width // short)
+    if size == (height, width):
+        return images
+    resized = F.interpolate(images, size, mode=interpolation, align_corners=False, antialias=True)
+    return resized.clamp(0, 1) if interpolation == "bicubic" else resized
+
+
+def centre_crop(images: Float[Tensor, "b c h w"], height: int, width: int) -> Float[Tensor, "b c {height} {width}"]:
+    """The middle of the images; black is added where they are smaller. An odd remainder is cut at the far side.
+
+    Example:
+        >>> centre_crop(torch.rand(1, 3, 40, 60), 30, 70).shape
+        torch.Size([1, 3, 30, 70])
+    """
+    rows, columns = images.shape[-2] - height, images.shape[-1] - width
+    top, left = rows // 2, columns // 2
+    return F.pad(images, (-left, left - columns, -top, top - rows))
+
+
+def normalise(
+    images: Float[Tensor, "b c h w"], mean: tuple[float, ...], std: tuple[float, ...]
+) -> Float[Tensor, "b c h w"]:
+    """`(images - mean) / std` for each channel."""
+    shape = (1, -1, 1, 1)
+    centre, spread = torch.tensor(mean).view(shape), torch.tensor(std).view(shape)
+    return (images - centre.to(images)) / spread.to(images)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Resize, centre crop, normalise: what an image processor does, on tensors `[B, 3, H, W]` in [0, 1].
+
+    Args:
+        size: height and width, or the shorter side; `None` leaves the images as they are.
+        crop: height and width of the centre crop; `None` for none.
+        interpolation: of the resizing.
+        mean, std: of each channel.
+
+    Example:
+        >>> Preprocess(size=32, crop=(24, 24))(torch.rand(2, 3, 40, 60)).shape
+        torch.Size([2, 3, 24, 24])
+    """
+
+    size: int | tuple[int, int] | None = None
+    crop: tuple[int, int] | None = None
+    interpolation: Interpolation = "bicubic"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The images as the network expects them."""
+        if self.size is not None:
+            images = resize(images, self.size, self.interpolation)
+        if self.crop is not None:
+            images = centre_crop(images, *self.crop)
+        return normalise(images, self.mean, self.std)
+
+
+class ImageNetwork(nn.Module):
+    """A pretrained network behind its preprocessing.
+
+    Args:
+        model: the network.
+        preprocess: of images in [0, 1].
+        pool: from the model and preprocessed images to vectors `[B, D]`.
+    """
+
+    def __init__(self, model: nn.Module, preprocess: Preprocess, pool: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.model, self.preprocess, self.pool = model, preprocess, pool
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        """Vectors `[B, D]` of images `[B, 3, H, W]` in [0, 1]."""
+        return self.pool(self.model, self.preprocess(images))

