@@ -5,6 +5,7 @@ import importlib
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -14,7 +15,7 @@ from limbeck.errors import LimbeckError, UnknownName
 if TYPE_CHECKING:
     from limbeck.commands._options import Answer, Command
 
-__all__ = ["EXIT_CODES", "commands", "help_text", "main"]
+__all__ = ["EXIT_CODES", "commands", "help_of_line", "help_text", "main"]
 
 EXIT_CODES = {
     0: "done",
@@ -69,26 +70,40 @@ def commands() -> dict[str, str]:
     found = {}
     for path in sorted(folder.glob("[!_]*.py")):
         body = ast.parse(path.read_text(encoding="utf-8")).body
-        found[path.stem] = next((ast.get_docstring(n) or "" for n in body if isinstance(n, ast.ClassDef)), "").split("\n")[0]
+        found[path.stem] = next((ast.get_docstring(n) or "" for n in body if isinstance(n, ast.ClassDef)), "").split(
+            "\n"
+        )[0]
     return found
+
+
+def help_of_line(words: Sequence[str]) -> str:
+    """What `limbeck WORDS --help` prints."""
+    if not words:
+        return help_text()
+    from limbeck.commands._options import help_of
+
+    return help_of(_loaded(words[0]), words[1:]).rstrip()
 
 
 def help_text() -> str:
     """What `limbeck --help` prints."""
-    lines = ["usage: limbeck COMMAND [options]", "", "Turns a large multimodal dataset into a tiny one that trains almost as well."]
+    lines = [
+        "usage: limbeck COMMAND [options]",
+        "",
+        "Turns a large multimodal dataset into a tiny one that trains almost as well.",
+    ]
     lines += ["", "commands:", *[f"  {name:<10} {says}" for name, says in commands().items()]]
     lines += ["", "limbeck COMMAND --help tells the options of a command; every command takes --json and --debug."]
     return "\n".join([*lines, "", "exit codes:", *[f"  {code:<4} {says}" for code, says in EXIT_CODES.items()]])
 
 
 def _run(name: str, words: Sequence[str]) -> int:
-    from limbeck.commands._options import help_of, parse
-
-    command = _loaded(name)
     if "-h" in words or "--help" in words:
-        print(help_of(command, words).rstrip())
+        print(help_of_line([name, *words]))
         return 0
-    asked = parse(command, words)
+    from limbeck.commands._options import parse
+
+    asked = parse(_loaded(name), words)
     answer = _answer(asked)
     _print(answer, asked.json, sys.stdout)
     return 0
@@ -97,7 +112,7 @@ def _run(name: str, words: Sequence[str]) -> int:
 def _answer(asked: "Command") -> "Answer":
     from limbeck.commands._progress import Progress
 
-    with Progress() as progress:
+    with closing(Progress()) as progress:
         return asked.execute(progress.tick)
 
 

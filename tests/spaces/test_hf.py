@@ -18,7 +18,23 @@ from limbeck.spaces.encoders import hf
 from limbeck.spaces.hub import licence_of
 
 TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-WORDS = ["a", "red", "square", "photo", "of", "small", "dog", "on", "very", "long", "sandy", "beach", "at", "night", "rain"]
+WORDS = [
+    "a",
+    "red",
+    "square",
+    "photo",
+    "of",
+    "small",
+    "dog",
+    "on",
+    "very",
+    "long",
+    "sandy",
+    "beach",
+    "at",
+    "night",
+    "rain",
+]
 TEXTS = ["a red square", "a photo of a small dog on a very long sandy beach at night", "rain"]
 
 
@@ -55,7 +71,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     import transformers as t
 
     folders = {name: tmp_path_factory.mktemp(name) for name in ("clip", "siglip", "vit", "bert")}
-    vision, text = {**TINY, "image_size": 32, "patch_size": 8}, {**TINY, "vocab_size": 20, "max_position_embeddings": 16}
+    vision, text = (
+        {**TINY, "image_size": 32, "patch_size": 8},
+        {**TINY, "vocab_size": 20, "max_position_embeddings": 16},
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         ends = {"eos_token_id": 18, "bos_token_id": 2, "pad_token_id": 0}
@@ -82,13 +101,22 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 IMAGES = torch.rand(3, 3, 40, 56, generator=torch.Generator().manual_seed(0))
-CASES = [("clip", "image"), ("clip", "text"), ("siglip", "image"), ("siglip", "text"), ("vit", "image"), ("bert", "text")]
+CASES = [
+    ("clip", "image"),
+    ("clip", "text"),
+    ("siglip", "image"),
+    ("siglip", "text"),
+    ("vit", "image"),
+    ("bert", "text"),
+]
 
 
 @pytest.mark.parametrize(("model", "modality"), CASES)
 def test_contract(models: dict[str, str], model: str, modality: str) -> None:
     encoder = lb.space(**{modality: f"hf:{models[model]}"})[modality]
-    check_encoder(encoder, IMAGES if modality == "image" else TEXTS, other={"pooling": "mean"} if model != "bert" else None)
+    check_encoder(
+        encoder, IMAGES if modality == "image" else TEXTS, other={"pooling": "mean"} if model != "bert" else None
+    )
 
 
 @pytest.mark.parametrize("model", ["clip", "siglip"])
@@ -145,9 +173,12 @@ def test_both_returns_of_transformers(models: dict[str, str]) -> None:
 
 
 def test_a_convolutional_model_is_averaged_over_positions() -> None:
+    class Grid(nn.Module):
+        def forward(self, pixel_values: Tensor) -> SimpleNamespace:
+            return SimpleNamespace(last_hidden_state=pixel_values)
+
     grid = torch.rand(2, 5, 3, 3)
-    model: Any = lambda pixel_values: SimpleNamespace(last_hidden_state=grid)  # noqa: E731
-    torch.testing.assert_close(hf._pooled_image("cls")(model, torch.rand(2, 3, 8, 8)), grid.mean((2, 3)))
+    torch.testing.assert_close(hf._pooled_image("cls")(Grid(), grid), grid.mean((2, 3)))
 
 
 def test_licence_is_read_from_the_card(models: dict[str, str]) -> None:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from limbeck.data import Source
     from limbeck.spaces import Space
 
-__all__ = ["Encoded", "Task", "folder_of", "open_set", "open_source", "report_skipped"]
+__all__ = ["IMAGE", "TEXT", "Encoded", "Task", "folder_of", "open_set", "open_source", "report_skipped", "space_of"]
+
+IMAGE, TEXT = "efficientnet_lite0", "minilm"  # the encoders by default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,23 +30,30 @@ class Encoded(Command):
         device: where encoders and sets live: cpu, cuda, cuda:1, mps.
     """
 
-    image: Part | None = part("encoder", "efficientnet_lite0", name="space.image")
-    text: Part | None = part("encoder", "minilm", name="space.text")
+    image: Part | None = part("encoder", IMAGE, name="space.image")
+    text: Part | None = part("encoder", TEXT, name="space.text")
     device: str = "cpu"
 
     def space(self, source: "Source") -> "Space":
-        """The encoders of those modalities that the source has.
+        """The encoders of those modalities that the source has."""
+        return space_of(self.image, self.text, source)
 
-        Raises:
-            ConfigError: none of them.
-        """
-        from limbeck.spaces.build import space
 
-        chosen = {m: p for m, p in (("image", self.image), ("text", self.text)) if p and m in source.modalities}
-        if not chosen:
-            held = ", ".join(source.modalities)
-            raise ConfigError(f"{source.name} holds {held}: name an encoder of one of them with --space.image or --space.text")
-        return space(**{m: {"name": p.spec, **p.options} for m, p in chosen.items()})
+def space_of(image: Part | None, text: Part | None, source: "Source") -> "Space":
+    """A space of the encoders of those modalities that the source has.
+
+    Raises:
+        ConfigError: none of them.
+    """
+    from limbeck.spaces.build import space
+
+    chosen = {m: p for m, p in (("image", image), ("text", text)) if p and m in source.modalities}
+    if not chosen:
+        held = ", ".join(source.modalities)
+        raise ConfigError(
+            f"{source.name} holds {held}: name an encoder of one of them with --space.image or --space.text"
+        )
+    return space(**{m: {"name": p.spec, **p.options} for m, p in chosen.items()})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,17 +6,17 @@ whose own fields become options below that name, for the thing that was chosen a
 
 import difflib
 from abc import ABC, abstractmethod
-from argparse import ArgumentError, RawDescriptionHelpFormatter
+from argparse import RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
-from pathlib import Path
-from types import UnionType
-from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from functools import partial
+from typing import Any, ClassVar, TypeVar, get_type_hints
 
 from limbeck import registry
 from limbeck.commands._describe import arguments, options
 from limbeck.commands._line import Line, read_line
 from limbeck.commands._progress import Tick
+from limbeck.commands._types import Option, add, typed
 from limbeck.errors import ConfigError, MissingDependency, UnknownName
 
 __all__ = ["Answer", "Command", "Part", "help_of", "parse", "part"]
@@ -97,17 +97,6 @@ def part(
     return field(default=None if default is None else Part(kind, default), metadata=meta)
 
 
-@dataclass(frozen=True)
-class _Option:
-    """One option of a command line: where it goes, what it takes, what it says."""
-
-    name: str
-    type: Any
-    default: Any
-    help: str
-    group: str = ""
-
-
 def parse(command: type[C], argv: Sequence[str]) -> C:
     """The command with everything that the words after its name say.
 
@@ -121,18 +110,17 @@ def parse(command: type[C], argv: Sequence[str]) -> C:
             raise _unknown(command, name, known, line)
     if len(line.words) > bool(command.words):
         raise ConfigError(f"limbeck {_title(command)} does not know what to do with {line.words[-1]!r}")
-    typed = {name: _typed(known[name], raw) for name, raw in line.given.items()}
+    given = {name: typed(known[name], raw) for name, raw in line.given.items()}
     values: dict[str, Any] = {"fingerprints": line.fingerprints or {}}
     for f in _visible(command):
         if "kind" in f.metadata:
-            made = _parts(command, f, line, typed)
-            values |= {f.name: made} if made else {}
-        elif _name(f) in typed:
-            values[f.name] = typed[_name(f)]
+            values[f.name] = _parts(command, f, line, given)
+        elif _name(f) in given:
+            values[f.name] = given[_name(f)]
         elif f.name == command.words and line.words:
-            values[f.name] = line.words[0]
+            values[f.name] = typed(Option(f.name, get_type_hints(command)[f.name], "", ""), line.words[0])
     for f in _visible(command):
-        if f.name not in values and _required(command, f):
+        if values.get(f.name) is None and _required(command, f):
             how = f.name.upper() if f.name == command.words else f"--{_name(f)} VALUE"
             raise ConfigError(f"limbeck {_title(command)} needs {how}; see limbeck {_title(command)} --help")
     return command(**values)
@@ -152,7 +140,7 @@ def help_of(command: type[Command], argv: Sequence[str], width: int = 100) -> st
         prog=f"limbeck {_title(command)}",
         usage=f"limbeck {_title(command)}{shown} [options]",
         description=_description(command),
-        formatter_class=lambda prog: RawDescriptionHelpFormatter(prog, max_help_position=32, width=width),
+        formatter_class=partial(RawDescriptionHelpFormatter, max_help_position=32, width=width),  # type: ignore[arg-type]
     )
     for f in word:
         parser.add_argument(f.name, type=str, nargs="?", metavar=f.name.upper(), help=arguments(command)[f.name])
@@ -160,7 +148,7 @@ def help_of(command: type[Command], argv: Sequence[str], width: int = 100) -> st
     for option in _known(command, line, lenient=True).values():
         if option.group not in groups:
             groups[option.group] = parser.add_argument_group(option.group)
-        _add(groups[option.group], option)
+        add(groups[option.group], option)
     return str(parser.format_help())
 
 
@@ -169,9 +157,9 @@ def _flags(command: type[Command]) -> set[str]:
 
 
 def _visible(command: type[Command]) -> list[Field[Any]]:
-    own = [f for f in fields(command) if not f.metadata.get("hidden")]
-    shared = {f.name for f in fields(Command)}
-    return [f for f in own if f.name not in shared] + [f for f in own if f.name in shared]
+    """The fields that are options: the command's own, then those of the classes above it."""
+    order = [name for base in command.__mro__ for name in vars(base).get("__annotations__", {})]
+    return sorted((f for f in fields(command) if not f.metadata.get("hidden")), key=lambda f: order.index(f.name))
 
 
 def _name(f: Field[Any]) -> str:
@@ -190,18 +178,18 @@ def _description(command: type[Command]) -> str:
     return (command.__doc__ or "").split("Args:")[0].replace("\n    ", "\n").strip()
 
 
-def _known(command: type[Command], line: Line, lenient: bool = False) -> dict[str, _Option]:
+def _known(command: type[Command], line: Line, lenient: bool = False) -> dict[str, Option]:
     """Every option that this line may give, in the order of the help."""
     hints, says = get_type_hints(command), arguments(command)
-    own: dict[str, _Option] = {}
-    below: dict[str, _Option] = {}
+    own: dict[str, Option] = {}
+    below: dict[str, Option] = {}
     for f in _visible(command):
         default = "" if f.default is MISSING else f.default
         if "kind" not in f.metadata:
-            own[_name(f)] = _Option(_name(f), hints[f.name], default, says[f.name])
+            own[_name(f)] = Option(_name(f), hints[f.name], default, says[f.name])
             continue
         shown = ",".join(p.spec for p in (default if isinstance(default, tuple) else (default,)) if p)
-        own[_name(f)] = _Option(_name(f), str, shown, says[f.name])
+        own[_name(f)] = Option(_name(f), str, shown, says[f.name])
         for head, spec in _chosen(command, f, line):
             try:
                 below |= {option.name: option for option in _options_of(f, head, spec)}
@@ -224,7 +212,7 @@ def _chosen(command: type[Command], f: Field[Any], line: Line) -> list[tuple[str
     return [(spec if f.metadata["many"] else _name(f), spec) for spec in specs if spec not in ("none", "null", "")]
 
 
-def _options_of(f: Field[Any], head: str, spec: str) -> list[_Option]:
+def _options_of(f: Field[Any], head: str, spec: str) -> list[Option]:
     """The options of the thing `spec`, whose names start with `head`."""
     kind, (family, _) = f.metadata["kind"], registry.parse_spec(spec)
     if kind == "source" and family not in registry.names("source"):
@@ -233,68 +221,22 @@ def _options_of(f: Field[Any], head: str, spec: str) -> list[_Option]:
     hints, says, skip = get_type_hints(found), arguments(found), {"name", "path", *f.metadata["without"]}
     group = f"options of the {kind} {family}"
     own = [x for x in fields(found) if x.init and x.name not in skip]
-    made = [_Option(f"{head}.{x.name}", hints[x.name], x.default, says[x.name], group) for x in own]
+    made = [Option(f"{head}.{x.name}", hints[x.name], x.default, says[x.name], group) for x in own]
     if kind == "source":
-        made.append(_Option(f"{head}.split", str, f.metadata["split"], "which split to open", group))
+        made.append(Option(f"{head}.split", str, f.metadata["split"], "which split to open", group))
     return made
 
 
-def _parts(command: type[Command], f: Field[Any], line: Line, typed: Mapping[str, Any]) -> Any:
+def _parts(command: type[Command], f: Field[Any], line: Line, values: Mapping[str, Any]) -> Any:
     """The `Part` (or parts) of a field; nothing where none is named."""
     made = []
     for head, spec in _chosen(command, f, line):
-        given = {key.removeprefix(f"{head}."): value for key, value in typed.items() if key.startswith(f"{head}.")}
+        given = {key.removeprefix(f"{head}."): value for key, value in values.items() if key.startswith(f"{head}.")}
         made.append(Part(f.metadata["kind"], spec, given))
     return tuple(made) if f.metadata["many"] else next(iter(made), None)
 
 
-def _typed(option: _Option, raw: str) -> Any:
-    """The raw value as the option's type."""
-    from jsonargparse import ArgumentParser
-
-    if _is_flag(option):
-        if raw not in ("true", "false"):
-            raise ConfigError(f"--{option.name} takes true or false, got {raw!r}")
-        return raw == "true"
-    several = get_origin(option.type) in (tuple, list, Sequence) and not raw.startswith("[")
-    parser = ArgumentParser(exit_on_error=False)
-    _add(parser, option)
-    try:
-        (value,) = vars(parser.parse_args([f"--{option.name}={f'[{raw}]' if several else raw}"])).values()
-    except (ArgumentError, ValueError) as error:
-        raise ConfigError(f"--{option.name} takes {_readable(option.type)}, got {raw!r}") from error
-    return value
-
-
-def _is_flag(option: _Option) -> bool:
-    return option.type is bool and "." not in option.name
-
-
-def _add(parser: Any, option: _Option) -> None:
-    """Adds the option to a jsonargparse parser (or a group of one), which knows its type."""
-    target, text = option.name.replace(".", "__"), option.help.replace("%", "%%")
-    if _is_flag(option):
-        parser.add_argument(f"--{option.name}", dest=target, action="store_true", help=text)
-        return
-    shown = str(option.type)
-    named = {} if "Literal" in shown or "bool" in shown else {"metavar": _readable(option.type).split(" ")[0].upper()}
-    default = None if option.default is MISSING or option.default == "" else option.default
-    parser.add_argument(f"--{option.name}", dest=target, type=option.type, default=default, help=text, **named)
-
-
-def _readable(type_: Any) -> str:
-    """A type in words: `int`, `float or null`, `'clean' or 'paper'`."""
-    if get_origin(type_) is Literal:
-        return " or ".join(repr(value) for value in get_args(type_))
-    if isinstance(type_, UnionType) or get_origin(type_) is Union:
-        return " or ".join(_readable(one) for one in get_args(type_))
-    if get_origin(type_) in (tuple, list, Sequence):
-        return f"{_readable(get_args(type_)[0])},..."
-    names = {type(None): "null", str: "text", bool: "true or false", Path: "path"}
-    return names.get(type_, getattr(type_, "__name__", str(type_)))
-
-
-def _unknown(command: type[Command], name: str, known: Mapping[str, _Option], line: Line) -> ConfigError:
+def _unknown(command: type[Command], name: str, known: Mapping[str, Option], line: Line) -> ConfigError:
     """Why an option is refused: whose it is, or which one may have been meant."""
     head, _, option = name.rpartition(".")
     for f in _visible(command):

@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, TextIO
 
 __all__ = ["Progress", "Tick"]
@@ -12,7 +11,7 @@ Tick = Callable[[str, int, int], None]
 
 
 class Progress:
-    """Shows what `tick(what, done, total)` reports; a context manager.
+    """Shows what `tick(what, done, total)` reports, until it is closed.
 
     A `what` that is done leaves the screen. One that has a total of 1 only announces itself and leaves with the next.
 
@@ -22,7 +21,9 @@ class Progress:
         clock: seconds, for tests.
     """
 
-    def __init__(self, stream: TextIO | None = None, every: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, stream: TextIO | None = None, every: float = 10.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.stream = stream or sys.stderr
         self.every, self.clock = every, clock
         self._bars: Any = None
@@ -30,10 +31,8 @@ class Progress:
         self._started: dict[str, tuple[float, int]] = {}
         self._said = clock()
 
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def close(self) -> None:
+        """Takes the bars off the screen."""
         if self._bars is not None:
             self._bars.stop()
 
@@ -44,7 +43,7 @@ class Progress:
             self._started[what] = (now, done)
         if self.stream.isatty():
             self._draw(what, done, total)
-        elif now - self._said >= self.every:
+        elif now - self._said >= self.every and total > 1:
             self._said = now
             self.stream.write(f"{what} {done}/{total}{self._left(what, done, total, now)}\n")
             self.stream.flush()

@@ -56,4 +56,7 @@ def _note_changes(problem: "Problem", expected: dict[str, str]) -> None:
     for what, fingerprint in now.items():
         if expected.get(what, fingerprint) != fingerprint:
             called = "data are" if what == "source" else "encoders are"
-            print(f"note: the {called} not those of the recipe ({what} {fingerprint}); the set will differ", file=sys.stderr)
+            print(
+                f"note: the {called} not those of the recipe ({what} {fingerprint}); the set will differ",
+                file=sys.stderr,
+            )

@@ -36,7 +36,9 @@ class Embed(Encoded):
         source, cache = open_source(self.source, tick), Cache()
         report_skipped(source)
         start = time.perf_counter()
-        found = embed_source(source, self.space(source), cache, batch_size=self.batch_size, device=self.device, tick=tick)
+        found = embed_source(
+            source, self.space(source), cache, batch_size=self.batch_size, device=self.device, tick=tick
+        )
         seconds = time.perf_counter() - start
         if self.out is not None:
             from safetensors.torch import save_file
@@ -46,5 +48,12 @@ class Embed(Encoded):
             save_file(tensors, self.out)
         shapes = {modality: list(features.vectors.shape) for modality, features in found.items()}
         lines = [f"{modality}: {rows} vectors of {dim} components" for modality, (rows, dim) in shapes.items()]
-        text = "\n".join([f"{source.name}, {seconds:.1f} s", *lines, f"cache: {cache.root}", *([f"file:  {self.out}"] * bool(self.out))])
+        text = "\n".join(
+            [
+                f"{source.name}, {seconds:.1f} s",
+                *lines,
+                f"cache: {cache.root}",
+                *([f"file:  {self.out}"] * bool(self.out)),
+            ]
+        )
         return Answer(text, {"source": source.name, "seconds": seconds, "shapes": shapes, "cache": str(cache.root)})

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limbeck.commands._open import Encoded, open_source, report_skipped
+from limbeck.commands._open import IMAGE, TEXT, Encoded, open_source, report_skipped, space_of
 from limbeck.commands._options import Answer, Part, part
 from limbeck.commands._progress import Tick
 from limbeck.errors import ConfigError
@@ -77,7 +77,9 @@ class Evaluate(Encoded):
         if not isinstance(small, DistilledSet):
             return small
         if not small.recipe.source.get("name"):
-            raise ConfigError(f"{small.name} does not say where it came from; name the data to test on with --on SOURCE")
+            raise ConfigError(
+                f"{small.name} does not say where it came from; name the data to test on with --on SOURCE"
+            )
         return source(small.recipe.source, split="test", tick=tick)
 
     def _space(self, small: "Source") -> "Space | None":
@@ -85,5 +87,5 @@ class Evaluate(Encoded):
 
         if self.image is None and self.text is None and isinstance(small, DistilledSet):
             return None
-        defaults = Encoded()
-        return Encoded(image=self.image or defaults.image, text=self.text or defaults.text).space(small)
+        image, text = self.image or Part("encoder", IMAGE), self.text or Part("encoder", TEXT)
+        return space_of(image, text, small)

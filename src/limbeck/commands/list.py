@@ -29,7 +29,9 @@ class List(Command):
         wanted = list(known) if self.kind == "all" else [self.kind if self.kind.endswith("s") else f"{self.kind}s"]
         if wanted[0] not in known:
             raise UnknownName("kind", self.kind, known)
-        found = {plural: {name: summary(known[plural], name) for name in registry.names(known[plural])} for plural in wanted}
+        found = {
+            plural: {name: summary(known[plural], name) for name in registry.names(known[plural])} for plural in wanted
+        }
         lines = []
         for plural, entries in found.items():
             width = max(map(len, entries), default=0)

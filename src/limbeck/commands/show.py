@@ -36,7 +36,12 @@ class Show(Command):
 
         source = open_source(self.source, tick) if self.source else None
         text = io.StringIO()
-        page = show(self.small, source=source, out=self.out, console=Console(file=text, width=shutil.get_terminal_size().columns))
+        page = show(
+            self.small,
+            source=source,
+            out=self.out,
+            console=Console(file=text, width=shutil.get_terminal_size().columns),
+        )
         small = open_set(self.small)
         facts = {"name": small.name, "pairs": len(small), "bytes": small.sizes, "licence": small.licence}
         return Answer(f"{text.getvalue()}\npage: {page}", {**facts, "recipe": small.recipe.plain(), "page": str(page)})

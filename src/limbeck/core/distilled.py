@@ -152,7 +152,7 @@ def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_te
             captions = [(strings[row],) for row in synthetic.caption.tolist()]
     return DistilledSet(
         name=f"{source.name} by {recipe.method.get('name', 'unknown')}",
-        modalities=dict(source.modalities),
+        modalities={name: m for name, m in source.modalities.items() if name in values or name == "label"},
         tensors=tensors,
         captions=captions,
         origins=[keys[i] for i in synthetic.origin.tolist()],

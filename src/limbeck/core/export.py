@@ -15,7 +15,7 @@ __all__ = ["Format", "export"]
 Format = Literal["hf", "webdataset", "folder"]
 
 
-def export(small: DistilledSet, folder: str | Path, to: Format = "hf", shard: int = 1000) -> Path:
+def export(small: DistilledSet, folder: str | Path, to: str = "hf", shard: int = 1000) -> Path:
     """Writes a distilled set in another layout. Images become 8-bit PNG; texts become readable captions.
 
     Args:

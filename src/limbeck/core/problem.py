@@ -180,7 +180,8 @@ class Problem:
         else:
             sizes = [len(text.encode()) for sample in self.source.captions for text in sample]
             text = sum(sizes) / max(len(sizes), 1)
-        return sample_bytes(dict(self.source.modalities), text)
+        held = {name: m for name, m in self.source.modalities.items() if name in self.modalities or name == "label"}
+        return sample_bytes(held, text)
 
     def rng(self, purpose: str, t: int = 0) -> torch.Generator:
         """The named random stream for `purpose` at step `t`."""

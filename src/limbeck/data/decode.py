@@ -30,7 +30,8 @@ def decode_image(data: bytes, resolution: int) -> NDArray[np.uint8]:
     """Decodes one image: upright, RGB, the shorter side resized to `resolution` with antialiasing, the centre cropped.
 
     The first frame of an animation is taken. Transparency is laid over white. 16-bit grey is divided by 257, floats in
-    [0, 1] are multiplied by 255, other floats and integers beyond 16 bits are stretched from their least to their largest value.
+    [0, 1] are multiplied by 255, other floats and integers beyond 16 bits are stretched from their least to their
+    largest value.
 
     Args:
         data: the bytes of a file.
@@ -57,7 +58,7 @@ def decode_image(data: bytes, resolution: int) -> NDArray[np.uint8]:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=_formats())
-            image.draft(None, (2 * resolution, 2 * resolution))  # JPEG: decodes at a half, quarter or eighth; else nothing
+            image.draft(None, (2 * resolution, 2 * resolution))  # JPEG: decode at a half, quarter or eighth
             image.load()
             upright = ImageOps.exif_transpose(image)
             fitted = ImageOps.fit(_rgb(upright), (resolution, resolution), Image.Resampling.BICUBIC)
@@ -84,7 +85,8 @@ def _rgb(image: Any) -> Any:
 
 
 def _eight_bits(values: NDArray[Any], mode: str) -> NDArray[np.uint8]:
-    grey = np.nan_to_num(values.astype(np.float64), posinf=np.finfo(np.float32).max, neginf=np.finfo(np.float32).min)
+    largest = float(np.finfo(np.float32).max)
+    grey: NDArray[np.float64] = np.nan_to_num(values.astype(np.float64), posinf=largest, neginf=-largest)
     low, high = float(grey.min()), float(grey.max())
     if mode == "F" and low >= 0 and high <= 1:
         grey = grey * 255
@@ -92,4 +94,5 @@ def _eight_bits(values: NDArray[Any], mode: str) -> NDArray[np.uint8]:
         grey = grey / 257
     else:
         grey = (grey - low) * (255 / (high - low)) if high > low else np.zeros_like(grey)
-    return np.rint(grey).astype(np.uint8)
+    eight: NDArray[np.uint8] = np.rint(grey).astype(np.uint8)
+    return eight

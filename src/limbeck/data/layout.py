@@ -24,6 +24,7 @@ __all__ = [
     "assign_splits",
     "canonical_split",
     "clean_captions",
+    "hash_share",
     "hash_split",
     "index_labels",
     "inside",
@@ -229,15 +230,16 @@ def hash_split(key: str) -> str:
         >>> [hash_split(k) for k in ("cat.jpg", "dog.jpg", "k20", "k9")]
         ['train', 'train', 'val', 'test']
     """
-    share = _share(key)
+    share = hash_share(key)
     return "test" if share < 0.1 else "val" if share < 0.2 else "train"
 
 
 def assign_splits(records: Sequence[Record]) -> list[Record]:
     """Gives every record a split.
 
-    Data that know no splits, or only `train`, are split by the hash of the key, and so are single records without one. Data
-    with a test split but no validation split give a tenth of `train` to `val`, as nothing may be chosen on the test split.
+    Data that know no splits, or only `train`, are split by the hash of the key, and so are single records without one.
+    Data with a test split but no validation split give a tenth of `train` to `val`, as nothing may be chosen on the
+    test split.
     """
     known = {record.split for record in records}
     if known <= {None, "train"}:
@@ -245,11 +247,12 @@ def assign_splits(records: Sequence[Record]) -> list[Record]:
     if None in known:
         return [r if r.split else replace(r, split=hash_split(r.key)) for r in records]
     if "test" in known and "train" in known and "val" not in known:
-        return [replace(r, split="val") if r.split == "train" and _share(r.key) < 0.1 else r for r in records]
+        return [replace(r, split="val") if r.split == "train" and hash_share(r.key) < 0.1 else r for r in records]
     return list(records)
 
 
-def _share(key: str) -> float:
+def hash_share(key: str) -> float:
+    """A number in [0, 1) that belongs to `key`, the same everywhere."""
     raw = hashlib.sha256(f"limbeck split\x1f{key}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(raw[:8], "big") / 2**64
 

@@ -1,4 +1,4 @@
-"""`RecordSource`: the records of a layout as a `Source`. Each image is decoded once, in worker processes, into a store."""
+"""`RecordSource`: the records of a layout as a `Source`, each image decoded once into a store."""
 
 import json
 from collections import Counter
@@ -74,10 +74,10 @@ class RecordSource(Source):
             return
         reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(s.reason for s in skipped).most_common())
         first = "; ".join(f"{s.key} ({s.reason}, {s.where})" for s in skipped[:3])
-        cure = f"mend them, or allow more with max_skipped={min(1.0, np.ceil(share * 100) / 100):g}" if kept else "mend them"
+        enough = f", or allow more with max_skipped={min(1.0, np.ceil(share * 100) / 100):g}" if kept else ""
         raise DataError(
-            f"{self.name}, split {self._split!r}: {len(skipped)} of {kept + len(skipped)} records ({share:.1%}) cannot be "
-            f"read: {reasons}; the first: {first}. {cure[0].upper()}{cure[1:]}"
+            f"{self.name}, split {self._split!r}: {len(skipped)} of {kept + len(skipped)} records ({share:.1%}) "
+            f"cannot be read: {reasons}; the first: {first}. Mend them{enough}"
         )
 
     @property
@@ -109,17 +109,17 @@ class RecordSource(Source):
         return len(self._records)
 
     @cached_property
-    def keys(self) -> Sequence[str]:  # type: ignore[override]
+    def keys(self) -> Sequence[str]:
         """The key of each sample."""
         return [record.key for record in self._records]
 
     @cached_property
-    def captions(self) -> Sequence[Captions]:  # type: ignore[override]
+    def captions(self) -> Sequence[Captions]:
         """The captions of each sample; an empty tuple where it has none."""
         return [record.captions for record in self._records]
 
     @cached_property
-    def labels(self) -> Tensor | None:  # type: ignore[override]
+    def labels(self) -> Tensor | None:
         """`int64 [N]`, -1 where a sample has no label; `None` where none has."""
         if "label" not in self.modalities:
             return None
@@ -185,7 +185,8 @@ class RecordSource(Source):
         if rows.numel() == 0:
             return torch.zeros(0, dtype=torch.long)
         if rows.ndim != 1 or rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.bool:
-            raise DataError(f"{self.name}: an index is a list of positions, got {rows.dtype} of shape {list(rows.shape)}")
+            got = f"{rows.dtype} of shape {list(rows.shape)}"
+            raise DataError(f"{self.name}: an index is a list of positions, got {got}")
         low, high = int(rows.min()), int(rows.max())
         if low < 0 or high >= len(self):
             raise DataError(f"{self.name}: positions go from 0 to {len(self) - 1}, got {low if low < 0 else high}")
@@ -203,4 +204,3 @@ class RecordSource(Source):
     def describe(self) -> dict[str, Any]:
         """Name, split and options: what `limbeck.source` takes to open this again."""
         return {**self._layout.describe(), "split": self._split}
-

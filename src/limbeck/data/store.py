@@ -51,8 +51,8 @@ def open_store(
 ) -> Store:
     """Opens the store of these images, decoding them first where that has not been done.
 
-    Two cache entries: `opened`, keyed by the cheap stamps of the files, names the digests and failures; `pixels`, keyed by
-    those digests, holds the pixels. So an unchanged dataset is opened without reading an image, and moved or copied
+    Two cache entries: `opened`, keyed by the cheap stamps of the files, names the digests and failures; `pixels`, keyed
+    by those digests, holds the pixels. So an unchanged dataset is opened without reading an image, and moved or copied
     data share one store.
 
     Args:

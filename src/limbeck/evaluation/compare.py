@@ -96,7 +96,15 @@ def compare(
     if twice := {label for label in labels if labels.count(label) > 1}:
         raise ConfigError(f"{', '.join(sorted(twice))} is in the comparison twice; give each method once")
     judges = [open_protocol(protocol, {**options, "student": student}) for student in students]
-    bench = _Bench(Path(run), on if on is not None else train, space, numbers, cache if cache is not None else Cache(), device, tick)
+    bench = _Bench(
+        Path(run),
+        on if on is not None else train,
+        space,
+        numbers,
+        cache if cache is not None else Cache(),
+        device,
+        tick,
+    )
     total, done = len(made) * len(pairs) + full, 0
     sets: dict[tuple[str, int], list[DistilledSet]] = {}
     scores: list[Score] = []
@@ -153,7 +161,7 @@ class _Bench:
 def _label(method: Method) -> str:
     """The method's name, and the options that differ from its defaults: `cf(steps=100)`."""
     changed = [f"{f.name}={getattr(method, f.name)}" for f in fields(method) if getattr(method, f.name) != f.default]
-    return method.describe()["name"] + (f"({', '.join(changed)})" if changed else "")
+    return str(method.describe()["name"]) + (f"({', '.join(changed)})" if changed else "")
 
 
 def _slug(label: str) -> str:

@@ -130,7 +130,9 @@ def open_protocol(protocol: str | Protocol, options: dict[str, Any]) -> Protocol
     found = registry.get("protocol", protocol)
     known = [f.name for f in fields(found)]
     if wrong := sorted(set(options) - set(known)):
-        raise ConfigError(f"the protocol {protocol!r} has no option {', '.join(wrong)}; its options: {', '.join(known)}")
+        raise ConfigError(
+            f"the protocol {protocol!r} has no option {', '.join(wrong)}; its options: {', '.join(known)}"
+        )
     return found(**options)  # type: ignore[no-any-return]
 
 
@@ -153,7 +155,9 @@ def _space(sets: Sequence[Source]) -> Space:
     for small in sets:
         if isinstance(small, DistilledSet) and small.recipe.space:
             return space(**small.recipe.space)
-    raise ConfigError(f"{sets[0].name} does not say which encoders to use; pass space=limbeck.space(image=..., text=...)")
+    raise ConfigError(
+        f"{sets[0].name} does not say which encoders to use; pass space=limbeck.space(image=..., text=...)"
+    )
 
 
 def _nbytes(small: Source) -> int:

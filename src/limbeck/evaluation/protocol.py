@@ -9,6 +9,7 @@ from limbeck import registry
 from limbeck.data.cache import Cache, digest
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
+from limbeck.evaluation.students import Schedule
 from limbeck.spaces import Space
 
 __all__ = ["Context", "Protocol", "Selection"]
@@ -32,6 +33,11 @@ class Context:
     device: str = "cpu"
     tick: Callable[[str, int, int], None] | None = None
 
+    def say(self, what: str, done: int, total: int) -> None:
+        """Tells `tick`, where there is one."""
+        if self.tick:
+            self.tick(what, done, total)
+
 
 @dataclass(frozen=True)
 class Protocol(ABC):
@@ -44,6 +50,16 @@ class Protocol(ABC):
             trained on the pixels.
         selection: `"clean"` chooses step and hyper-parameters on the validation split and tests once. `"paper"` chooses
             them on the test split, as most papers did: an optimistic number, for comparison with those only.
+        ridge: grid of the ridge that features are whitened with, in mean variances; `None` is (30,).
+        noise: grid of the Gaussian noise on features in training, as the norm it would have over all components when the
+            features have norm 1; `None` is (0.5, 1, 2, 4) for frozen features and (1,) beside a trained network.
+        rank: principal components kept, at most.
+        steps, batch, rate: see `Schedule`; `None` is 400, 256, 3e-3 for frozen features and 300, 64, 1e-3 for a network.
+        looks: how often a student is judged on the way.
+        resolution: pixels a side for a trained network.
+
+    Raises:
+        ConfigError: a value that cannot work.
 
     Attributes:
         version: raised with every change of the code that changes numbers.
@@ -52,6 +68,14 @@ class Protocol(ABC):
 
     student: str = "frozen"
     selection: Selection = "clean"
+    ridge: tuple[float, ...] | None = None
+    noise: tuple[float, ...] | None = None
+    rank: int = 512
+    steps: int | None = None
+    batch: int | None = None
+    rate: float | None = None
+    looks: int = 2
+    resolution: int = 32
 
     version: ClassVar[int]
     higher_is_better: ClassVar[bool] = True
@@ -61,6 +85,39 @@ class Protocol(ABC):
             raise ConfigError(f"selection is 'clean' or 'paper', got {self.selection!r}")
         if self.student != "frozen":
             registry.get("network", self.student)
+        frozen = self.frozen
+        defaults: dict[str, Any] = {
+            "ridge": (30.0,),
+            "noise": (0.5, 1.0, 2.0, 4.0) if frozen else (1.0,),
+            "steps": 400 if frozen else 300,
+            "batch": 256 if frozen else 64,
+            "rate": 3e-3 if frozen else 1e-3,
+        }
+        for option, value in defaults.items():
+            if getattr(self, option) is None:
+                object.__setattr__(self, option, value)
+        if not self.grid or min(x for point in self.grid for x in point) < 0 or self.rank < 1 or self.resolution < 8:
+            raise ConfigError(
+                "ridge and noise need a value or more, none negative; rank needs 1, resolution 8 or more; got "
+                f"ridge={self.ridge}, noise={self.noise}, rank={self.rank}, resolution={self.resolution}"
+            )
+        self.schedule  # noqa: B018  refuses what cannot work
+
+    @property
+    def grid(self) -> list[tuple[float, float]]:
+        """Every (ridge, noise) that a student is trained with."""
+        return [(r, n) for r in self.ridge or () for n in self.noise or ()]
+
+    @property
+    def schedule(self) -> Schedule:
+        """How a student is trained."""
+        assert self.steps is not None and self.batch is not None and self.rate is not None
+        return Schedule(self.steps, self.batch, self.rate, looks=self.looks)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether images are seen as frozen features."""
+        return self.student == "frozen"
 
     @abstractmethod
     def run(self, small: Source, test: Source, space: Space, context: Context) -> dict[str, float]:

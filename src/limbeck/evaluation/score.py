@@ -150,7 +150,9 @@ def paired(a: Score, b: Score, confidence: float = 0.95) -> Paired:
             )
     n = len(a.values)
     if n < 2 or not 0 < confidence < 1:
-        raise ConfigError(f"a paired comparison needs two seeds or more and 0 < confidence < 1, got {n} and {confidence}")
+        raise ConfigError(
+            f"a paired comparison needs two seeds or more and 0 < confidence < 1, got {n} and {confidence}"
+        )
     mean, std = _moments([x - y for x, y in zip(a.values, b.values, strict=True)])
     half = float(t.ppf((1 + confidence) / 2, n - 1)) * std / math.sqrt(n)
     return Paired(mean, mean - half, mean + half, n, confidence)
@@ -166,7 +168,9 @@ def write_scores(path: str | Path, scores: Sequence[Score]) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     work = path.with_name(f".{path.name}.part")
-    work.write_text(json.dumps({"schema": SCHEMA, "rows": [s.row() for s in scores]}, indent=1) + "\n", encoding="utf-8")
+    work.write_text(
+        json.dumps({"schema": SCHEMA, "rows": [s.row() for s in scores]}, indent=1) + "\n", encoding="utf-8"
+    )
     os.replace(work, path)
     return path
 
@@ -192,7 +196,9 @@ def read_scores(path: str | Path) -> list[Score]:
     for i, row in enumerate(rows):
         missing, unknown = known - {"seeds"} - set(row), set(row) - known
         if missing or unknown:
-            raise StorageError(f"{path}, row {i}: missing {sorted(missing) or 'nothing'}, unknown {sorted(unknown) or 'nothing'}")
+            raise StorageError(
+                f"{path}, row {i}: missing {sorted(missing) or 'nothing'}, unknown {sorted(unknown) or 'nothing'}"
+            )
         try:
             scores.append(Score(**row))
         except (ConfigError, TypeError, ValueError) as error:

@@ -54,7 +54,9 @@ def _rows(scores: Sequence[Score]) -> dict[Key, dict[str, Score]]:
     for s in scores:
         row = rows.setdefault((s.name, s.method, s.pairs, s.bytes), {})
         if s.metric in row:
-            raise ConfigError(f"{s.name!r} has two scores of {s.metric!r} under one protocol; give the sets different names")
+            raise ConfigError(
+                f"{s.name!r} has two scores of {s.metric!r} under one protocol; give the sets different names"
+            )
         row[s.metric] = s
     return rows
 
@@ -72,7 +74,10 @@ def _readable(scores: Sequence[Score], format: Format) -> str:
         body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
         return "\n".join([f"**{title}**", "", body[0], "|---" + "|---:" * (len(lines[0]) - 1) + "|", *body[1:]])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    body = ["  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(x, widths, strict=True))) for x in lines]
+    body = [
+        "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(x, widths, strict=True)))
+        for x in lines
+    ]
     return "\n".join([title, *[line.rstrip() for line in body]])
 
 
@@ -81,7 +86,9 @@ def _csv(groups: Sequence[Sequence[Score]]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     spread = [f"{m}{suffix}" for m in metrics for suffix in ("", " std")]
-    writer.writerow(["name", "method", "pairs", "bytes", "protocol", "fingerprint", "seeds", *spread, "seconds", "peak_bytes"])
+    writer.writerow(
+        ["name", "method", "pairs", "bytes", "protocol", "fingerprint", "seeds", *spread, "seconds", "peak_bytes"]
+    )
     for group in groups:
         for key, row in _rows(group).items():
             one = next(iter(row.values()))

@@ -1,5 +1,6 @@
-"""CF: characteristic-function matching of image, text and joint embeddings, with cached real features."""
+"""CF: matches characteristic functions of image, text and joint embeddings, with cached real features."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import cos, pi
 
@@ -8,57 +9,67 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from limbeck.core import Method, Problem, Synthetic, chosen_pairs, select
-from limbeck.objectives.characteristic import characteristic, characteristic_distance
+from limbeck.objectives.characteristic import (
+    characteristic,
+    dependence,
+    dependence_product,
+    gaussian_kernel,
+    square_distance,
+)
 from limbeck.objectives.selection import RULES
 from limbeck.objectives.whitening import Whitening, whitening
 
 __all__ = ["CF"]
 
+Vectors = Mapping[str, Tensor]  # modality to whitened embeddings [n, D_m]
+
 
 @dataclass(frozen=True)
 class CF(Method):
-    """Matches the law of synthetic embeddings to that of all real ones: each modality alone, and all jointly.
+    """Matches the law of synthetic embeddings to that of the real ones: each modality alone, and the tie between them.
 
-        L = sum_m  E_t | Phi_real,m(t_m) - Phi_syn,m(t_m) |^2  +  joint * E_t | Phi_real(t) - Phi_syn(t) |^2
-        Phi(t) = mean_i exp(i sum_m <t_m, z_m,i>)
+        L = uni * sum_m |Phi_syn,m - Phi_real,m|^2 / u_m  +  tie * |Psi_syn - Psi_real|^2 / |Psi_real|^2
 
-    z are embeddings of a frozen space, whitened with a ridge so that the directions which tell samples apart weigh as much
-    as the few that all share. Real samples are encoded once; their characteristic functions at `banks` sets of frequencies
-    are computed once over *all* real pairs, so a step only encodes the synthetic samples. The joint term is what keeps the
-    tie between the modalities; the marginal terms alone do not see it.
+    Phi_m is the characteristic function of modality m, Psi the joint one less the product of the marginal ones, `|.|^2` the
+    mean over Gaussian frequencies, u_m the spread of the real embeddings. Marginals and tie together fix the joint law; split
+    up, the tie, which is small, is not drowned by the marginals, which no small set can match well.
+
+    Embeddings are those of a frozen space, whitened with a ridge. Real samples are encoded once; a step only encodes the
+    synthetic ones.
 
     Args:
         steps: number of steps.
-        frequencies: K, frequencies a step.
-        banks: how many sets of frequencies take turns.
-        scale: standard deviation of the frequencies, in units of the inverse root mean square of the whitened embeddings.
+        batch: real pairs a step, out of the cached features; by default up to 8192.
+        frequencies: K, frequencies drawn anew at each step; 0 takes the closed form of infinitely many.
+        scale: standard deviation of the frequencies; the whitened embeddings have a mean square of one.
         ridge: of the whitening, in units of the mean variance.
         uni: weight of the marginal terms.
-        joint: weight of the joint term.
+        tie: weight of the dependence between the modalities.
         lr: learning rate of the pixels (Adam).
         lr_text: learning rate of the text embeddings (Adam).
         init: which real pairs to start from: random, herding, kcenter or prototypes.
         per_class: match class by class; by default where the source is labelled and has no text.
 
-    Paper: ImageBindDC, arXiv 2511.08263; the squared form with shared frequencies for all terms is ours.
+    Paper: ImageBindDC, arXiv 2511.08263, for matching characteristic functions of a unified space; the dependence term and the
+    closed form are ours.
 
     Example:
         >>> import limbeck as lb
         >>> problem = lb.Problem(lb.check.toy_source(), lb.space(image="convnet"), lb.Budget(pairs=4))
-        >>> len(lb.distill(problem, CF(steps=2, frequencies=64)))
+        >>> len(lb.distill(problem, CF(steps=2)))
         4
     """
 
-    steps: int = 300
-    frequencies: int = 2048
-    banks: int = 8
-    scale: float = 1.0
+    steps: int = 200
+    batch: int = 8192
+    frequencies: int = 0
+    scale: float = 0.3
     ridge: float = 1.0
     uni: float = 1.0
-    joint: float = 1.0
-    lr: float = 0.01
+    tie: float = 1.0
+    lr: float = 0.02
     lr_text: float = 0.01
-    init: str = "herding"
+    init: str = "random"
     per_class: bool | None = None
 
     @property
@@ -81,60 +92,64 @@ class CF(Method):
         return Adam([{"params": [v], "lr": rates[m]} for m, v in synthetic.learned.items()])
 
     def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:
-        """Encodes the synthetic samples, compares their characteristic functions with the cached real ones."""
-        bank = t % self.banks
-        basis, real = problem.once((self, bank), lambda: self._real(problem, bank, len(synthetic)))
-        group = problem.once((self, "group"), lambda: self._groups_of(problem, len(synthetic)))
-        vectors = problem.space.embed(synthetic.batch())
-        projections = {m: vectors[m] @ basis[m][0] - basis[m][1] for m in basis}
-        logs: dict[str, float | Tensor] = {}
-        loss = torch.zeros((), device=problem.device)
-        for name, projection in _terms(projections).items():
-            weight = self.joint if name == "joint" else self.uni
-            logs[name] = characteristic_distance(characteristic(projection, group, len(real[name])), real[name])
-            loss = loss + weight * logs[name]
+        """Encodes the synthetic samples, and compares them with a batch of the cached real features, group by group."""
+        embedded = problem.space.embed(synthetic.batch())
+        small = {m: self._whitening(problem, m)(embedded[m]) for m in problem.modalities}
+        groups = problem.groups(len(synthetic), self.per_class)
+        terms: dict[str, Tensor] = {}
+        start = 0
+        for g, (among, count) in enumerate(groups):
+            own = {m: z[start : start + count] for m, z in small.items()}
+            start += count
+            order = torch.randperm(len(among), generator=problem.rng(f"real {g}", t))[: self.batch]
+            real = self._real(problem, among[order])
+            scales = problem.once((self, "scales", g), lambda g=g, among=among: self._scales(problem, among, g))
+            for name, value in self._compare(problem, own, real, scales, t).items():
+                terms[name] = terms.get(name, torch.zeros((), device=problem.device)) + value / len(groups)
+        loss = sum(((self.tie if name == "tie" else self.uni) * v for name, v in terms.items()), torch.zeros(()))
         loss.backward()
-        return {"loss": loss, **logs}
+        return {"loss": loss.detach(), **{name: value.detach() for name, value in terms.items()}}
 
-    def _real(self, problem: Problem, bank: int, pairs: int) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, Tensor]]:
-        """Frequencies folded into the whitening, and the characteristic functions of all real pairs at them."""
-        generator = problem.rng("frequencies", bank)
-        basis = {}
-        for m in problem.modalities:
-            white = _whitening(problem, m, self.ridge)
-            t = white.matrix @ torch.randn(len(white.mean), self.frequencies, generator=generator) * self.scale
-            basis[m] = (t, white.mean @ t)
-        groups = [_characteristics(problem, among, basis) for among, _ in problem.groups(pairs, self.per_class)]
-        real = {name: torch.cat([group[name] for group in groups]).to(problem.device) for name in groups[0]}
-        return {m: (t.to(problem.device), shift.to(problem.device)) for m, (t, shift) in basis.items()}, real
+    def _compare(self, problem: Problem, own: Vectors, real: Vectors, scales: Mapping[str, float], t: int) -> dict[str, Tensor]:
+        """The relative squared distance of each marginal and, for several modalities, of the dependence."""
+        if self.frequencies:
+            rng = problem.rng("frequencies", t)
+            waves = {m: self.scale * torch.randn(z.shape[1], self.frequencies, generator=rng).to(z) for m, z in own.items()}
+            a, b = ({m: z[m] @ waves[m] for m in waves} for z in (own, real))
+            terms = {m: square_distance(characteristic(a[m]), characteristic(b[m])) / scales[m] for m in own}
+            if len(own) > 1:
+                terms["tie"] = square_distance(dependence(list(a.values())), dependence(list(b.values()))) / scales["tie"]
+            return terms
+        ss = {m: gaussian_kernel(z, z, self.scale) for m, z in own.items()}
+        st = {m: gaussian_kernel(z, real[m], self.scale) for m, z in own.items()}
+        terms = {m: (ss[m].mean() - 2 * st[m].mean() + 1 - scales[m]) / scales[m] for m in own}
+        if len(own) > 1:
+            cross = dependence_product(list(ss.values())) - 2 * dependence_product(list(st.values()))
+            terms["tie"] = cross / scales["tie"] + 1
+        return terms
 
-    def _groups_of(self, problem: Problem, pairs: int) -> Tensor:
-        shares = [share for _, share in problem.groups(pairs, self.per_class)]
-        return torch.arange(len(shares)).repeat_interleave(torch.tensor(shares)).to(problem.device)
+    def _scales(self, problem: Problem, among: Tensor, g: int) -> dict[str, float]:
+        """How large each term is for the real data: spread of each modality, square norm of the dependence.
 
+        Taken between two disjoint halves of a draw, which leaves out the bias of a sample compared with itself.
+        """
+        order = among[torch.randperm(len(among), generator=problem.rng("scales", g))[:8192]]
+        half = max(len(order) // 2, 1)
+        a, b = self._real(problem, order[:half]), self._real(problem, order[half:] if len(order) > 1 else order)
+        kernels = {m: gaussian_kernel(a[m], b[m], self.scale) for m in a}
+        scales = {m: max(1 - float(k.mean()), 1e-6) for m, k in kernels.items()}
+        return scales | {"tie": max(float(dependence_product(list(kernels.values()))), 1e-12)}
 
-def _terms(projections: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The projections of the marginal terms and, where there are several modalities, of the joint one."""
-    joint = {"joint": torch.stack(list(projections.values())).sum(0)} if len(projections) > 1 else {}
-    return {**projections, **joint}
+    def _real(self, problem: Problem, among: Tensor) -> dict[str, Tensor]:
+        """Whitened embeddings of the candidates at `among`."""
+        return {m: self._whitened(problem, m)[problem.candidates.rows[m][among]] for m in problem.modalities}
 
+    def _whitened(self, problem: Problem, modality: str) -> Tensor:
+        vectors = problem.features[modality].vectors
+        key = ("whitened", modality, self.ridge)
+        return problem.once(key, lambda: self._whitening(problem, modality)(vectors.to(problem.device)))
 
-def _whitening(problem: Problem, modality: str, ridge: float) -> Whitening:
-    rows = problem.candidates.rows[modality].unique()
-    return problem.once(("whitening", modality, ridge), lambda: whitening(problem.features[modality].vectors[rows], ridge))
-
-
-def _characteristics(
-    problem: Problem, among: Tensor, basis: dict[str, tuple[Tensor, Tensor]], chunk: int = 4096
-) -> dict[str, Tensor]:
-    """The characteristic functions of the candidates at `among`: `[1, K, 2]` a term, a chunk of candidates at a time."""
-    total: dict[str, Tensor] = {}
-    for part in among.split(chunk):
-        projections = {}
-        for m, (t, shift) in basis.items():
-            rows, position = problem.candidates.rows[m][part].unique(return_inverse=True)
-            projections[m] = (problem.features[m].vectors[rows] @ t - shift)[position]
-        for name, projection in _terms(projections).items():
-            waves = characteristic(projection) * (len(part) / len(among))
-            total[name] = total[name] + waves if name in total else waves
-    return total
+    def _whitening(self, problem: Problem, modality: str) -> Whitening:
+        rows = problem.candidates.rows[modality].unique()
+        key = ("whitening", modality, self.ridge)
+        return problem.once(key, lambda: whitening(problem.features[modality].vectors[rows].to(problem.device), self.ridge))

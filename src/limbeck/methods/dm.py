@@ -89,7 +89,7 @@ class DM(Method):
             logs["text"] = mean_distance(group_mean(problem.space.embed(synthetic.batch())["text"], own, len(groups)), target)
             loss = loss + logs["text"]
         loss.backward()
-        return {"loss": loss, **logs}
+        return {"loss": loss.detach(), **{name: value.detach() for name, value in logs.items() if isinstance(value, Tensor)}}
 
     def _image_loss(
         self, problem: Problem, synthetic: Synthetic, t: int, index: Tensor, group: Tensor, own: Tensor, groups: int

@@ -25,8 +25,8 @@ def source(
     """Opens one split of a dataset.
 
     Args:
-        spec: `"layout:path"` (such as `"folder:data/pets"`), `"demo"`, the folder of a distilled set (also `"set:folder"`), or
-            the mapping that `source.describe()` gives.
+        spec: `"layout:path"` (such as `"folder:data/pets"`), `"demo"`, the folder of a distilled set (also
+            `"set:folder"`), or the mapping that `source.describe()` gives.
         split: `"train"` by default; `"val"`, `"test"`, or a name of the data's own.
         cache: keeps decoded images; the user's cache folder by default.
         tick: called with (what, done, total) while images are decoded, which happens once.

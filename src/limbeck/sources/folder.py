@@ -53,8 +53,8 @@ class Folder(Layout):
             train/cat/a.jpg          the subfolder is the label; the folders train, val (or validation), test
             test/dog/b.jpg           may be left out, and may each hold a metadata file instead
 
-    Only `file_name` is needed in a table; captions may be a list. Without splits of their own, records are split 80/10/10 by
-    the hash of their path.
+    Only `file_name` is needed in a table; captions may be a list. Without splits of their own, records are split
+    80/10/10 by the hash of their path.
 
     Args:
         path: the folder.
@@ -82,7 +82,8 @@ class Folder(Layout):
             table = _table(folder)
             found += self._rows(root, table, split, skipped) if table else _class_folders(root, folder, split)
         if not found and not skipped:
-            raise DataError(f"{self.name}: no metadata.jsonl, metadata.csv or class folder with images in {root.absolute()}")
+            wanted = "metadata.jsonl, metadata.csv or class folder with images"
+            raise DataError(f"{self.name}: no {wanted} in {root.absolute()}")
         if not any(f.record.captions or f.label is not None for f in found) and found:
             raise DataError(f"{self.name}: none of the {len(found)} images has a caption or a label; name the columns")
         labels, classes = index_labels([f.label for f in found], [f.class_name for f in found])

@@ -1,7 +1,7 @@
 """Caption files of the Flickr8k, Flickr30k and COCO kind beside a folder of images."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +35,16 @@ class Karpathy(Layout):
             images/1000268201_693b08cb0e.jpg
 
     The JSON may also be a list of `{"image", "caption"}` (a file a split, named `..._train.json`, `..._val.json`,
-    `..._test.json`; a caption or a list of them; rows of one image are joined), or of `{"file", "split", "captions"}`. The
-    split `restval` of COCO is part of `train`.
+    `..._test.json`; a caption or a list of them; rows of one image are joined), or of `{"file", "split", "captions"}`.
+    The split `restval` of COCO is part of `train`.
 
     Args:
         path: the folder, or the JSON file in it.
         resolution: pixels a side.
         max_skipped: the largest share of unreadable records.
         workers: processes that decode.
-        annotations: name or pattern of the JSON files in the folder; by default the only one, or those ending in a split.
+        annotations: name or pattern of the JSON files in the folder; by default the only one, or those whose names end
+            in a split.
         images: folder of the images, relative to the folder; by default `images` where there is one, else the folder.
 
     Paper: Karpathy and Fei-Fei, Deep visual-semantic alignments for generating image descriptions, CVPR 2015.
@@ -72,18 +73,20 @@ class Karpathy(Layout):
                 if before is None:
                     found[record.key] = record
                 elif before.split == record.split and isinstance(row.get("caption"), str):
-                    found[record.key] = Record(record.key, record.image, before.captions + record.captions, None, record.split)
+                    found[record.key] = replace(record, captions=before.captions + record.captions)
                 else:
                     skipped.append(Skipped(record.key, "duplicate key", where, record.split))
         records = assign_splits(list(found.values()))
         if records and not any(record.captions for record in records):
-            raise DataError(f"{self.name}: none of the {len(records)} images has a caption; known fields: {', '.join(TEXT)}")
+            known = ", ".join(TEXT)
+            raise DataError(f"{self.name}: none of the {len(records)} images has a caption; known fields: {known}")
         return Listing(records, skipped=skipped)
 
     def _files(self, folder: Path) -> list[Path]:
         files = sorted(folder.glob(self.annotations or "*.json"))
         if not files:
-            raise DataError(f"{self.name}: no {self.annotations or '*.json'} in {folder.absolute()}; name it with annotations=")
+            wanted = self.annotations or "*.json"
+            raise DataError(f"{self.name}: no {wanted} in {folder.absolute()}; name it with annotations=")
         by_split = [file for file in files if _split_of(file)]
         if len(files) > 1 and not self.annotations:
             files = by_split

@@ -86,8 +86,8 @@ class WebDataset(Layout):
                 cat01.json           {"caption" or "captions" or "text", "label"?, "class"?}
                 cat01.cls            label, a whole number or a name
 
-    Shards are plain, not compressed: each member is read by its offset. Without splits in the names, samples are split 80/10/10
-    by the hash of their key.
+    Shards are plain, not compressed: each member is read by its offset. Without splits in the names, samples are split
+    80/10/10 by the hash of their key.
 
     Args:
         path: a folder of `*.tar`, one tar file, a glob pattern, or a brace pattern such as `train-{0000..0009}.tar`.
@@ -105,7 +105,8 @@ class WebDataset(Layout):
         whole = []
         for sample in samples:
             if sample.broken or not (sample.image or sample.captions):
-                skipped.append(Skipped(sample.key, sample.broken or "no image and no caption", sample.where, sample.split))
+                reason = sample.broken or "no image and no caption"
+                skipped.append(Skipped(sample.key, reason, sample.where, sample.split))
             else:
                 whole.append(sample)
         if not whole and not skipped:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from limbeck.data.batch import Batch
@@ -74,7 +75,7 @@ class Encoder(ABC):
         with torch.random.fork_rng(devices=[]):  # third-party constructors draw weights before they load them
             return self.build().eval().requires_grad_(False)
 
-    def __call__(self, values: Any) -> Tensor:
+    def __call__(self, values: Any) -> Float[Tensor, "b d"]:
         """Unit vectors `float32 [B, D]`; gradients flow to `values` where it is a tensor."""
         return F.normalize(self.encode(self.network, values).float(), dim=-1)
 

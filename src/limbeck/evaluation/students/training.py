@@ -1,0 +1,162 @@
+"""How every student is trained and chosen: one loop, one rule."""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from limbeck import registry
+from limbeck.core import stream
+from limbeck.errors import ConfigError
+
+__all__ = ["Schedule", "Tower", "best_student", "fit", "noisy", "soft_cross_entropy"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """AdamW with a cosine from `rate` to 0, for `steps` steps; the student is looked at `looks` times on the way.
+
+    Args:
+        steps: updates; the same number for every set, so that all get the same compute.
+        batch: samples an update.
+        rate: learning rate at the start.
+        decay: weight decay.
+        looks: how many times it is judged, evenly spread, the last at the end.
+    """
+
+    steps: int
+    batch: int
+    rate: float
+    decay: float = 1e-2
+    looks: int = 2
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch < 2 or self.rate <= 0 or not 1 <= self.looks <= self.steps:
+            raise ConfigError(f"a schedule needs steps >= looks >= 1, batch >= 2 and rate > 0, got {self}")
+
+
+class Tower(nn.Module):
+    """A head on features, or on a network that is trained with it.
+
+    Args:
+        inputs: components of a feature; ignored with a network.
+        outputs: components of the result.
+        generator: of the initial weights.
+        network: name of a network of `limbeck.networks`; `None` for features.
+        resolution: pixels a side that the network is built for.
+        hidden: width of a hidden layer; 0 for a linear head.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        generator: torch.Generator,
+        network: str | None = None,
+        resolution: int = 0,
+        hidden: int = 0,
+    ) -> None:
+        super().__init__()
+        self.network = None if network is None else registry.get("network", network)(resolution, generator=generator)
+        width = inputs if self.network is None else self.network.dim
+        sizes = [width, hidden, outputs] if hidden else [width, outputs]
+        layers: list[nn.Module] = []
+        for a, b in pairwise(sizes):
+            layers += [_linear(a, b, generator), nn.GELU()]
+        self.head = nn.Sequential(*layers[:-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, outputs]` of features `[B, inputs]` or of `uint8` or float images `[B, 3, R, R]`."""
+        if self.network is not None:
+            x = self.network(x.float().div(255) if x.dtype == torch.uint8 else x)
+        return self.head(x)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def encode(self, x: Tensor, device: str, chunk: int = 1024) -> Tensor:
+        """`forward` in eval mode, chunk by chunk, on the CPU."""
+        was = self.training
+        self.eval()
+        result = torch.cat([self(part.to(device)).cpu() for part in torch.split(x, chunk)])
+        self.train(was)
+        return result
+
+
+def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        layer.weight.normal_(0, 0.1 / math.sqrt(inputs), generator=generator)
+        layer.bias.zero_()
+    return layer
+
+
+def fit(
+    student: nn.Module, loss: Callable[[Tensor, int], Tensor], samples: int, schedule: Schedule, seed: int, device: str
+) -> Iterator[int]:
+    """Trains `student`; yields the number of steps done at each look.
+
+    Args:
+        student: changed in place.
+        loss: of the samples at `int64 [B]` in step t.
+        samples: how many there are; every epoch takes them in a new order.
+        schedule: how.
+        seed: of the orders.
+        device: where it is trained.
+    """
+    student.to(device).train()
+    optimizer = torch.optim.AdamW(student.parameters(), lr=schedule.rate, weight_decay=schedule.decay)
+    looks = {math.ceil(schedule.steps * (i + 1) / schedule.looks) for i in range(schedule.looks)}
+    queue, epoch = torch.zeros(0, dtype=torch.long), 0
+    for t in range(schedule.steps):
+        if len(queue) < min(
+            schedule.batch, samples
+        ):  # what is left of an epoch is dropped: no sample is twice in a batch
+            queue = torch.randperm(samples, generator=stream(seed, "student order", epoch))
+            epoch += 1
+        index, queue = queue[: schedule.batch], queue[schedule.batch :]
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.rate * 0.5 * (1 + math.cos(math.pi * t / schedule.steps))
+        optimizer.zero_grad(set_to_none=True)
+        loss(index, t).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        if t + 1 in looks:
+            yield t + 1
+
+
+def best_student(
+    candidates: Iterator[tuple[nn.Module, Iterator[int], Callable[[nn.Module], float]]],
+    tick: Callable[[int], None] | None = None,
+) -> nn.Module:
+    """The student with the best value at any look of any candidate; the earliest of equals.
+
+    Args:
+        candidates: (student, its training, how it is judged), one a point of the grid.
+        tick: called with the number of looks done.
+    """
+    best: tuple[float, nn.Module] | None = None
+    done = 0
+    for student, training, judge in candidates:
+        for _ in training:
+            value = judge(student)
+            if best is None or value > best[0]:
+                best = (value, copy.deepcopy(student))
+            done += 1
+            if tick:
+                tick(done)
+    if best is None:
+        raise ConfigError("the grid of the protocol is empty; give it a ridge and a noise or more")
+    return best[1]
+
+
+def soft_cross_entropy(logits: Float[Tensor, "b k"], target: Float[Tensor, "b k"]) -> Float[Tensor, ""]:
+    """`-mean_i sum_j target_ij log softmax(logits_i)_j`, each row of `target` a distribution."""
+    return -(target * logits.log_softmax(dim=1)).sum(dim=1).mean()
+
+
+def noisy(x: Float[Tensor, "b r"], noise: float, dim: int, generator: torch.Generator) -> Float[Tensor, "b r"]:
+    """`x` with white noise of norm `noise` over all `dim` components of a feature, of which `x` holds the leading ones."""
+    return x + noise / math.sqrt(dim) * torch.randn(x.shape, generator=generator).to(x.device)

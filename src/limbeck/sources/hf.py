@@ -1,0 +1,206 @@
+"""Anything that `datasets.load_dataset` opens: a hub name, or a local folder of Parquet, JSON or images."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from limbeck.data.layout import (
+    FileImage,
+    ImageRef,
+    Layout,
+    Listing,
+    Record,
+    Skipped,
+    Unreadable,
+    assign_splits,
+    canonical_split,
+    clean_captions,
+    index_labels,
+)
+from limbeck.errors import ConfigError, DataError
+
+__all__ = ["HuggingFace"]
+
+CAPTION = ("caption", "captions", "text", "sentences", "sentence", "alt_text", "description")
+
+
+@dataclass(frozen=True)
+class RowImage(ImageRef):
+    """An image inside an Arrow table.
+
+    Args:
+        table: a `datasets.Dataset` of the image column alone.
+        column: its name.
+        row: position.
+        version: digest of the table.
+    """
+
+    table: Any = field(repr=False, compare=False)
+    column: str
+    row: int
+    version: str
+
+    def read(self) -> bytes:
+        """The encoded bytes of the row."""
+        try:
+            value = self.table[self.row][self.column]
+        except Exception as error:  # Arrow's own errors have no common base
+            raise Unreadable("cannot be read") from error
+        if value is None:
+            raise Unreadable("missing")
+        if value.get("bytes") is not None:
+            return bytes(value["bytes"])
+        return FileImage.of(value.get("path") or "").read()
+
+    @property
+    def stamp(self) -> Sequence[Any]:
+        """The digest of the table, and the row."""
+        return self.version, self.column, self.row
+
+
+@dataclass(frozen=True)
+class HuggingFace(Layout):
+    """A dataset of the Hugging Face hub or in its formats on disk.
+
+        hf:nlphuji/flickr30k         a name on the hub
+        hf:data/pets                 a local folder:
+            train-00000.parquet          an image column (bytes), captions (text, or a list), a label
+            test-00000.parquet
+
+    Columns are found by their type: the one image; the one text column, or the only one with a usual name (caption,
+    captions, text, ...); the one class label. Where that leaves a choice, name the column. `validation` becomes `val`.
+
+    Args:
+        path: what `datasets.load_dataset` takes.
+        resolution: pixels a side.
+        max_skipped: the largest share of unreadable records.
+        workers: processes that decode.
+        config: name of the configuration, where the dataset has several.
+        image: image column.
+        caption: caption column.
+        label: label column.
+    """
+
+    requires: ClassVar[tuple[tuple[str, str], ...]] = (("datasets", "hf"),)
+
+    config: str = ""
+    image: str = ""
+    caption: str = ""
+    label: str = ""
+
+    def read(self) -> Listing:
+        """Opens the tables; reads captions and labels, no image."""
+        tables = self._load()
+        first = next(iter(tables.values()))
+        image = self._image(first)
+        caption, label = self._caption(first, image), self._label(first, image)
+        if not caption and not label:
+            raise DataError(f"{self.name} has no caption or label column; {_listed(first)}; name one with caption=")
+        names = tuple(getattr(first.features[label], "names", None) or ()) if label else ()
+        records: list[Record] = []
+        labels: list[Any] = []
+        skipped: list[Skipped] = []
+        licence = "unknown"
+        for split, table in tables.items():
+            licence = (table.info.license if table.info else "") or licence
+            self._rows(table, canonical_split(split), (image, caption, label), (records, labels, skipped))
+        indices, found = index_labels(labels)
+        classes = names or found
+        made = [
+            Record(r.key, r.image, r.captions, n if n is not None and n < len(classes) else None, r.split)
+            for r, n in zip(records, indices, strict=True)
+        ]
+        if made and not any(r.captions or r.label is not None for r in made):
+            raise DataError(f"{self.name}: none of the {len(made)} rows has a caption or a label; {_listed(first)}")
+        return Listing(assign_splits(made), classes, str(licence), skipped)
+
+    def _load(self) -> dict[str, Any]:
+        import datasets
+
+        if not self.path:
+            raise ConfigError("hf needs a dataset, as in 'hf:nlphuji/flickr30k' or 'hf:data/pets'")
+        local = Path(self.path).expanduser()
+        try:
+            loaded = datasets.load_dataset(str(local) if local.exists() else self.path, self.config or None)
+        except Exception as error:  # whatever builders, Arrow, the hub and the network raise
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise DataError(f"{self.name} cannot be opened by datasets.load_dataset: {reason}") from error
+        tables = {str(split): table for split, table in loaded.items() if len(table)}
+        if not tables:
+            raise DataError(f"{self.name} has no rows")
+        return tables
+
+    def _image(self, table: Any) -> str:
+        import datasets
+
+        held = [name for name, kind in table.features.items() if isinstance(kind, datasets.Image) or _is_bytes(kind)]
+        return self._choose("image", self.image, held, table) or self._none("image", table)
+
+    def _caption(self, table: Any, image: str) -> str:
+        held = [name for name, kind in table.features.items() if name != image and _is_text(kind)]
+        usual = [name for name in held if name.lower() in CAPTION]
+        return self._choose("caption", self.caption, usual or held, table)
+
+    def _label(self, table: Any, image: str) -> str:
+        import datasets
+
+        held = [name for name, kind in table.features.items() if isinstance(kind, datasets.ClassLabel)]
+        if not held and str(getattr(table.features.get("label"), "dtype", "")).startswith(("int", "uint")):
+            held = ["label"]
+        return self._choose("label", self.label, held, table)
+
+    def _choose(self, what: str, named: str, held: Sequence[str], table: Any) -> str:
+        if named and named not in table.features:
+            raise DataError(f"{self.name} has no column {named!r} for {what}=; {_listed(table)}")
+        if not named and len(held) > 1:
+            choice = " or ".join(held)
+            raise DataError(f"{self.name}: {choice} could be the {what}; choose with {what}=. {_listed(table)}")
+        return named or next(iter(held), "")
+
+    def _none(self, what: str, table: Any) -> str:
+        raise DataError(f"{self.name} has no {what} column; {_listed(table)}; name it with {what}=")
+
+    def _rows(
+        self,
+        table: Any,
+        split: str | None,
+        columns: tuple[str, str, str],
+        into: tuple[list[Record], list[Any], list[Skipped]],
+    ) -> None:
+        import datasets
+
+        image, caption, label = columns
+        records, labels, skipped = into
+        pixels = table.select_columns([image]).cast_column(image, datasets.Image(decode=False))
+        text = [name for name in (caption, label) if name]
+        values = table.select_columns(text)[:]
+        for row in range(len(table)):
+            key = f"{split}/{row}"
+            try:
+                said = clean_captions(values[caption][row]) if caption else ()
+                value = values[label][row] if label else None
+                value = None if value == -1 or value == "" else value
+            except Unreadable as error:
+                skipped.append(Skipped(key, str(error), f"{self.name}, row {row}", split))
+                continue
+            records.append(Record(key, RowImage(pixels, image, row, table._fingerprint), said, None, split))
+            labels.append(value)
+
+
+def _is_bytes(kind: Any) -> bool:
+    """Whether a column holds encoded images although nobody declared it as such."""
+    if isinstance(kind, dict):
+        return set(kind) == {"bytes", "path"}
+    return getattr(kind, "dtype", "") in ("binary", "large_binary")
+
+
+def _is_text(kind: Any) -> bool:
+    kind = getattr(kind, "feature", kind)
+    kind = kind[0] if isinstance(kind, list) and kind else kind
+    return getattr(kind, "dtype", "") in ("string", "large_string")
+
+
+def _listed(table: Any) -> str:
+    columns: Iterable[str] = (f"{name} ({type(kind).__name__})" for name, kind in table.features.items())
+    return f"its columns: {', '.join(columns)}"

@@ -1,0 +1,87 @@
+"""Every registered method keeps the contract: with text and without, labelled and unlabelled."""
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+
+import limbeck as lb
+from limbeck import registry
+from limbeck.check import check_method, toy_source
+from limbeck.core import Method, Problem
+from limbeck.errors import DataError
+
+QUICK = {"steps": 3, "width": 8}  # for methods that have these fields
+
+
+def quick(name: str) -> Method:
+    method: Method = registry.get("method", name)()
+    return replace(method, **{f.name: QUICK[f.name] for f in fields(method) if f.name in QUICK})
+
+
+@pytest.mark.parametrize("name", registry.names("method"))
+@pytest.mark.parametrize("modalities", [("image", "text", "label"), ("image", "text"), ("image", "label"), ("image",)])
+def test_contract(name: str, modalities: tuple[str, ...]) -> None:
+    names = {"image": "convnet", "text": "bag_of_words"}
+    space = lb.space(**{m: names[m] for m in modalities if m in names})
+    check_method(quick(name), space, toy_source(modalities=modalities))
+
+
+@pytest.mark.parametrize("name", registry.names("method"))
+def test_classes_are_balanced_without_text(name: str) -> None:
+    source = toy_source(n=40, modalities=("image", "label"))
+    small = lb.distill(Problem(source, lb.space(image="convnet"), lb.Budget(pairs=8)), quick(name))
+    assert torch.bincount(small.labels).tolist() == [2, 2, 2, 2]  # type: ignore[arg-type]
+
+
+def test_per_class_needs_labels() -> None:
+    problem = Problem(toy_source(modalities=("image",)), lb.space(image="convnet"), lb.Budget(pairs=4))
+    with pytest.raises(DataError, match="no labels"):
+        lb.distill(problem, lb.methods.Random(per_class=True))
+
+
+def test_budget_in_bytes() -> None:
+    problem = Problem(toy_source(96), lb.space(image="convnet", text="bag_of_words"), lb.Budget(bytes=20_000))
+    coreset, learned = lb.distill(problem, lb.methods.Random()), lb.distill(problem, quick("cf"))
+    assert len(learned) < len(coreset), "an embedding costs more than a caption"
+    assert learned.nbytes <= 20_000 and coreset.nbytes <= 21_000
+
+
+def test_a_method_that_breaks_the_contract_is_caught() -> None:
+    from dataclasses import dataclass
+
+    @dataclass(frozen=True)
+    class Global(Method):
+        """Draws from the global generator."""
+
+        def start(self, problem: Problem) -> "lb.Synthetic":
+            from limbeck.core import chosen_pairs
+
+            return chosen_pairs(problem, torch.randperm(24)[:8])
+
+    with pytest.raises(AssertionError, match="global random generator"):
+        check_method(Global(), lb.space(image="convnet"))
+
+
+def test_cf_frequencies_agree_with_the_closed_form() -> None:
+    space = lb.space(image="convnet", text="bag_of_words")
+    problem = Problem(toy_source(64), space, lb.Budget(pairs=12))
+    gradient = {}
+    for frequencies in (0, 20_000):
+        method = lb.methods.CF(frequencies=frequencies, tie=0.0)  # tests/objectives compare the tie, with more frequencies
+        synthetic = method.start(problem)
+        method.step(problem, synthetic, 0)
+        gradient[frequencies] = {m: p.grad.flatten() for m, p in synthetic.learned.items() if p.grad is not None}
+    for m in ("image", "text"):
+        assert torch.cosine_similarity(gradient[0][m], gradient[20_000][m], dim=0) > 0.9, m
+
+
+def test_cf_keeps_the_tie_between_the_modalities() -> None:
+    """From shuffled pairs, cf brings each image and its text back together; marginal terms alone do not."""
+    space = lb.space(image="convnet", text="bag_of_words")
+    problem = Problem(toy_source(200), space, lb.Budget(pairs=24))
+    tie = {}
+    for weight in (0.0, 1.0):
+        *_, last = lb.steps(problem, lb.methods.CF(steps=80, lr=0.05, lr_text=0.05, tie=weight, init="herding"))
+        tie[weight] = last.logs["tie"]
+    assert tie[1.0] < 0.5 * tie[0.0]

@@ -1,0 +1,145 @@
+"""The plan of the house: who may import whom, and how large a thing may be."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import limbeck
+
+ROOT = Path(limbeck.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+HEAVY = {
+    "torch",
+    "numpy",
+    "transformers",
+    "datasets",
+    "PIL",
+    "pyarrow",
+    "kornia",
+    "sklearn",
+    "scipy",
+    "matplotlib",
+    "rich",
+}
+
+# A package may import from those of lower rank, from itself, and where it is said from its equals.
+RANK = {
+    "errors": 0,
+    "registry": 1,
+    "data": 2,
+    "spaces": 3,
+    "objectives": 3,
+    "networks": 3,
+    "core": 4,
+    "engine": 5,
+    "evaluation": 5,
+    "methods": 6,
+    "sources": 6,
+    "report": 7,
+    "check": 7,
+    "commands": 8,
+    "cli": 9,
+}
+EQUALS = {("spaces", "networks"), ("evaluation", "networks")}
+LAZY = {("evaluation", "engine"), ("sources", "core"), ("report", "sources"), ("spaces", "core")}  # inside functions
+
+
+def area(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, bool]]:
+    """Every imported module, and whether the import is at the top level of the file (type checking apart)."""
+    top = {id(node) for node in getattr(tree, "body", [])}
+    guarded = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and id(node) not in guarded:
+            assert node.level == 0, "imports are absolute"
+            yield node.module, id(node) in top
+            for name in node.names if node.module == "limbeck" else ():
+                yield f"limbeck.{name.name}", id(node) in top
+        elif isinstance(node, ast.Import) and id(node) not in guarded:
+            for name in node.names:
+                yield name.name, id(node) in top
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_one_way(path: Path) -> None:
+    here = area(path)
+    if here == "__init__":
+        return
+    for module, at_top in imports(ast.parse(path.read_text(encoding="utf-8"))):
+        parts = module.split(".")
+        if parts[0] != "limbeck" or len(parts) < 2 or parts[1] not in RANK:
+            continue
+        there = parts[1]
+        allowed = RANK[there] < RANK[here] or there == here or (here, there) in EQUALS
+        allowed |= not at_top and (here, there) in LAZY
+        assert allowed, f"{path.relative_to(ROOT)} ({here}) must not import {module}"
+        if here == there and here in ("methods", "sources"):
+            pytest.fail(f"{path.relative_to(ROOT)} imports {module}: a {here[:-1]} never imports another")
+
+
+@pytest.mark.parametrize(
+    "name", ["__init__.py", "cli.py", "errors.py", "registry.py", "commands/list.py", "commands/_options.py"]
+)
+def test_what_help_and_list_need_is_light(name: str) -> None:
+    found = {m.split(".")[0] for m, top in imports(ast.parse((ROOT / name).read_text())) if top}
+    assert not found & HEAVY
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_sizes_and_manners(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.isascii(), "source is ASCII"
+    assert len(text.splitlines()) <= 400, "a file has at most 400 lines"
+    tree = ast.parse(text)
+    assert path.name == "__init__.py" or ast.get_docstring(tree), "a module says what it is"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            size = node.end_lineno - node.body[0].lineno + 1  # type: ignore[operator]
+            doc = node.body[0] if ast.get_docstring(node) else None
+            size -= doc.end_lineno - doc.lineno + 1 if doc else 0  # type: ignore[operator]
+            assert size <= 60, f"{node.name} has {size} lines; at most 60"
+            names = {a.arg for a in [*node.args.args, *node.args.kwonlyargs]}
+            assert not names & {"args", "cfg"}, f"{node.name}: name what it takes, not a bag"
+        if isinstance(node, ast.keyword) and node.arg == "type":
+            assert not (isinstance(node.value, ast.Name) and node.value.id == "bool"), "type=bool reads 'false' as true"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_pickle_no_global_seed_no_clock_seed(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    modules = {module.split(".")[0] for module, _ in imports(tree)}
+    assert not modules & {"pickle", "dill", "cloudpickle", "joblib", "random"}
+    assert "__future__" not in modules, "jaxtyping needs real annotations"
+    forked = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.With) and "fork_rng" in ast.unparse(node.items[0])
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        assert id(node) in forked or called not in {
+            "torch.manual_seed",
+            "torch.seed",
+            "np.random.seed",
+            "torch.save",
+        }, called
+        if called == "torch.load":
+            assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords)
+
+
+def test_only_one_training_loop_of_synthetic_sets() -> None:
+    found = [p.relative_to(ROOT).as_posix() for p in FILES if "method.step(" in p.read_text(encoding="utf-8")]
+    assert found == ["engine/distill.py"]
