@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 import shlex
 from importlib import util
 from pathlib import Path
@@ -84,12 +85,9 @@ def test_shell_lines_are_commands_with_real_options(page: Path) -> None:
         if words[:1] == ["limbeck"] and "--config" not in words and "SOURCE" not in words and "COMMAND" not in words:
             module = importlib.import_module(f"limbeck.commands.{words[1]}")
             assert words[1] in commands()
-            if (
-                "..." not in words
-                and "--help" not in words
-                and any(w.startswith("--") for w in words[2:])
-                or len(words) > 2
-            ):
+            if ("..." not in words and "--help" not in words and any(w.startswith("--") for w in words[2:])) or len(
+                words
+            ) > 2:
                 _parses(getattr(module, module.__all__[0]), words[2:])
 
 
@@ -124,7 +122,8 @@ def test_the_ten_lines_of_the_readme_run(
     quick = text.replace("steps=200", "steps=2").replace("pairs=100", "pairs=8").replace("demo-100", "demo-8")
     quick = quick.replace('protocol="retrieval"', 'protocol="retrieval", seeds=1')
     assert quick.count("seeds=1") == 1
-    exec(compile(quick, "README.md", "exec"), {})
+    (tmp_path / "ten_lines.py").write_text(quick)
+    runpy.run_path(str(tmp_path / "ten_lines.py"))
     assert "IR@1" in capsys.readouterr().out
     assert (tmp_path / "demo-8" / "manifest.json").is_file()
 

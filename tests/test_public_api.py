@@ -28,7 +28,7 @@ def test_public_names_are_exactly_these() -> None:
         assert getattr(limbeck, name) is not None
     assert dir(limbeck) == PUBLIC
     with pytest.raises(AttributeError, match="no attribute 'distil'"):
-        limbeck.distil  # noqa: B018
+        assert limbeck.distil
 
 
 def test_import_brings_nothing_heavy() -> None:
@@ -43,7 +43,7 @@ def test_help_and_list_are_quick_and_light(words: list[str]) -> None:
     times = []
     for _ in range(3):
         start = time.process_time(), time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
         times.append(time.perf_counter() - start[1])
         assert done.returncode == 0, done.stderr
     assert min(times) < 0.5, times
@@ -97,7 +97,9 @@ def test_public_functions_and_classes_have_docstrings() -> None:
 
 def _is_all(node: ast.stmt) -> bool:
     return (
-        isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__" and isinstance(node.value, ast.List)
+        isinstance(node, ast.Assign)
+        and ast.unparse(node.targets[0]) == "__all__"
+        and ast.unparse(node.value).find("*") < 0
     )
 
 
@@ -109,4 +111,4 @@ def test_unknown_names_give_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean herding"):
         registry.get("method", "herdin")
     with pytest.raises(AttributeError, match="known: "):
-        limbeck.methods.Nothing
+        assert limbeck.methods.Nothing

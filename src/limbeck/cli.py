@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from limbeck import __version__
 from limbeck.errors import LimbeckError, UnknownName
@@ -105,7 +105,7 @@ def _run(name: str, words: Sequence[str]) -> int:
 
     asked = parse(_loaded(name), words)
     answer = _answer(asked)
-    _print(answer, asked.json, sys.stdout)
+    print(json.dumps(answer.data, indent=1, ensure_ascii=False) if asked.json else answer.text)
     return 0
 
 
@@ -114,11 +114,6 @@ def _answer(asked: "Command") -> "Answer":
 
     with closing(Progress()) as progress:
         return asked.execute(progress.tick)
-
-
-def _print(answer: "Answer", as_json: bool, stream: TextIO) -> None:
-    text = json.dumps(answer.data, indent=1, ensure_ascii=False) if as_json else answer.text
-    stream.write(f"{text}\n")
 
 
 def _loaded(name: str) -> Any:

@@ -1,5 +1,6 @@
 """The distilled set: as a source, on disk, in other layouts."""
 
+import gc
 import json
 import tarfile
 from pathlib import Path
@@ -99,6 +100,8 @@ def test_export_to_a_folder(coreset: DistilledSet, tmp_path: Path) -> None:
     assert len(table) == 5 and table[1]["origin"] == coreset.origins[1]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves its files to the collector
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_export_to_webdataset(coreset: DistilledSet, tmp_path: Path) -> None:
     webdataset = pytest.importorskip("webdataset")
     export(coreset, tmp_path / "out", "webdataset", shard=2)
@@ -107,6 +110,7 @@ def test_export_to_webdataset(coreset: DistilledSet, tmp_path: Path) -> None:
     with tarfile.open(shards[0]) as tar:
         assert tar.getnames() == [f"s0000{i}.{e}" for i in (0, 1) for e in ("png", "json", "txt", "cls")]
     samples = list(webdataset.WebDataset(shards, shardshuffle=False))
+    gc.collect()
     assert [int(s["cls"]) for s in samples] == coreset.labels.tolist()  # type: ignore[union-attr]
 
 

@@ -16,8 +16,8 @@ from PIL import Image
 from limbeck.data import Cache
 from limbeck.data.contract import check_source
 from limbeck.data.decode import decode_image
-from limbeck.data.layout import FileImage, Layout, Listing, Record, Skipped, assign_splits, clean_captions, hash_split
-from limbeck.data.layout import index_labels, inside, Unreadable
+from limbeck.data.layout import FileImage, Layout, Listing, Record, Skipped, assign_splits, hash_split
+from limbeck.data.parse import Unreadable, clean_captions, index_labels, inside
 from limbeck.data.records import RecordSource
 from limbeck.errors import ConfigError, DataError, StorageError
 
@@ -93,13 +93,19 @@ def test_fingerprint_is_of_content_alone(listing: Listing, tmp_path: Path) -> No
     shutil.copytree(tmp_path / "data", tmp_path / "moved")
     for i, path in enumerate((tmp_path / "moved").iterdir()):
         os.utime(path, (i, i))
-    moved = [Record(f"x{r.key}", FileImage.of(tmp_path / "moved" / r.key), r.captions, r.label, "train") for r in listing.records]
+    moved = [
+        Record(f"x{r.key}", FileImage.of(tmp_path / "moved" / r.key), r.captions, r.label, "train")
+        for r in listing.records
+    ]
     assert opened(Listing(moved, listing.classes), tmp_path / "cache").fingerprint == first.fingerprint
     assert len(list((tmp_path / "cache" / "pixels").glob("*/*"))) == 1, "moved data share the store"
     others = [
         opened(Listing(moved[::-1], listing.classes), tmp_path / "cache"),
         opened(Listing(moved, ("a", "b")), tmp_path / "cache"),
-        opened(Listing([*moved[:-1], Record("y", moved[-1].image, ("else",), 1, "train")], listing.classes), tmp_path / "cache"),
+        opened(
+            Listing([*moved[:-1], Record("y", moved[-1].image, ("else",), 1, "train")], listing.classes),
+            tmp_path / "cache",
+        ),
         opened(listing, tmp_path / "cache", resolution=9),
     ]
     assert len({first.fingerprint, *(o.fingerprint for o in others)}) == 5
@@ -132,14 +138,18 @@ def test_broken_images_are_skipped_counted_and_written(listing: Listing, tmp_pat
     (tmp_path / "data" / "3.png").write_bytes((tmp_path / "data" / "3.png").read_bytes()[:200])
     (tmp_path / "data" / "5.png").unlink()
     rows = [Record(Path(p.path).name, p, ("a",), None, "train") for p in paths]
-    listed = Listing(rows, skipped=[Skipped("line 9", "not JSON", "x.jsonl, line 9"), Skipped("z", "missing", "z", "test")])
-    source = opened(listed, tmp_path / "cache", max_skipped=0.6)
+    listed = Listing(
+        rows, skipped=[Skipped("line 9", "not JSON", "x.jsonl, line 9"), Skipped("z", "missing", "z", "test")]
+    )
+    source = opened(listed, tmp_path / "cache", max_skipped=0.65)
     assert source.keys == ["0.png", "2.png", "4.png"]
     reasons = [row["reason"] for row in source.skipped]
     assert reasons == ["not JSON", "empty file", "truncated", "missing"]
     lines = source.write_skipped(tmp_path / "run").read_text().splitlines()
     assert [json.loads(line)["reason"] for line in lines] == reasons
-    with pytest.raises(DataError, match=r"4 of 7 records \(57.1%\).*1 not JSON.*max_skipped=0.58"):
+    with pytest.raises(
+        DataError, match=r"4 records \(64.3%\) cannot be read and 3 can: .*1 not JSON.*max_skipped=0.65"
+    ):
         len(opened(listed, tmp_path / "cache", max_skipped=0.5))
 
 
@@ -162,7 +172,7 @@ def test_nothing_left_is_an_error(tmp_path: Path) -> None:
     paths = write(tmp_path / "data", 2)
     for path in paths:
         path.write_bytes(b"")
-    with pytest.raises(DataError, match="2 of 2 records .* 2 empty file"):
+    with pytest.raises(DataError, match=r"2 records \(100.0%\) .* 2 empty file"):
         len(opened(Listing(records(paths)), tmp_path / "cache", max_skipped=1.0))
 
 
@@ -180,7 +190,9 @@ def test_empty_and_unknown_splits(listing: Listing, tmp_path: Path) -> None:
         opened(Listing([]), tmp_path / "cache")
 
 
-@pytest.mark.parametrize("index", [[6], [-1], torch.tensor([0.5]), torch.tensor([True, False]), torch.tensor([[0, 1]]), range(5, 7)])
+@pytest.mark.parametrize(
+    "index", [[6], [-1], torch.tensor([0.5]), torch.tensor([True, False]), torch.tensor([[0, 1]]), range(5, 7)]
+)
 def test_wrong_indices(listing: Listing, tmp_path: Path, index: Any) -> None:
     with pytest.raises(DataError, match=r"position"):
         opened(listing, tmp_path / "cache").batch(index)
@@ -235,7 +247,22 @@ def test_helpers_refuse() -> None:
     for labels in ([1, "a"], [-1, 0], [1.5]):
         with pytest.raises(DataError, match="labels are"):
             index_labels(labels)
-    bad: Callable[[object], Path] = lambda name: inside(Path("x"), name)  # noqa: E731
+    bad: Callable[[object], Path] = lambda name: inside(Path("x"), name)
     for name in ("../a", "/etc/passwd", "a/../../b", "..\\b", "", None, 3):
         with pytest.raises(Unreadable):
             bad(name)
+
+
+def test_a_few_unplaced_lines_do_not_sink_a_small_split(tmp_path: Path) -> None:
+    rows = [Record(f"r{i}", None, ("x",), None, "train" if i < 990 else "val") for i in range(1000)]
+    loose = [Skipped("?", "not JSON", f"line {i}") for i in range(5)]
+    assert len(opened(Listing(rows, skipped=loose), tmp_path / "cache", split="val")) == 10
+    placed = [Skipped("?", "not JSON", "line 0", "val")]
+    with pytest.raises(DataError, match="max_skipped"):
+        len(opened(Listing(rows, skipped=placed), tmp_path / "cache", split="val"))
+
+
+def test_a_folder_with_the_name_of_an_image(tmp_path: Path) -> None:
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(Unreadable, match="not a regular file"):
+        FileImage.of(tmp_path / "a.png")

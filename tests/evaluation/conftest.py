@@ -2,15 +2,15 @@
 
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from limbeck.data import Cache
 from limbeck.spaces import Encoder, Space
 from limbeck.spaces.encoders.convnet import ConvNet
-from torch import Tensor, nn
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def test_cf_frequencies_agree_with_the_closed_form() -> None:
         method.step(problem, synthetic, 0)
         gradient[frequencies] = {m: p.grad.flatten() for m, p in synthetic.learned.items() if p.grad is not None}
     for m in ("image", "text"):
-        assert torch.cosine_similarity(gradient[0][m], gradient[20_000][m], dim=0) > 0.9, m
+        assert torch.cosine_similarity(gradient[0][m], gradient[20_000][m], dim=0) > 0.7, m
 
 
 def test_cf_keeps_the_tie_between_the_modalities() -> None:

@@ -249,6 +249,6 @@ def _unknown(command: type[Command], name: str, known: Mapping[str, Option], lin
                 says = f"an option of {', '.join(others)}, not of {family}" if others else f"not an option of {family}"
                 hint = f"did you mean {' or '.join(f'--{head}.{n}' for n in near)}? " if near and not others else ""
                 return ConfigError(f"--{name} is {says}; {hint}{family} has: {', '.join(own) or 'none'}")
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
     hint = f"did you mean {' or '.join(f'--{n}' for n in near)}?" if near else f"see limbeck {_title(command)} --help"
     return ConfigError(f"limbeck {_title(command)} has no option --{name}; {hint}")

@@ -3,11 +3,22 @@
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import Any, Protocol, runtime_checkable
 
 __all__ = ["Progress", "Tick"]
 
 Tick = Callable[[str, int, int], None]
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """What progress is written to: stderr, or what a test reads."""
+
+    def write(self, text: str, /) -> int: ...
+
+    def flush(self) -> None: ...
+
+    def isatty(self) -> bool: ...
 
 
 class Progress:
@@ -22,9 +33,9 @@ class Progress:
     """
 
     def __init__(
-        self, stream: TextIO | None = None, every: float = 10.0, clock: Callable[[], float] = time.monotonic
+        self, stream: Stream | None = None, every: float = 10.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.stream = stream or sys.stderr
+        self.stream: Any = stream or sys.stderr
         self.every, self.clock = every, clock
         self._bars: Any = None
         self._tasks: dict[str, tuple[Any, int]] = {}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.data.layout import Unreadable
+from limbeck.data.parse import Unreadable
 
 __all__ = ["DECODER", "decode_image"]
 

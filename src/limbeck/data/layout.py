@@ -1,16 +1,16 @@
 """`Layout`: how a dataset lies on disk. It lists records cheaply; `RecordSource` opens them."""
 
 import hashlib
-import json
-import math
 import os
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, ClassVar
 
 from limbeck.data.batch import Captions
+from limbeck.data.parse import Unreadable
 from limbeck.errors import ConfigError, DataError
 
 __all__ = [
@@ -20,24 +20,14 @@ __all__ = [
     "Listing",
     "Record",
     "Skipped",
-    "Unreadable",
     "assign_splits",
     "canonical_split",
-    "clean_captions",
     "hash_share",
     "hash_split",
-    "index_labels",
-    "inside",
-    "parse_json",
-    "read_json",
     "unique",
 ]
 
 SPLIT_NAMES = {"validation": "val", "valid": "val", "dev": "val", "restval": "train", "training": "train"}
-
-
-class Unreadable(ValueError):
-    """One record that cannot be used; its message is the reason under which it is counted and skipped."""
 
 
 class ImageRef(ABC):
@@ -72,13 +62,15 @@ class FileImage(ImageRef):
         """The image at `path`.
 
         Raises:
-            Unreadable: `missing`, where there is no such file.
+            Unreadable: `missing` or `not a regular file`.
         """
         try:
-            stat = os.stat(path)
+            facts = os.stat(path)
         except (OSError, ValueError):  # ValueError: a null character in the name
             raise Unreadable("missing") from None
-        return cls(os.path.abspath(path), stat.st_size, stat.st_mtime_ns)
+        if not stat.S_ISREG(facts.st_mode):
+            raise Unreadable("not a regular file")
+        return cls(os.path.abspath(path), facts.st_size, facts.st_mtime_ns)
 
     def read(self) -> bytes:
         """The bytes of the file."""
@@ -117,7 +109,7 @@ class Skipped:
         key: the record, or what is known of it.
         reason: a short phrase, the same for all records of its kind.
         where: file (and line) for a person to look at.
-        split: `None` where it is not known; then it counts in every split.
+        split: `None` where it is not known; then it counts against the whole dataset.
     """
 
     key: str
@@ -227,8 +219,8 @@ def hash_split(key: str) -> str:
     """The split of a key: about 80 / 10 / 10, by its hash, so that adding data moves nothing from one split to another.
 
     Example:
-        >>> [hash_split(k) for k in ("cat.jpg", "dog.jpg", "k20", "k9")]
-        ['train', 'train', 'val', 'test']
+        >>> [hash_split(k) for k in ("cat.jpg", "dog.jpg", "k3")]
+        ['train', 'val', 'test']
     """
     share = hash_share(key)
     return "test" if share < 0.1 else "val" if share < 0.2 else "train"
@@ -255,113 +247,6 @@ def hash_share(key: str) -> float:
     """A number in [0, 1) that belongs to `key`, the same everywhere."""
     raw = hashlib.sha256(f"limbeck split\x1f{key}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(raw[:8], "big") / 2**64
-
-
-def clean_captions(value: object) -> Captions:
-    """Captions from a string or a list of strings: white space made single, empty ones dropped.
-
-    Raises:
-        Unreadable: something that is not text.
-
-    Example:
-        >>> clean_captions([" a  cat ", "", "a tabby"])
-        ('a cat', 'a tabby')
-    """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ()
-    found: list[str] = []
-    for text in [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]:
-        if not isinstance(text, str):
-            raise Unreadable("caption is not text")
-        if any("\ud800" <= c <= "\udfff" for c in text):
-            raise Unreadable("not UTF-8")
-        if tidy := " ".join(text.split()):
-            found.append(tidy)
-    return tuple(found)
-
-
-def index_labels(
-    values: Sequence[object], class_names: Sequence[object] | None = None
-) -> tuple[list[int | None], tuple[str, ...]]:
-    """Labels as indices, and the names of the classes.
-
-    Whole numbers are kept as they are (`class_names`, where given, says what each means); names are sorted.
-
-    Args:
-        values: one a record: a whole number, a name, or `None`.
-        class_names: one a record: the name of its label, or `None`.
-
-    Raises:
-        DataError: numbers and names mixed, or a number below 0.
-
-    Example:
-        >>> index_labels(["dog", None, "cat"])
-        ([1, None, 0], ('cat', 'dog'))
-        >>> index_labels([1, 0], ["dog", "cat"])
-        ([1, 0], ('cat', 'dog'))
-    """
-    held = [v for v in values if v is not None]
-    if not held:
-        return ([None] * len(values), ()) if class_names is None else index_labels(class_names)
-    if all(type(v) is int for v in held):
-        numbers: list[int] = [v for v in held if isinstance(v, int)]
-        if min(numbers) < 0 or max(numbers) > 10**6:
-            raise DataError(f"labels are indices from 0 up, got {min(numbers)} to {max(numbers)}")
-        called = {v: n for v, n in zip(values, class_names or [None] * len(values), strict=True) if n is not None}
-        names = tuple(str(called.get(i, i)) for i in range(max(numbers) + 1))
-        return [v if isinstance(v, int) else None for v in values], names
-    if not all(isinstance(v, str) for v in held):
-        kinds = ", ".join(sorted({type(v).__name__ for v in held}))
-        raise DataError(f"labels are all whole numbers or all names, got {kinds}")
-    names = tuple(sorted({str(v) for v in held}))
-    position = {n: i for i, n in enumerate(names)}
-    return [None if v is None else position[str(v)] for v in values], names
-
-
-def inside(folder: Path, name: object) -> Path:
-    """The file `name` in `folder`.
-
-    Raises:
-        Unreadable: not a name, or one that leads out of the folder.
-    """
-    if not isinstance(name, str) or not name:
-        raise Unreadable("no file name")
-    parts = PurePosixPath(name.replace("\\", "/"))
-    if parts.is_absolute() or ".." in parts.parts or Path(name).is_absolute():
-        raise Unreadable("unsafe name")
-    return folder / parts
-
-
-def parse_json(data: bytes | str) -> Any:
-    """JSON, or a reason why not.
-
-    Raises:
-        Unreadable: `not UTF-8` or `not JSON`.
-    """
-    try:
-        return json.loads(data.decode("utf-8-sig") if isinstance(data, bytes) else data)
-    except UnicodeDecodeError:
-        raise Unreadable("not UTF-8") from None
-    except (json.JSONDecodeError, RecursionError):
-        raise Unreadable("not JSON") from None
-
-
-def read_json(path: Path) -> Any:
-    """The JSON file at `path`.
-
-    Raises:
-        DataError: it cannot be read or does not parse; the message names the line.
-    """
-    try:
-        return json.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {error.lineno}: not JSON: {error.msg}; mend that line") from error
-    except RecursionError as error:
-        raise DataError(f"{path} is not a caption file: it is nested too deeply") from error
 
 
 def unique(records: Iterable[Record], where: str) -> tuple[list[Record], list[Skipped]]:

@@ -69,15 +69,16 @@ class RecordSource(Source):
         return kept, store, skipped
 
     def _refuse(self, kept: int, skipped: Sequence[Skipped]) -> None:
-        share, allowed = len(skipped) / max(1, kept + len(skipped)), self._layout.max_skipped
-        if kept and share <= allowed:
+        here, anywhere = sum(s.split is not None for s in skipped), sum(s.split is None for s in skipped)
+        share = here / max(1, kept + here) + anywhere / max(1, len(self._listing.records) + anywhere)
+        if kept and share <= self._layout.max_skipped:
             return
         reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(s.reason for s in skipped).most_common())
         first = "; ".join(f"{s.key} ({s.reason}, {s.where})" for s in skipped[:3])
         enough = f", or allow more with max_skipped={min(1.0, np.ceil(share * 100) / 100):g}" if kept else ""
         raise DataError(
-            f"{self.name}, split {self._split!r}: {len(skipped)} of {kept + len(skipped)} records ({share:.1%}) "
-            f"cannot be read: {reasons}; the first: {first}. Mend them{enough}"
+            f"{self.name}, split {self._split!r}: {len(skipped)} records ({share:.1%}) cannot be read and {kept} can: "
+            f"{reasons}; the first: {first}. Mend them{enough}"
         )
 
     @property

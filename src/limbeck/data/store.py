@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from limbeck.data.cache import Cache, digest
 from limbeck.data.decode import DECODER, decode_image
-from limbeck.data.layout import ImageRef, Unreadable
+from limbeck.data.layout import ImageRef
+from limbeck.data.parse import Unreadable
 from limbeck.errors import DataError, LimbeckError, StorageError
 
 __all__ = ["Store", "open_store"]
@@ -69,8 +70,9 @@ def open_store(
     """
     quick = digest("opened", DECODER, resolution, [None if ref is None else list(ref.stamp) for ref in images])
     index = cache.path("opened", quick)
-    if not (index.is_dir() and cache.path("pixels", _index(index)["content"]).is_dir()):
-        shutil.rmtree(index, ignore_errors=True)
+    if index.is_dir() and not cache.path("pixels", _index(index)["content"]).is_dir():
+        shutil.rmtree(index)
+    if not index.is_dir():
         try:
             index = _fill(images, resolution, workers, cache, quick, f"decoding {split}", tick)
         except OSError as error:  # readers turn theirs into reasons, so this one is the cache's
@@ -146,7 +148,10 @@ def decode_all(images: Sequence[ImageRef | None], resolution: int, workers: int 
             yield from chunk
     except RuntimeError as error:
         if workers:
-            raise DataError(f"a decoding process died ({error}); try again with workers=0") from error
+            guard = "if __name__ == '__main__':"
+            raise DataError(
+                f"a decoding process died ({error}); use workers=0, or put the script under {guard}"
+            ) from error
         raise
 
 

@@ -59,8 +59,8 @@ def compare(
 ) -> Comparison:
     """Distils and judges every cell of the grid method x pairs x seed x student, and writes one table and one plot.
 
-    Seed i makes set i and trains the student that judges it, so that the spread is over both. Every run and every judged
-    row is kept in `run`: the same call after an interruption does only what is missing.
+    Seed i makes set i and trains the student that judges it, so that the spread is over both. Every run and every
+    judged row is kept in `run`: the same call after an interruption does only what is missing.
 
     Args:
         train: the training split.
@@ -79,7 +79,7 @@ def compare(
         options: of the protocol, by name.
 
     Raises:
-        ConfigError: an empty grid, two methods of one name and the same options, or whatever `distill` or `evaluate` refuse.
+        ConfigError: an empty grid, one method twice, or whatever `distill` or `evaluate` refuse.
 
     Example:
         >>> import limbeck as lb, tempfile

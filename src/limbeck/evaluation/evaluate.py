@@ -52,8 +52,8 @@ def evaluate(
         one `Score` a metric.
 
     Raises:
-        ConfigError: an option that the protocol does not have, seeds that do not fit the sets, a set without a space, or
-            a set that was made from the data it would be tested on.
+        ConfigError: an option that the protocol does not have, seeds that do not fit the sets, a set without a space,
+            or a set that was made from the data it would be tested on.
         DataError: data that lacks what the protocol needs.
 
     Example:
@@ -144,8 +144,8 @@ def _refuse_leaks(sets: Sequence[Source], test: Source, protocol: Protocol) -> N
         for fingerprint in (small.fingerprint, made_from):
             if fingerprint in held_out:
                 raise ConfigError(
-                    f"{small.name} holds, or was made from, the very {held_out[fingerprint]} split it would be judged on; "
-                    "use the training split, or other evaluation data"
+                    f"{small.name} holds, or was made from, the {held_out[fingerprint]} split that it would be judged "
+                    "on; use the training split, or other evaluation data"
                 )
 
 

@@ -22,8 +22,8 @@ def first_hit(
 
         rank_i = #{j : o_j != o_i  and not  s_ij < max_{k : o_k = o_i} s_ik},    s_ij = <query_i, gallery_j>
 
-    An item of another owner that ties with the best own one is counted before it, so a constant model scores nothing, and
-    so does one that returns NaN.
+    An item of another owner that ties with the best own one is counted before it, so a constant model scores nothing,
+    and so does one that returns NaN.
 
     Args:
         queries: vectors, `float [Q, D]`.

@@ -51,10 +51,10 @@ class Protocol(ABC):
         selection: `"clean"` chooses step and hyper-parameters on the validation split and tests once. `"paper"` chooses
             them on the test split, as most papers did: an optimistic number, for comparison with those only.
         ridge: grid of the ridge that features are whitened with, in mean variances; `None` is (30,).
-        noise: grid of the Gaussian noise on features in training, as the norm it would have over all components when the
-            features have norm 1; `None` is (0.5, 1, 2, 4) for frozen features and (1,) beside a trained network.
+        noise: grid of the Gaussian noise on features in training, as the norm it would have over all components when
+            the features have norm 1; `None` is (0.5, 1, 2, 4) for frozen features and (1,) beside a trained network.
         rank: principal components kept, at most.
-        steps, batch, rate: see `Schedule`; `None` is 400, 256, 3e-3 for frozen features and 300, 64, 1e-3 for a network.
+        steps, batch, rate: see `Schedule`; `None` is 400, 256, 3e-3 for frozen features, 300, 64, 1e-3 for a network.
         looks: how often a student is judged on the way.
         resolution: pixels a side for a trained network.
 

@@ -35,13 +35,14 @@ class Score:
         values: one a seed.
         seconds: wall-clock time of the whole evaluation, all seeds and metrics together.
         peak_bytes: peak memory of the process (of the GPU where one was used).
-        seeds: the seed of each value.
+        seeds: the seed of each value; 0, 1, ... where they are left out.
 
     Raises:
         ConfigError: no values, a value that is not finite, or a mean or spread that is not that of the values.
 
     Example:
-        >>> Score.of([20.0, 22.0], name="a", method="cf", pairs=100, bytes=10**6, protocol="p", fingerprint="f", metric="IR@1").mean
+        >>> what = dict(name="a", method="cf", pairs=100, bytes=10**6, protocol="p", fingerprint="f", metric="IR@1")
+        >>> Score.of([20.0, 22.0], **what).mean
         21.0
     """
 
@@ -61,8 +62,7 @@ class Score:
     seeds: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "values", tuple(float(v) for v in self.values))
-        object.__setattr__(self, "seeds", tuple(self.seeds) or tuple(range(len(self.values))))
+        object.__setattr__(self, "seeds", self.seeds or tuple(range(len(self.values))))
         where = f"the score {self.metric!r} of {self.name!r}"
         if not self.values or not all(math.isfinite(v) for v in self.values):
             raise ConfigError(f"{where} needs one finite value a seed, got {list(self.values)}")
@@ -90,7 +90,7 @@ class Score:
         seeds: Sequence[int] = (),
     ) -> "Score":
         """The score of `values`, one a seed, with their mean and sample standard deviation."""
-        found = tuple(values)
+        found = tuple(float(v) for v in values)
         mean, std = _moments(found) if found else (math.nan, math.nan)
         return cls(
             name, method, pairs, bytes, protocol, fingerprint, metric, higher_is_better, mean, std, found, seconds,
@@ -123,8 +123,8 @@ def paired(a: Score, b: Score, confidence: float = 0.95) -> Paired:
 
         d_i = a_i - b_i,    mean(d) +- t_{(1 + confidence) / 2, n - 1} std(d) / sqrt(n)
 
-    The interval covers, at that confidence, the mean difference over all seeds for *this* data and protocol, if the d_i are
-    about normal. It says nothing about other test data: that error is common to both and not in the seeds.
+    The interval covers, at that confidence, the mean difference over all seeds for *this* data and protocol, if the
+    d_i are about normal. It says nothing about other test data: that error is common to both and not in the seeds.
 
     Args:
         a, b: the same metric under one protocol fingerprint with the same seeds.
@@ -135,7 +135,7 @@ def paired(a: Score, b: Score, confidence: float = 0.95) -> Paired:
 
     Example:
         >>> common = dict(method="m", pairs=9, bytes=9, protocol="p", fingerprint="f", metric="mean")
-        >>> a, b = Score.of([20, 22, 24], name="a", **common), Score.of([19, 20, 22], name="b", **common)
+        >>> a, b = Score.of([20.0, 22.0, 24.0], name="a", **common), Score.of([19.0, 20.0, 22.0], name="b", **common)
         >>> result = paired(a, b)
         >>> round(result.difference, 2), round(result.low, 2), round(result.high, 2)
         (1.67, 0.23, 3.1)
@@ -200,10 +200,15 @@ def read_scores(path: str | Path) -> list[Score]:
                 f"{path}, row {i}: missing {sorted(missing) or 'nothing'}, unknown {sorted(unknown) or 'nothing'}"
             )
         try:
-            scores.append(Score(**row))
+            scores.append(Score(**_typed(row)))
         except (ConfigError, TypeError, ValueError) as error:
             raise StorageError(f"{path}, row {i}: {error}") from error
     return scores
+
+
+def _typed(row: dict[str, Any]) -> dict[str, Any]:
+    numbers = {name: float(row[name]) for name in ("mean", "std", "seconds")}
+    return {**row, **numbers, "values": tuple(map(float, row["values"])), "seeds": tuple(row.get("seeds", ()))}
 
 
 def _moments(values: Sequence[float]) -> tuple[float, float]:

@@ -17,19 +17,19 @@ Format = Literal["text", "markdown", "csv", "json"]
 def table(scores: Sequence[Score], format: Format = "text") -> str:
     """Scores as a table: `mean +- std` in percent, one row a set, one column a metric.
 
-    Rows of different protocol fingerprints cannot be compared: each fingerprint gets its own table under its own heading
-    (text, markdown) or is named in each row (csv, json).
+    Rows of different protocol fingerprints cannot be compared: each fingerprint gets its own table under its own
+    heading (text, markdown) or is named in each row (csv, json).
 
     Args:
         scores: what `evaluate` or `compare` returned.
-        format: `"text"`, `"markdown"`, `"csv"` (means and spreads in columns of their own) or `"json"` (as scores.json).
+        format: `"text"`, `"markdown"`, `"csv"` (mean and spread in columns of their own), `"json"` (as scores.json).
 
     Raises:
         ConfigError: an unknown format, or one set scored twice by one metric under one fingerprint.
 
     Example:
-        >>> score = Score.of([20, 22], name="a", method="cf", pairs=9, bytes=800, protocol="p", fingerprint="f", metric="IR@1", seconds=2)
-        >>> print(table([score]))
+        >>> what = dict(name="a", method="cf", pairs=9, bytes=800, protocol="p", fingerprint="f", metric="IR@1")
+        >>> print(table([Score.of([20.0, 22.0], **what, seconds=2.0)]))
         p  (fingerprint f, 2 seeds)
         set  pairs  bytes    IR@1 +- std  seconds
         a        9    800  21.00 +- 1.41      2.0

@@ -28,11 +28,13 @@ Vectors = Mapping[str, Tensor]  # modality to whitened embeddings [n, D_m]
 class CF(Method):
     """Matches the law of synthetic embeddings to that of the real ones: each modality alone, and the tie between them.
 
-        L = uni * sum_m |Phi_syn,m - Phi_real,m|^2 / u_m  +  tie * |Psi_syn - Psi_real|^2 / |Psi_real|^2
+        L = uni * sum_m |Phi_syn,m - Phi_real,m|^2 / u_m  +  tie * (1 - <Psi_syn, Psi_real> / (|Psi_syn| |Psi_real|))
 
-    Phi_m is the characteristic function of modality m, Psi the joint one less the product of the marginal ones, `|.|^2` the
-    mean over Gaussian frequencies, u_m the spread of the real embeddings. Marginals and tie together fix the joint law; split
-    up, the tie, which is small, is not drowned by the marginals, which no small set can match well.
+    Phi_m is the characteristic function of modality m, Psi the joint one less the product of the marginal ones; products and
+    norms are means over Gaussian frequencies; u_m is the spread of the real embeddings. Marginals and Psi together fix the
+    joint law. Split up, the tie between the modalities, which is small, is not drowned by the marginals, which no small set
+    can match well; and its direction is matched rather than its size, which a small set always overstates: the shortest way
+    to the right size is to collapse the set.
 
     Embeddings are those of a frozen space, whitened with a ridge. Real samples are encoded once; a step only encodes the
     synthetic ones.
@@ -64,7 +66,7 @@ class CF(Method):
     batch: int = 8192
     frequencies: int = 0
     scale: float = 0.3
-    ridge: float = 1.0
+    ridge: float = 2.0
     uni: float = 1.0
     tie: float = 1.0
     lr: float = 0.02
@@ -118,14 +120,15 @@ class CF(Method):
             a, b = ({m: z[m] @ waves[m] for m in waves} for z in (own, real))
             terms = {m: square_distance(characteristic(a[m]), characteristic(b[m])) / scales[m] for m in own}
             if len(own) > 1:
-                terms["tie"] = square_distance(dependence(list(a.values())), dependence(list(b.values()))) / scales["tie"]
+                psi, target = dependence(list(a.values())), dependence(list(b.values()))
+                terms["tie"] = 1 - torch.linalg.vecdot(target, psi).real / (psi.norm() * target.norm())
             return terms
         ss = {m: gaussian_kernel(z, z, self.scale) for m, z in own.items()}
         st = {m: gaussian_kernel(z, real[m], self.scale) for m, z in own.items()}
         terms = {m: (ss[m].mean() - 2 * st[m].mean() + 1 - scales[m]) / scales[m] for m in own}
         if len(own) > 1:
-            cross = dependence_product(list(ss.values())) - 2 * dependence_product(list(st.values()))
-            terms["tie"] = cross / scales["tie"] + 1
+            size = dependence_product(list(ss.values())).clamp(min=1e-12) * scales["tie"]
+            terms["tie"] = 1 - dependence_product(list(st.values())) / size.sqrt()
         return terms
 
     def _scales(self, problem: Problem, among: Tensor, g: int) -> dict[str, float]:

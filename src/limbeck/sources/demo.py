@@ -9,7 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
-from limbeck.data.layout import FileImage, Layout, Listing, Record, hash_share, hash_split, index_labels
+from limbeck.data.layout import FileImage, Layout, Listing, Record, hash_share, hash_split
+from limbeck.data.parse import index_labels
 from limbeck.errors import ConfigError, DataError
 
 __all__ = ["Demo"]

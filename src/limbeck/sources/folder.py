@@ -8,21 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from limbeck.data.layout import (
-    FileImage,
-    Layout,
-    Listing,
-    Record,
-    Skipped,
-    Unreadable,
-    assign_splits,
-    canonical_split,
-    clean_captions,
-    index_labels,
-    inside,
-    parse_json,
-    unique,
-)
+from limbeck.data.layout import FileImage, Layout, Listing, Record, Skipped, assign_splits, canonical_split, unique
+from limbeck.data.parse import Unreadable, clean_captions, index_labels, inside, parse_json
 from limbeck.errors import DataError
 
 __all__ = ["Folder"]

@@ -5,19 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from limbeck.data.layout import (
-    FileImage,
-    ImageRef,
-    Layout,
-    Listing,
-    Record,
-    Skipped,
-    Unreadable,
-    assign_splits,
-    canonical_split,
-    clean_captions,
-    index_labels,
-)
+from limbeck.data.layout import FileImage, ImageRef, Layout, Listing, Record, Skipped, assign_splits, canonical_split
+from limbeck.data.parse import Unreadable, clean_captions, index_labels
 from limbeck.errors import ConfigError, DataError
 
 __all__ = ["HuggingFace"]
@@ -175,6 +164,7 @@ class HuggingFace(Layout):
         pixels = table.select_columns([image]).cast_column(image, datasets.Image(decode=False))
         text = [name for name in (caption, label) if name]
         values = table.select_columns(text)[:]
+        empty = table.data.column(image).is_null().to_pylist()
         for row in range(len(table)):
             key = f"{split}/{row}"
             try:
@@ -184,7 +174,8 @@ class HuggingFace(Layout):
             except Unreadable as error:
                 skipped.append(Skipped(key, str(error), f"{self.name}, row {row}", split))
                 continue
-            records.append(Record(key, RowImage(pixels, image, row, table._fingerprint), said, None, split))
+            pixel = None if empty[row] else RowImage(pixels, image, row, table._fingerprint)
+            records.append(Record(key, pixel, said, None, split))
             labels.append(value)
 
 

@@ -5,19 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from limbeck.data.layout import (
-    FileImage,
-    Layout,
-    Listing,
-    Record,
-    Skipped,
-    Unreadable,
-    assign_splits,
-    canonical_split,
-    clean_captions,
-    inside,
-    read_json,
-)
+from limbeck.data.layout import FileImage, Layout, Listing, Record, Skipped, assign_splits, canonical_split
+from limbeck.data.parse import Unreadable, clean_captions, inside, read_json
 from limbeck.errors import DataError
 
 __all__ = ["Karpathy"]

@@ -9,20 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from limbeck.data.batch import Captions
-from limbeck.data.layout import (
-    ImageRef,
-    Layout,
-    Listing,
-    Record,
-    Skipped,
-    Unreadable,
-    assign_splits,
-    canonical_split,
-    clean_captions,
-    index_labels,
-    parse_json,
-    unique,
-)
+from limbeck.data.layout import ImageRef, Layout, Listing, Record, Skipped, assign_splits, canonical_split, unique
+from limbeck.data.parse import Unreadable, clean_captions, index_labels, parse_json
 from limbeck.errors import ConfigError, DataError
 
 __all__ = ["WebDataset"]

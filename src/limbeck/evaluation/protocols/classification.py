@@ -23,18 +23,18 @@ __all__ = ["Classification"]
 class Classification(Protocol):
     """Accuracy in percent of classifiers trained on the set.
 
-    Each modality gets a linear head on its frozen features; images get a trained network with light augmentation instead
-    where `student` names one. With several modalities two ways of fusion are reported beside the single ones:
+    Each modality gets a linear head on its frozen features; images get a trained network with light augmentation
+    instead where `student` names one. With several modalities two ways of fusion are reported beside the single ones:
 
         late    p = mean_m softmax(W_m x_m)                      heads trained apart: blind to which values are paired
-        joint   p = softmax(V gelu([W_m x_m for m]))             one head on all features, trained together
+        joint   p = softmax(V gelu(sum_m W_m x_m))               one hidden layer on the concatenated features
 
-    A sample takes part if it is labelled and holds every modality that set, data and space share. The several captions of
-    a sample are averaged to one vector.
+    A sample takes part if it is labelled and holds every modality that set, data and space share. The several captions
+    of a sample are averaged to one vector.
 
     Args:
         student, selection, ridge, noise, rank, steps, batch, rate, looks, resolution: see `Protocol`.
-        dim: components of each modality in the joint head.
+        dim: units of the hidden layer of the joint head.
 
     Example:
         >>> Classification(student="convnet").title
@@ -78,7 +78,8 @@ class Classification(Protocol):
         if not shared:
             raise ConfigError(
                 f"{small.name} and {test.name} share no modality that the space encodes "
-                f"({', '.join(space.modalities) or 'none'}); pass a space with an encoder for one of {', '.join(small.modalities)}"
+                f"({', '.join(space.modalities) or 'none'}); pass a space with an encoder for one of "
+                f"{', '.join(small.modalities)}"
             )
         return shared
 
@@ -110,15 +111,15 @@ class _Samples:
 
 
 class _Fusion(nn.Module):
-    """Towers to logits for one modality; for several, one head on what all towers give."""
+    """A tower to logits for one modality; for several, the sum of towers is a layer on their concatenated inputs."""
 
     def __init__(self, towers: Mapping[str, Tower], head: Tower | None, ridge: float) -> None:
         super().__init__()
         self.towers, self.head, self.ridge = nn.ModuleDict(towers), head, ridge
 
     def forward(self, x: Mapping[str, Tensor]) -> Tensor:
-        parts = torch.cat([tower(x[m]) for m, tower in self.towers.items()], dim=1)
-        return parts if self.head is None else self.head(F.gelu(parts))
+        total = torch.stack([tower(x[m]) for m, tower in self.towers.items()]).sum(dim=0)
+        return total if self.head is None else self.head(F.gelu(total))
 
 
 class _Training:
@@ -136,14 +137,15 @@ class _Training:
     ) -> tuple[nn.Module, Iterator[int], Callable[[nn.Module], float]]:
         p, seed, device = self.protocol, self.context.seed, self.context.device
         generator = stream(seed, "student weights " + " ".join(union))
-        width = self.classes if len(union) == 1 else p.dim
+        single = len(union) == 1
+        width, gain = (self.classes, 0.1) if single else (p.dim, 1.0)
         towers = {
-            m: Tower(len(self.of[m].variance), width, generator)
+            m: Tower(len(self.of[m].variance), width, generator, gain=gain)
             if m in self.of
-            else Tower(0, width, generator, p.student, p.resolution)
+            else Tower(0, width, generator, p.student, p.resolution, gain=gain)
             for m in union
         }
-        student = _Fusion(towers, Tower(width * len(union), self.classes, generator) if len(union) > 1 else None, ridge)
+        student = _Fusion(towers, None if single else Tower(width, self.classes, generator), ridge)
         inputs = {m: x.to(device) for m, x in self.inputs(self.train, ridge).items() if m in union}
         training = fit(
             student, partial(self.loss, student, inputs, noise), len(self.train.labels), p.schedule, seed, device

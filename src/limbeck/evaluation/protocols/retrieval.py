@@ -38,8 +38,8 @@ class Retrieval(Protocol):
         s_ij = <f(image_i), g(text_j)> / temperature
         loss = (CE(s, Y) + CE(s^T, Y^T)) / 2,    Y = identity, or the rows of the set's relation brought to sum one
 
-    The text tower is a head on the space's frozen text features. The image tower is a head on its frozen image features, or
-    a network that is trained on pixels with light augmentation (`student`). Features are seen in the ridge-whitened
+    The text tower is a head on the space's frozen text features. The image tower is a head on its frozen image
+    features, or a network that is trained on pixels with light augmentation (`student`). Features are seen in the ridge-whitened
     principal components of the set that is judged, and Gaussian noise is added in training; without them a linear
     student on the full Flickr8k loses a third of its recall.
 
@@ -91,7 +91,8 @@ class Retrieval(Protocol):
         for modality in ("image", "text"):
             if modality not in source.modalities:
                 raise DataError(
-                    f"{source.name} has no {modality}, so it cannot be judged by retrieval; it holds {', '.join(source.modalities)}"
+                    f"{source.name} has no {modality}, so it cannot be judged by retrieval; "
+                    f"it holds {', '.join(source.modalities)}"
                 )
         needed = Space({m: space[m] for m in (("image", "text") if self.frozen else ("text",))})
         features = embed_source(source, needed, context.cache, device=context.device, tick=context.tick)

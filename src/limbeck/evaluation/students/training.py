@@ -50,6 +50,7 @@ class Tower(nn.Module):
         network: name of a network of `limbeck.networks`; `None` for features.
         resolution: pixels a side that the network is built for.
         hidden: width of a hidden layer; 0 for a linear head.
+        gain: of the last layer's initial weights; small, so that what is not learned adds little; 1 before a nonlinearity.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Tower(nn.Module):
         network: str | None = None,
         resolution: int = 0,
         hidden: int = 0,
+        gain: float = 0.1,
     ) -> None:
         super().__init__()
         self.network = None if network is None else registry.get("network", network)(resolution, generator=generator)
@@ -67,7 +69,8 @@ class Tower(nn.Module):
         sizes = [width, hidden, outputs] if hidden else [width, outputs]
         layers: list[nn.Module] = []
         for a, b in pairwise(sizes):
-            layers += [_linear(a, b, generator), nn.GELU()]
+            last = len(layers) == 2 * len(sizes) - 4
+            layers += [_linear(a, b, generator, gain if last else 1.0), nn.GELU()]
         self.head = nn.Sequential(*layers[:-1])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,10 +89,10 @@ class Tower(nn.Module):
         return result
 
 
-def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]
+def _linear(inputs: int, outputs: int, generator: torch.Generator, gain: float) -> nn.Linear:
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
     with torch.no_grad():
-        layer.weight.normal_(0, 0.1 / math.sqrt(inputs), generator=generator)
+        layer.weight.normal_(0, gain / math.sqrt(inputs), generator=generator)
         layer.bias.zero_()
     return layer
 
@@ -121,7 +124,7 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate * 0.5 * (1 + math.cos(math.pi * t / schedule.steps))
         optimizer.zero_grad(set_to_none=True)
-        loss(index, t).backward()  # type: ignore[no-untyped-call]
+        loss(index, t).backward()
         optimizer.step()
         if t + 1 in looks:
             yield t + 1
@@ -158,5 +161,5 @@ def soft_cross_entropy(logits: Float[Tensor, "b k"], target: Float[Tensor, "b k"
 
 
 def noisy(x: Float[Tensor, "b r"], noise: float, dim: int, generator: torch.Generator) -> Float[Tensor, "b r"]:
-    """`x` with white noise of norm `noise` over all `dim` components of a feature, of which `x` holds the leading ones."""
+    """`x` with white noise of norm `noise` over all `dim` components of a feature; `x` holds the leading ones."""
     return x + noise / math.sqrt(dim) * torch.randn(x.shape, generator=generator).to(x.device)

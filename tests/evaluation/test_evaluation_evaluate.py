@@ -1,0 +1,264 @@
+"""`evaluate`: one path for every set, without a look at the test split."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from limbeck.check import ToySource, toy_source
+from limbeck.core import Budget, Problem
+from limbeck.data.cache import digest
+from limbeck.data.source import Source
+from limbeck.engine import distill
+from limbeck.errors import ConfigError, DataError, UnknownName
+from limbeck.evaluation import evaluate
+from limbeck.evaluation.protocols.classification import Classification
+from limbeck.evaluation.protocols.retrieval import Retrieval
+from limbeck.methods.random import Random
+from limbeck.spaces import Space
+
+QUICK = {"steps": 30, "noise": (0.5, 1.0)}
+BOTH = ("retrieval", "classification")
+
+
+def values(scores):
+    return {score.metric: score.values for score in scores}
+
+
+@pytest.fixture(scope="module")
+def train():
+    return toy_source(32)
+
+
+@pytest.fixture(scope="module")
+def small(train, space, cache):
+    return distill(Problem(train, space, Budget(pairs=12), cache=cache), Random())
+
+
+@pytest.mark.parametrize("protocol", BOTH)
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(train, space, cache, protocol):
+    def judge(seeds):
+        return values(evaluate(train, train, protocol, space, seeds, cache=cache, steps=4, noise=(1.0,)))
+
+    before = torch.get_rng_state()
+    first, again = judge((0, 1, 2)), judge((0, 1, 2))
+    assert torch.equal(before, torch.get_rng_state())
+    assert first == again
+    assert any(len(set(v)) > 1 for v in first.values())
+    assert {m: v[1] for m, v in first.items()} == {m: v[0] for m, v in judge((1,)).items()}
+
+
+def test_a_trained_student_learns_what_the_toy_data_say(train, space, cache):
+    found = values(evaluate(train, train, "classification", space, 1, cache=cache, steps=100))
+    assert found["joint accuracy"][0] > 90 and found["late accuracy"][0] > 90  # chance is 25
+    found = values(evaluate(train, train, "retrieval", space, 1, cache=cache, steps=100))
+    assert found["IR@10"][0] > 70  # chance is 31; two samples in eight say the same
+
+
+@pytest.mark.parametrize("student", ["convnet", "resnet18", "vit_tiny"])
+@pytest.mark.parametrize("protocol", BOTH)
+def test_networks_can_be_students(space, cache, student, protocol):
+    tiny = toy_source(6)
+    options = {"steps": 1, "batch": 4, "looks": 1, "resolution": 16}
+    before = torch.get_rng_state()
+    scores = evaluate(tiny, tiny, protocol, space, 1, cache=cache, student=student, **options)
+    assert torch.equal(before, torch.get_rng_state())
+    assert student in scores[0].protocol
+
+
+def test_scores_carry_the_set(small, train, space, cache):
+    scores = evaluate(small, train, space=space, cache=cache, seeds=2, **QUICK)
+    assert [s.metric for s in scores] == ["IR@1", "IR@5", "IR@10", "TR@1", "TR@5", "TR@10", "mean"]
+    one = scores[0]
+    assert (one.method, one.pairs, one.bytes, one.seeds) == ("random", 12, small.nbytes, (0, 1))
+    assert one.seconds > 0 and one.peak_bytes > 10**7
+    full = evaluate(train, train, space=space, cache=cache, seeds=1, name="full data", **QUICK)[0]
+    assert (full.name, full.method, full.pairs) == ("full data", "full", 32)
+    assert full.fingerprint == one.fingerprint
+    text = sum(len(c.encode()) for sample in train.captions for c in sample)
+    assert full.bytes == 32 * (3 * 16 * 16 + 8) + text
+
+
+def test_a_saved_set_is_judged_like_the_set(small, train, space, cache, tmp_path):
+    small.save(tmp_path / "set")
+    options = {"space": space, "cache": cache, "seeds": 1, **QUICK}
+    assert values(evaluate(tmp_path / "set", train, **options)) == values(evaluate(small, train, **options))
+
+
+def test_several_sets_are_one_row_with_a_seed_each(train, space, cache):
+    sets = [distill(Problem(train, space, Budget(pairs=8), seed=s, cache=cache), Random()) for s in (0, 1)]
+    together = values(evaluate(sets, train, space=space, cache=cache, **QUICK))
+    apart = [values(evaluate(x, train, space=space, cache=cache, seeds=(i,), **QUICK)) for i, x in enumerate(sets)]
+    assert together == {m: (apart[0][m][0], apart[1][m][0]) for m in together}
+    with pytest.raises(ConfigError, match="2 sets need 2 seeds"):
+        evaluate(sets, train, space=space, cache=cache, seeds=3)
+
+
+class Scrambled(ToySource):
+    """The toy data, whose test split says something else; with `val` scrambled where asked."""
+
+    def __init__(self, split="train", scrambled="test", n=32):
+        super().__init__(n, split, ("image", "text", "label"), 16)
+        self.scrambled = scrambled
+        if split == scrambled:
+            self.fingerprint = digest(self.fingerprint, "scrambled")
+            order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+            self._captions = [self._captions[i] for i in order.tolist()]
+            self._colour = self._colour[order]
+
+    def split(self, name):
+        return Scrambled(name, self.scrambled)
+
+
+@pytest.mark.parametrize("protocol", [Retrieval, Classification])
+def test_the_test_split_has_no_say_in_what_is_selected(train, space, cache, protocol, monkeypatch):
+    """Other captions and labels in the test split leave the selected student as it was; in `val` they do not have to."""
+    chosen = []
+    module = __import__(protocol.__module__, fromlist=["best_student"])
+    select = module.best_student
+
+    def watched(*args):
+        student = select(*args)
+        chosen.append({k: v.clone() for k, v in student.state_dict().items()})
+        return student
+
+    monkeypatch.setattr(module, "best_student", watched)
+    results = [evaluate(train, on, protocol(**QUICK), space, 1, cache=cache) for on in (train, Scrambled())]
+    half = len(chosen) // 2
+    for a, b in zip(chosen[:half], chosen[half:], strict=True):
+        assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    assert values(results[0]) != values(results[1])
+    assert results[0][0].fingerprint != results[1][0].fingerprint
+
+
+def test_the_test_split_is_opened_for_scoring_only_once(train, space, cache, monkeypatch):
+    from limbeck.evaluation.protocols import retrieval as module
+
+    asked = []
+    monkeypatch.setattr(module, "retrieval", lambda *a: asked.append(len(a[2])) or {"mean": 0.0})
+    evaluate(train, Uneven(), space=space, seeds=1, cache=cache, **QUICK)
+    assert asked == [32] * 4 + [20]  # 2 points x 2 looks on val, then one test
+
+
+class Uneven(ToySource):
+    def __init__(self, split="train"):
+        super().__init__(20 if split == "test" else 32, split, ("image", "text", "label"), 16)
+
+    def split(self, name):
+        return Uneven(name)
+
+
+@pytest.mark.parametrize(("protocol", "metric"), [("retrieval", "mean"), ("classification", "image accuracy")])
+def test_paper_selection_is_never_below_clean_and_says_so(train, space, cache, protocol, metric):
+    found = {
+        s: next(
+            x
+            for x in evaluate(train, train, protocol, space, 2, cache=cache, selection=s, **QUICK)
+            if x.metric == metric
+        )
+        for s in ("clean", "paper")
+    }
+    assert all(p >= c for p, c in zip(found["paper"].values, found["clean"].values, strict=True))
+    assert "test split" in found["paper"].protocol and "test split" not in found["clean"].protocol
+    assert found["paper"].fingerprint != found["clean"].fingerprint
+
+
+def test_every_option_is_in_the_fingerprint(train, space):
+    test = train.split("test")
+    base = Retrieval().fingerprint(test, space)
+    changes = [
+        {"dim": 8},
+        {"temperature": 0.1},
+        {"ridge": (1.0,)},
+        {"noise": (1.0,)},
+        {"steps": 5},
+        {"head": "mlp"},
+        {"student": "convnet"},
+    ]
+    assert len({base, *[Retrieval(**c).fingerprint(test, space) for c in changes]}) == len(changes) + 1
+    assert base != Retrieval().fingerprint(Uneven("test"), space)
+    assert base != Retrieval().fingerprint(test, Space({"image": space["image"]}))
+    assert base == Retrieval().fingerprint(toy_source(32, "test"), space)
+
+
+def test_what_cannot_be_judged_says_why(train, small, space, cache):
+    def judge(what=train, on=train, protocol="retrieval", space=space, **more):
+        return evaluate(what, on, protocol, space, cache=cache, **more)
+
+    test = train.split("test")
+    with pytest.raises(UnknownName, match="retrieval"):
+        judge(protocol="retreival")
+    with pytest.raises(ConfigError, match="no option temprature"):
+        judge(temprature=1.0)
+    with pytest.raises(ConfigError, match="the test split"):
+        judge(what=test)
+    with pytest.raises(ConfigError, match="the validation split"):
+        judge(what=train.split("val"))
+    leaked = replace(small, recipe=replace(small.recipe, fingerprints={"source": test.fingerprint}))
+    with pytest.raises(ConfigError, match="was made from"):
+        judge(what=leaked)
+    with pytest.raises(ConfigError, match="pass space="):
+        judge(space=None)
+    with pytest.raises(ConfigError, match="repeat"):
+        judge(seeds=(1, 1))
+    with pytest.raises(DataError, match="no text"):
+        judge(what=toy_source(8, modalities=("image", "label")))
+    with pytest.raises(DataError, match="no labels"):
+        judge(what=toy_source(8, modalities=("image", "text")), protocol="classification")
+    with pytest.raises(DataError, match="no validation split"):
+        judge(on=Lonely())
+    assert judge(on=Lonely(), selection="paper", seeds=1, **QUICK)
+
+
+class Lonely(ToySource):
+    """A test split without siblings."""
+
+    splits = ()
+
+    def __init__(self):
+        super().__init__(16, "test", ("image", "text", "label"), 16)
+
+    split = Source.split
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"selection": "best"},
+        {"steps": 0},
+        {"ridge": ()},
+        {"noise": (-1.0,)},
+        {"temperature": 0.0},
+        {"head": "cnn"},
+        {"student": "conv"},
+    ],
+)
+def test_options_that_cannot_work_are_refused(options):
+    with pytest.raises(Exception, match=next(iter(options)).replace("student", "conv")):
+        Retrieval(**options)
+
+
+def test_a_relation_changes_what_is_learned(small, train, space, cache):
+    def judge(relation):
+        return values(
+            evaluate(
+                replace(small, tensors={**small.tensors, **relation}), train, space=space, cache=cache, seeds=2, **QUICK
+            )
+        )
+
+    eye = torch.eye(12)
+    assert judge({}) == judge({"relation": eye})
+    assert judge({}) != judge({"relation": eye.roll(1, 0)})
+    with pytest.raises(DataError, match="relation"):
+        judge({"relation": torch.zeros(12, 12)})
+
+
+def test_learned_text_is_judged_by_its_embeddings(train, small, space, cache):
+    from limbeck.methods.dm import DM
+
+    made = distill(Problem(train, space, Budget(pairs=8), cache=cache), DM(steps=1))
+    assert "text" in made.tensors
+    assert evaluate(made, train, space=space, cache=cache, seeds=1, **QUICK)
+    wrong = replace(made, embedded_by={"text": "another"})
+    with pytest.raises(DataError, match="another encoder"):
+        evaluate(wrong, train, space=space, cache=cache, seeds=1, **QUICK)

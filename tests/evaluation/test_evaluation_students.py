@@ -1,0 +1,141 @@
+"""The parts of students against independent references."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from limbeck.data.batch import Batch
+from limbeck.data.cache import digest
+from limbeck.data.modality import Modality
+from limbeck.data.source import Source
+from limbeck.evaluation import evaluate
+from limbeck.evaluation.students import Components, Schedule, fit, noisy, pixels, shaken, side_of, soft_cross_entropy
+from limbeck.spaces import Features
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("rows", [9, 40])
+def test_components_equal_scikit_learn(rows):
+    from sklearn.decomposition import PCA
+
+    x = random(rows, 12) * torch.linspace(3, 0.3, 12) + 5
+    pca = PCA(6, whiten=True).fit(x.numpy())
+    found = Components.of(x, rank=6)
+    assert torch.allclose(found.variance, torch.tensor(pca.explained_variance_ * (rows - 1) / rows), rtol=1e-4)
+    ours, theirs = found.whiten(x, 0.0), torch.tensor(pca.transform(x.numpy()))
+    cosine = F.cosine_similarity(ours, theirs, dim=0)  # equal up to the sign of each component and one scale
+    assert torch.allclose(cosine.abs(), torch.ones(6), atol=1e-4)
+
+
+def test_a_ridge_is_counted_in_mean_variances():
+    x = random(60, 5) * torch.tensor([4.0, 2.0, 1.0, 1.0, 0.5])
+    covariance = torch.cov(x.T, correction=0).double()
+    reference = torch.linalg.inv(covariance + 3.0 * covariance.trace() / 5 * torch.eye(5))
+    z = Components.of(x, 5).whiten(x, 3.0)
+    centred = (x - x.mean(0)).double()
+    expected = centred @ reference @ centred.T
+    assert torch.allclose(z @ z.T / (z @ z.T).trace(), (expected / expected.trace()).float(), atol=1e-5)
+    assert z.square().sum(1).mean().item() == pytest.approx(1.0, rel=1e-4)
+
+
+def test_directions_that_the_set_does_not_span_are_not_seen():
+    x = torch.cat([random(30, 3), torch.zeros(30, 4)], dim=1)
+    assert Components.of(x, 7).whiten(torch.eye(7)[3:], 1.0).std(dim=0).max() < 1e-6
+    assert len(Components.of(x, 7).variance) == 3
+
+
+def test_identical_samples_have_no_components():
+    assert Components.of(torch.ones(4, 8), 8).whiten(torch.ones(2, 8), 1.0).isfinite().all()
+
+
+def test_soft_targets_equal_cross_entropy():
+    logits, target = random(4, 6), random(4, 6, seed=1).softmax(dim=1)
+    assert torch.allclose(soft_cross_entropy(logits, target), F.cross_entropy(logits, target))
+
+
+def test_each_caption_is_drawn_and_only_its_own():
+    features = Features(torch.arange(6.0)[:, None], torch.tensor([0, 0, 2, 2, 2, 3]))
+    side = side_of(features, torch.tensor([0, 2, 3]), 5)
+    g = torch.Generator().manual_seed(0)
+    rows = torch.stack([side.draw(torch.arange(3), g) for _ in range(100)])
+    assert [set(c.tolist()) for c in rows.T] == [{0, 1}, {2, 3, 4}, {5}]
+
+
+def test_noise_has_the_norm_it_says():
+    x = noisy(torch.zeros(500, 20), 2.0, 80, torch.Generator().manual_seed(0))
+    assert x.square().sum(1).mean().sqrt().item() == pytest.approx(2.0 * (20 / 80) ** 0.5, rel=0.02)
+
+
+def test_shaking_moves_pixels_and_invents_none():
+    images = torch.arange(64, dtype=torch.uint8).reshape(1, 1, 8, 8).expand(5, 3, 8, 8)
+    g = torch.Generator().manual_seed(0)
+    moved = [shaken(images, g) for _ in range(8)]
+    assert all(m.shape == images.shape and m.dtype == torch.uint8 for m in moved)
+    assert any(not torch.equal(m, images) for m in moved)
+
+
+def test_every_epoch_takes_every_sample_once():
+    seen = []
+    model = torch.nn.Linear(1, 1)
+
+    def loss(index, t):
+        seen.append(index)
+        return model.weight.sum()
+
+    looks = list(fit(model, loss, 10, Schedule(steps=6, batch=5, rate=1e-3, looks=3), seed=0, device="cpu"))
+    assert looks == [2, 4, 6]
+    assert all(sorted(torch.cat(seen[i : i + 2]).tolist()) == list(range(10)) for i in (0, 2, 4))
+
+
+class Exclusive(Source):
+    """A label that is 1 where image and text differ: neither tells anything alone."""
+
+    classes = ("same", "different")
+
+    def __init__(self, split="train", n=96):
+        g = torch.Generator().manual_seed(("train", "val", "test").index(split))
+        self.name, self.fingerprint = f"exclusive[{split}]", digest("exclusive", split)
+        self.modalities = {
+            "image": Modality("image", (3, 16, 16)),
+            "text": Modality("text"),
+            "label": Modality("label"),
+        }
+        self.tilt, self.word = (torch.randint(2, (n,), generator=g) for _ in range(2))
+        pattern = torch.stack([torch.eye(16), torch.eye(16).flip(0)])[self.tilt][:, None].expand(n, 3, 16, 16)
+        self._image = 0.8 * pattern + 0.1 * torch.rand(n, 3, 16, 16, generator=g)
+
+    def __len__(self):
+        return len(self.tilt)
+
+    def batch(self, index):
+        return Batch({"image": self._image, "text": list(self.captions), "label": self.labels}).select(list(index))
+
+    keys = property(lambda self: [str(i) for i in range(len(self))])
+    captions = property(lambda self: [(("yes", "no")[w],) for w in self.word.tolist()])
+    labels = property(lambda self: self.tilt ^ self.word)
+    splits = ("train", "val", "test")
+
+    def split(self, name):
+        return Exclusive(name)
+
+
+def test_joint_fusion_sees_how_modalities_are_paired_and_late_fusion_cannot(space, cache):
+    scores = evaluate(Exclusive(), Exclusive(), "classification", space, 1, cache=cache, noise=(0.5,), steps=250)
+    found = {s.metric: s.mean for s in scores}
+    assert found["joint accuracy"] > 90
+    assert found["late accuracy"] < 75
+
+
+def test_pixels_are_resized_once(tmp_path):
+    from limbeck.check import toy_source
+    from limbeck.data import Cache
+
+    source, cache = toy_source(5), Cache(tmp_path)
+    first = pixels(source, 16, cache)
+    assert torch.equal(first, source.batch(range(5))["image"].mul(255).round().byte())
+    assert pixels(source, 8, cache).shape == (5, 3, 8, 8)
+    source.batch = None
+    assert torch.equal(pixels(source, 16, cache), first)

@@ -1,0 +1,120 @@
+"""Hugging Face datasets: local Parquet and image folders, columns found or named."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import limbeck as lb
+from limbeck.data.contract import check_source
+from limbeck.errors import ConfigError, DataError
+
+from .conftest import image_bytes
+
+datasets = pytest.importorskip("datasets")
+
+
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
+    datasets.disable_progress_bars()
+
+
+def parquet(folder: Path, splits: dict[str, Any], features: Any = None) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, columns in splits.items():
+        datasets.Dataset.from_dict(columns, features=features).to_parquet(str(folder / f"{split}-00000.parquet"))
+    return f"hf:{folder}"
+
+
+def columns(count: int, start: int = 0) -> dict[str, Any]:
+    seeds = range(start, start + count)
+    return {
+        "picture": [{"bytes": image_bytes(i), "path": None} for i in seeds],
+        "captions": [[f"a {i}", f"the {i}"] for i in seeds],
+        "kind": [i % 2 for i in seeds],
+    }
+
+
+FEATURES = {
+    "picture": datasets.Image(),
+    "captions": datasets.Sequence(datasets.Value("string")),
+    "kind": datasets.ClassLabel(names=["cat", "dog"]),
+}
+
+
+def test_parquet_with_declared_types(tmp_path: Path) -> None:
+    splits = {"train": columns(4), "validation": columns(2, 4), "test": columns(2, 6)}
+    spec = parquet(tmp_path / "data", splits, datasets.Features(FEATURES))
+    source = lb.source(spec, resolution=8)
+    check_source(source)
+    assert source.splits == ("train", "val", "test") and source.classes == ("cat", "dog")
+    assert source.captions[3] == ("a 3", "the 3") and source.keys[0] == "train/0"
+    assert source.batch([3])["label"].tolist() == [1] and len(source.split("val")) == 2
+
+
+def test_undeclared_bytes_and_named_columns(tmp_path: Path) -> None:
+    data = {
+        "jpg": [image_bytes(i) for i in range(30)],
+        "en": [f"a {i}" for i in range(30)],
+        "de": [f"ein {i}" for i in range(30)],
+        "kind": [i % 3 for i in range(30)],
+    }
+    spec = parquet(tmp_path / "data", {"train": data})
+    with pytest.raises(DataError, match=r"en or de could be the caption; choose with caption=. its columns: jpg"):
+        lb.source(spec)
+    source = lb.source(spec, caption="de", label="kind", resolution=8)
+    assert source.captions[0][0].startswith("ein") and source.classes == ("0", "1", "2")
+    assert sum(len(source.split(s)) for s in source.splits) == 30
+    for option in ("image", "caption", "label"):
+        with pytest.raises(DataError, match=f"no column 'x' for {option}=; its columns: jpg"):
+            lb.source(spec, **{"caption": "de", option: "x"})
+
+
+def test_image_folder(tmp_path: Path, paint: Any) -> None:
+    for i in range(8):
+        split, kind = ("train", "test")[i // 4], ("cat", "dog")[i % 2]
+        paint(tmp_path / "data" / split / kind / f"{i}.png", i)
+    source = lb.source(f"hf:{tmp_path / 'data'}", resolution=8)
+    assert source.classes == ("cat", "dog") and len(source.split("test")) == 4
+    folder = lb.source(f"folder:{tmp_path / 'data'}", "test", resolution=8)
+    assert source.split("test").fingerprint == folder.fingerprint, "the same content by another layout"
+
+
+def test_missing_values_and_broken_images(tmp_path: Path) -> None:
+    data = columns(6)
+    data["picture"][1] = {"bytes": b"no image", "path": None}
+    data["picture"][2] = None
+    data["captions"][3] = []
+    data["kind"][4] = None
+    splits = {"train": data, "validation": columns(1, 6), "test": columns(1, 7)}
+    spec = parquet(tmp_path / "data", splits, datasets.Features(FEATURES))
+    source = lb.source(spec, resolution=8, max_skipped=0.5)
+    check_source(source)
+    assert [row["reason"] for row in source.skipped] == ["not an image"]  # type: ignore[attr-defined]
+    batch = source.batch(range(5))
+    assert batch.mask("image").tolist() == [True, False, True, True, True]
+    assert batch.mask("text").tolist() == [True, True, False, True, True]
+    assert batch.mask("label").tolist() == [True, True, True, False, True]
+
+
+def test_a_saved_distilled_set_opens(tmp_path: Path) -> None:
+    problem = lb.Problem(lb.check.toy_source(), lb.space(image="convnet"), lb.Budget(pairs=20))
+    small = lb.distill(problem, lb.methods.Random())
+    small.save(tmp_path / "set")
+    source = lb.source(f"hf:{tmp_path / 'set'}", resolution=16)
+    assert source.classes == small.classes and source.captions[0] in [tuple(c) for c in small.captions]
+
+
+def test_what_cannot_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="hf needs a dataset"):
+        lb.source("hf")
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(DataError, match=r"cannot be opened by datasets\.load_dataset"):
+        lb.source(f"hf:{tmp_path / 'nothing'}")
+    spec = parquet(tmp_path / "words", {"train": {"text": ["a", "b"]}})
+    with pytest.raises(DataError, match=r"no image column; its columns: text \(Value\)"):
+        lb.source(spec)
+    spec = parquet(tmp_path / "pictures", {"train": {"image": [image_bytes(0)], "size": [1.5]}})
+    with pytest.raises(DataError, match="no caption or label column"):
+        lb.source(spec)

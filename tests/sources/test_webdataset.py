@@ -1,0 +1,172 @@
+"""Tar shards, and what can be wrong with them."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import limbeck as lb
+from limbeck.data.contract import check_source
+from limbeck.errors import ConfigError, DataError
+
+from .conftest import image_bytes
+
+
+def shard(path: Path, members: dict[str, bytes] | list[tuple[str, bytes]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, data in members.items() if isinstance(members, dict) else members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def sample(i: int, **facts: Any) -> dict[str, bytes]:
+    return {
+        f"s{i}.png": image_bytes(i),
+        f"s{i}.json": json.dumps({"caption": [f"a {i}", f"the {i}"], **facts}).encode(),
+    }
+
+
+def reasons(source: Any) -> list[str]:
+    return [row["reason"] for row in source.skipped]
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    for number, part in enumerate((range(3), range(3, 6))):
+        members: dict[str, bytes] = {}
+        for i in part:
+            members |= sample(i)
+        shard(tmp_path / f"train-{number:04d}.tar", members)
+    shard(tmp_path / "val-0000.tar", sample(6))
+    shard(tmp_path / "test-0000.tar", sample(7))
+    return tmp_path
+
+
+def test_shards(shards: Path) -> None:
+    source = lb.source(f"webdataset:{shards}", resolution=8)
+    check_source(source)
+    assert source.keys == [f"s{i}" for i in range(6)] and source.captions[4] == ("a 4", "the 4")
+    assert source.splits == ("train", "val", "test") and source.split("test").keys == ["s7"]
+    same = [
+        lb.source(f"webdataset:{shards}/{pattern}", resolution=8).fingerprint
+        for pattern in ("*.tar", "{train-{0000..0001},val-0000,test-0000}.tar")
+    ]
+    assert same == [source.fingerprint] * 2
+
+
+def test_pixels_are_those_of_the_member(shards: Path) -> None:
+    from limbeck.data.decode import decode_image
+
+    got = lb.source(f"webdataset:{shards}", resolution=8).batch([4])["image"][0]
+    assert ((got * 255).round().byte().numpy() == decode_image(image_bytes(4), 8)).all()
+
+
+def test_members_of_every_kind(tmp_path: Path) -> None:
+    members = {
+        "d/a.jpg": image_bytes(0, "jpeg"),
+        "d/a.txt": b" a cat \n",
+        "d/a.cls": b"dog\n",
+        "d/b.webp": image_bytes(1, "webp"),
+        "d/b.json": b'{"text": "b", "label": "cat"}',
+        "d/b.txt": b"b",
+        "d/c.txt": b"only words",
+        "d/e.png": image_bytes(3),
+        "d/.hidden": b"x",
+        "d/README": b"x",
+        "test/f.png": image_bytes(4),
+        "test/f.seg.png": b"another picture",
+    }
+    shard(tmp_path / "train.tar", members)
+    shard(tmp_path / "test.tar", sample(9, label="cat"))
+    source = lb.source(f"webdataset:{tmp_path}", resolution=8)
+    check_source(source)
+    assert dict(zip(source.keys, source.captions, strict=True)) == {
+        "d/a": ("a cat",),
+        "d/b": ("b",),
+        "d/c": ("only words",),
+        "d/e": (),
+        "test/f": (),
+    }
+    assert source.classes == ("cat", "dog") and source.labels is not None
+    assert source.labels.tolist() == [1, 0, -1, -1, -1]
+    assert source.batch(range(5)).mask("image").tolist() == [True, True, False, True, True]
+
+
+def test_bad_members_are_skipped_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "train.tar"
+    good = [item for i in range(4) for item in sample(i).items()]
+    bad = [
+        ("../escape.png", image_bytes(9)),
+        ("/etc/absolute.png", image_bytes(9)),
+        ("s0.png", image_bytes(8)),
+        ("latin.png", image_bytes(5)),
+        ("latin.txt", b"caf\xe9"),
+        ("broken.png", image_bytes(6)),
+        ("broken.json", b'{"caption": '),
+        ("listed.png", image_bytes(6)),
+        ("listed.json", b"[1]"),
+        ("lonely.cls", b"3"),
+        ("cut.png", image_bytes(7)[:60]),
+        ("cut.txt", b"cut"),
+    ]
+    shard(path, good + bad)
+    with tarfile.open(path, "a") as tar:
+        link = tarfile.TarInfo("link.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    shard(tmp_path / "train2.tar", sample(1))
+    shard(tmp_path / "test.tar", sample(11))
+    shard(tmp_path / "val.tar", sample(12))
+    source = lb.source(f"webdataset:{tmp_path}", resolution=8, max_skipped=0.9)
+    assert source.keys == ["s0", "s1", "s2", "s3"]
+    one = ["not a regular file", "not UTF-8", "not JSON", "not an object", "no image and no caption", "truncated"]
+    assert sorted(reasons(source)) == sorted([*one, *["unsafe name", "duplicate key"] * 2])
+    with pytest.raises(DataError, match="max_skipped"):
+        lb.source(f"webdataset:{tmp_path}", resolution=8)
+
+
+def test_unsafe_member_is_never_written(tmp_path: Path) -> None:
+    shard(tmp_path / "in" / "train.tar", [*sample(0).items(), ("../../escape.png", image_bytes(9))])
+    with pytest.raises(DataError):
+        lb.source(f"webdataset:{tmp_path / 'in'}")
+    assert not list(tmp_path.rglob("escape*"))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a tar at all", None])
+def test_damaged_shards_are_named(shards: Path, content: bytes | None) -> None:
+    path = shards / "train-0001.tar"
+    path.write_bytes(path.read_bytes()[:900] if content is None else content)
+    with pytest.raises(DataError, match=r"train-0001.tar is no whole, uncompressed tar file"):
+        lb.source(f"webdataset:{shards}")
+
+
+def test_a_compressed_shard_is_refused(tmp_path: Path) -> None:
+    import gzip
+
+    shard(tmp_path / "a.tar", sample(0))
+    (tmp_path / "b.tar").write_bytes(gzip.compress((tmp_path / "a.tar").read_bytes()))
+    with pytest.raises(DataError, match=r"b\.tar is no whole, uncompressed"):
+        lb.source(f"webdataset:{tmp_path / 'b.tar'}")
+
+
+def test_missing_shards(shards: Path) -> None:
+    with pytest.raises(DataError, match="no tar file at"):
+        lb.source(f"webdataset:{shards}/nope-*.tar")
+    with pytest.raises(DataError, match=r"there is no .*train-0002.tar"):
+        lb.source(f"webdataset:{shards}/train-{{0000..0002}}.tar")
+    with pytest.raises(ConfigError, match="more than a million"):
+        lb.source("webdataset:x-{0..99999999}.tar")
+    with pytest.raises(ConfigError, match="needs a path"):
+        lb.source("webdataset")
+    shard(shards / "empty" / "x.tar", {})
+    with pytest.raises(DataError, match="hold no samples"):
+        lb.source(f"webdataset:{shards / 'empty'}")
+    shard(shards / "bare" / "x.tar", {"a.png": image_bytes(0)})
+    with pytest.raises(DataError, match="none of the 1 samples has a caption or a label"):
+        lb.source(f"webdataset:{shards / 'bare'}")

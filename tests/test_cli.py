@@ -1,0 +1,401 @@
+"""The command line: what it takes, what it refuses and how, and what it prints."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from limbeck.cli import commands, main
+from limbeck.commands import compare, distill, evaluate
+from limbeck.commands._describe import options, summary
+from limbeck.commands._line import read_line
+from limbeck.commands._options import Part, parse
+from limbeck.commands._progress import Progress
+from limbeck.errors import ConfigError, UnknownName
+
+SMALL = ["--space.image", "convnet", "--space.text", "bag_of_words"]
+Run = Callable[[Sequence[str]], tuple[int, str, str]]
+
+
+@pytest.fixture
+def limbeck(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command line in this process: exit code, stdout, stderr."""
+
+    def run(words: Sequence[str]) -> tuple[int, str, str]:
+        code = main(list(words))
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def pets(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder of coloured squares with captions, 12 for training, 4 for validation, 4 for testing, and one broken file."""
+    root = tmp_path_factory.mktemp("pets")
+    lines = []
+    for i in range(20):
+        colour = [(220, 30, 30), (30, 200, 30), (30, 30, 220), (220, 220, 30)][i % 4]
+        Image.new("RGB", (16, 16), tuple((c + 3 * i) % 256 for c in colour)).save(root / f"{i}.png")
+        split = "train" if i < 12 else "val" if i < 16 else "test"
+        text = f"a {('red', 'green', 'blue', 'yellow')[i % 4]} square number {i}"
+        lines.append({"file_name": f"{i}.png", "caption": text, "split": split})
+    (root / "broken.png").write_bytes(b"")
+    lines.append({"file_name": "broken.png", "caption": "nothing", "split": "train"})
+    (root / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return f"folder:{root}"
+
+
+@pytest.fixture(scope="module")
+def run_folder(pets: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run."""
+    folder = tmp_path_factory.mktemp("runs") / "a"
+    words = [
+        "distill",
+        pets,
+        "--source.max_skipped",
+        "0.2",
+        "--source.resolution=16",
+        "--method",
+        "cf",
+        "--method.steps",
+        "2",
+    ]
+    assert main([*words, "--pairs", "4", "--run", str(folder), *SMALL]) == 0
+    return folder
+
+
+def test_help_names_every_command_and_exit_code(limbeck: Run) -> None:
+    code, out, _ = limbeck(["--help"])
+    assert code == 0
+    assert all(f"\n  {name}" in out for name in commands()) and "130" in out
+    assert limbeck([])[1] == out
+
+
+@pytest.mark.parametrize("name", sorted(commands()))
+def test_every_command_has_a_sentence_and_a_help_for_every_option(name: str, limbeck: Run) -> None:
+    assert commands()[name].endswith(".")
+    code, out, _ = limbeck([name, "--help"])
+    assert code == 0 and out.startswith(f"usage: limbeck {name}")
+    for line in out.splitlines():
+        if line.startswith("  --") and len(line) < 30:
+            following = out.splitlines()[out.splitlines().index(line) + 1]
+            assert following.startswith("    ") and following.strip(), f"{line} says nothing"
+
+
+def test_help_shows_the_options_of_what_was_chosen_and_of_nothing_else(limbeck: Run) -> None:
+    assert "--method.steps" in limbeck(["distill", "--help"])[1]
+    herding = limbeck(["distill", "--method", "herding", "--help"])[1]
+    assert "--method.steps" not in herding and "--method.per_class" in herding
+    assert "--source.annotations" in limbeck(["distill", "karpathy:nowhere", "--help"])[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["lst"], "unknown command 'lst'; did you mean list?"),
+        (
+            ["distill", "demo", "--method", "herding", "--method.steps", "3"],
+            "--method.steps is an option of cf, dm, not of herding",
+        ),
+        (["distill", "demo", "--method.stepz", "3"], "did you mean --method.steps? cf has: steps"),
+        (["distill", "demo", "--pears", "3"], "has no option --pears; did you mean --pairs"),
+        (["distill", "demo", "--method", "herdin"], "unknown method 'herdin'; did you mean herding?"),
+        (["distill", "demo", "--space.image", "convnett"], "unknown encoder 'convnett'; did you mean convnet?"),
+        (["distill", "--run", "a"], "limbeck distill needs SOURCE"),
+        (["distill", "demo"], "limbeck distill needs --run"),
+        (["distill", "demo", "--pairs"], "--pairs needs a value"),
+        (["distill", "demo", "--pairs", "--run"], "--pairs needs a value"),
+        (["distill", "demo", "--pairs", "many", "--run", "a"], "--pairs takes int or null, got 'many'"),
+        (["distill", "demo", "--pixels", "int8", "--run", "a"], "--pixels takes 'uint8' or 'float32', got 'int8'"),
+        (["distill", "demo", "--method.per_class", "maybe", "--run", "a"], "takes true or false or null, got 'maybe'"),
+        (["distill", "demo", "again", "--run", "a"], "does not know what to do with 'again'"),
+        (["distill", "--config", "nowhere.yaml"], "nowhere.yaml cannot be read: No such file"),
+        (
+            ["compare", "demo", "--out", "a", "--methods", "cf,herding", "--random.per_class", "true"],
+            "no option --random.per_class",
+        ),
+        (["list", "methodz"], "unknown kind 'methodz'; did you mean methods?"),
+    ],
+)
+def test_mistakes_get_one_line_with_the_cure(words: list[str], says: str, limbeck: Run) -> None:
+    code, out, err = limbeck(words)
+    assert (code, out) == (2, "")
+    assert says in err and err.startswith("error: ") and err.count("\n") == 1
+
+
+def test_exit_codes_tell_mistakes_from_bad_data_and_faults(
+    limbeck: Run, pets: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--pairs", "4", "--run", str(tmp_path / "r"), *SMALL]
+    code, _, err = limbeck(["distill", "folder:nowhere", *words])
+    assert code == 3 and "nowhere" in err
+    code, _, err = limbeck(["show", str(tmp_path)])
+    assert code == 5 and "neither a distilled set" in err
+    monkeypatch.setattr("limbeck.commands.list.List.execute", lambda self, tick: {}[1])
+    code, _, err = limbeck(["list"])
+    assert code == 1 and "--debug" in err and "KeyError" in err
+    with pytest.raises(KeyError):
+        main(["list", "--debug"])
+
+
+def test_ctrl_c_says_how_to_go_on(limbeck: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(self: object, tick: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("limbeck.commands.compare.Compare.execute", stop)
+    code, out, err = limbeck(["compare", "demo", "--out", "nowhere"])
+    assert (code, out) == (130, "") and "stopped: the same command does what is missing" in err
+
+
+def test_options_become_typed_fields() -> None:
+    words = [
+        "demo",
+        "--run",
+        "r",
+        "--method",
+        "dm",
+        "--method.steps",
+        "7",
+        "--method.lr=1e-2",
+        "--pairs",
+        "9",
+        "--space.text",
+        "none",
+        "--source.design",
+        "google",
+    ]
+    task = parse(distill.Distill, words)
+    assert task.source == Part("source", "demo", {"design": "google"})
+    assert task.method == Part("method", "dm", {"steps": 7, "lr": 0.01})
+    assert (task.pairs, task.bytes, task.run, task.text) == (9, None, Path("r"), None)
+    grid = parse(
+        compare.Compare,
+        [
+            "demo",
+            "--out",
+            "o",
+            "--pairs",
+            "1,2",
+            "--methods",
+            "random,cf",
+            "--cf.steps",
+            "3",
+            "--students",
+            "frozen,convnet",
+        ],
+    )
+    assert grid.pairs == (1, 2) and grid.students == ("frozen", "convnet")
+    assert grid.methods == (Part("method", "random"), Part("method", "cf", {"steps": 3}))
+    judge = parse(
+        evaluate.Evaluate,
+        ["some/run", "--on", "demo", "--on.resolution", "32", "--protocol.selection", "paper", "--json"],
+    )
+    assert judge.small == Part("source", "some/run") and judge.on == Part("source", "demo", {"resolution": 32})
+    assert judge.protocol.options == {"selection": "paper"} and judge.json
+
+
+def test_false_is_false() -> None:
+    for word, value in (("true", True), ("false", False), ("null", None)):
+        task = parse(distill.Distill, ["demo", "--run", "r", f"--method.per_class={word}"])
+        assert task.method.options == {"per_class": value}
+
+
+def test_the_line_stands_above_the_file(tmp_path: Path) -> None:
+    tree = {
+        "source": {"name": "demo", "resolution": 32},
+        "method": {"name": "cf", "steps": 5},
+        "budget": {"pairs": 10},
+        "seed": 3,
+    }
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    base = ["--config", str(path), "--run", "r"]
+    task = parse(distill.Distill, base)
+    assert task.source == Part("source", "demo", {"resolution": 32}) and task.method.options == {"steps": 5}
+    assert (task.pairs, task.seed) == (10, 3)
+    assert parse(distill.Distill, [*base, "--method.steps", "6"]).method.options == {"steps": 6}
+    assert parse(distill.Distill, [*base, "--method", "herding"]).method == Part("method", "herding")
+    assert parse(distill.Distill, [*base, "folder:x"]).source == Part("source", "folder:x")
+    fewer = parse(distill.Distill, [*base, "--bytes", "5000"])
+    assert (fewer.pairs, fewer.bytes) == (None, 5000)
+    path.write_text("method: {name: herding, steps: 5}")
+    with pytest.raises(ConfigError, match=r"--method\.steps is an option of cf, dm, not of herding"):
+        parse(distill.Distill, base)
+    path.write_text("- a")
+    with pytest.raises(ConfigError, match="must be a mapping"):
+        read_line(base)
+    path.write_text("a: [")
+    with pytest.raises(ConfigError, match="is not YAML"):
+        read_line(base)
+
+
+def test_distil_says_what_it_made_and_what_it_left_out(run_folder: Path) -> None:
+    assert {p.name for p in run_folder.iterdir()} >= {
+        "recipe.yaml",
+        "log.jsonl",
+        "set",
+        "skipped.jsonl",
+        "environment.json",
+    }
+    (row,) = [json.loads(line) for line in (run_folder / "skipped.jsonl").read_text().splitlines()]
+    assert "broken.png" in row["key"]
+
+
+def test_a_recipe_makes_the_same_set_again(run_folder: Path, tmp_path: Path, limbeck: Run) -> None:
+    import limbeck as lb
+
+    code, out, err = limbeck(
+        ["distill", "--config", str(run_folder / "recipe.yaml"), "--run", str(tmp_path / "b"), "--json"]
+    )
+    assert code == 0 and "note: the data" not in err and "1 records" in err
+    again, first = lb.load(tmp_path / "b" / "set"), lb.load(run_folder / "set")
+    assert json.loads(out)["fingerprint"] == again.fingerprint == first.fingerprint
+    assert torch.equal(again.tensors["text"], first.tensors["text"])
+    code, _, err = limbeck(
+        ["distill", "--config", str(run_folder / "recipe.yaml"), "--run", str(run_folder), "--seed", "1"]
+    )
+    assert code == 2 and "seed: 0 -> 1" in err
+
+
+def test_a_recipe_of_other_data_is_noted(run_folder: Path, tmp_path: Path, limbeck: Run) -> None:
+    recipe = yaml.safe_load((run_folder / "recipe.yaml").read_text())
+    recipe["fingerprints"]["source"] = "0" * 32
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe))
+    code, _, err = limbeck(["distill", "--config", str(tmp_path / "r.yaml"), "--run", str(tmp_path / "b")])
+    assert code == 0 and "note: the data are not those of the recipe" in err
+
+
+def test_evaluate_finds_data_and_encoders_in_the_set(run_folder: Path, tmp_path: Path, limbeck: Run) -> None:
+    out_file = tmp_path / "scores.json"
+    words = [
+        "evaluate",
+        str(run_folder),
+        "--seeds",
+        "1",
+        "--protocol.steps",
+        "4",
+        "--protocol.looks",
+        "2",
+        "--name",
+        "mine",
+    ]
+    code, out, err = limbeck([*words, "--out", str(out_file), "--json"])
+    assert code == 0, err
+    assert json.loads(out) == json.loads(out_file.read_text())
+    assert {row["name"] for row in json.loads(out)["rows"]} == {"mine"}
+    code, text, _ = limbeck(words)
+    assert code == 0 and "IR@1 +- std" in text
+
+
+def test_embed_show_export_doctor(run_folder: Path, pets: str, tmp_path: Path, limbeck: Run) -> None:
+    from safetensors.torch import load_file
+
+    file = tmp_path / "f" / "features.safetensors"
+    code, out, _ = limbeck(["embed", pets, "--source.max_skipped", "0.2", *SMALL, "--out", str(file), "--json"])
+    assert code == 0 and json.loads(out)["shapes"]["image"] == [12, 128]
+    assert load_file(file)["image.owner"].tolist() == list(range(12))
+    code, out, _ = limbeck(["show", str(run_folder), "--out", str(tmp_path / "page.html"), "--json"])
+    assert code == 0 and json.loads(out)["pairs"] == 4 and (tmp_path / "page.html").is_file()
+    assert "page:" in limbeck(["show", str(run_folder), "--out", str(tmp_path / "page.html")])[1]
+    code, out, _ = limbeck(["export", str(run_folder), "--to", "folder", "--out", str(tmp_path / "x"), "--json"])
+    assert code == 0 and "metadata.jsonl" in json.loads(out)["files"]
+    code, _, err = limbeck(["export", str(run_folder), "--to", "folder", "--out", str(tmp_path / "x")])
+    assert code == 5 and "not empty" in err
+    code, out, _ = limbeck(["doctor", pets, "--source.max_skipped", "0.2", "--pairs", "4", *SMALL, "--json"])
+    found = json.loads(out)
+    assert code == 0 and found["splits"]["train"]["samples"] == 12 and found["task"]["pairs"] == 4
+    assert found["splits"]["train"]["skipped"] and any("skipped" in line for line in found["advice"])
+    assert set(found["shared images"].values()) == {0}
+
+
+def test_doctor_finds_an_image_in_two_splits(tmp_path: Path, limbeck: Run) -> None:
+    for i in range(6):
+        Image.new("RGB", (16, 16), (40 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    (tmp_path / "5.png").write_bytes((tmp_path / "0.png").read_bytes())
+    splits = ["train", "train", "train", "val", "test", "test"]
+    rows = [json.dumps({"file_name": f"{i}.png", "caption": f"number {i}", "split": s}) for i, s in enumerate(splits)]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(rows))
+    code, out, err = limbeck(["doctor", f"folder:{tmp_path}", "--pairs", "2", "--method", "random", *SMALL])
+    assert code == 0, err
+    assert "1 image files are in both train and test" in out
+
+
+def test_compare_writes_one_table_and_resumes(pets: str, tmp_path: Path, limbeck: Run) -> None:
+    words = [
+        "compare",
+        pets,
+        "--source.max_skipped",
+        "0.2",
+        "--methods",
+        "random,cf",
+        "--cf.steps",
+        "2",
+        "--pairs",
+        "4",
+        "--seeds",
+        "2",
+    ]
+    words += [*SMALL, "--protocol.steps", "4", "--protocol.looks", "2", "--out", str(tmp_path / "c")]
+    code, out, err = limbeck(words)
+    assert code == 0, err
+    assert "full data" in out and (tmp_path / "c" / "scores.json").is_file()
+    before = (tmp_path / "c" / "scores.json").read_text()
+    assert limbeck(words)[0] == 0 and (tmp_path / "c" / "scores.json").read_text() == before
+
+
+def test_list_reads_every_kind(limbeck: Run) -> None:
+    found = json.loads(limbeck(["list", "--json"])[1])
+    assert set(found) == {"methods", "sources", "encoders", "protocols", "networks"}
+    assert all(says for entries in found.values() for says in entries.values())
+    assert "herding" in limbeck(["list", "methods"])[1]
+
+
+def test_what_is_read_from_source_text_is_what_is_there() -> None:
+    from dataclasses import fields
+
+    from limbeck import registry
+
+    for name in registry.names("method"):
+        cls = registry.get("method", name)
+        assert options("method", name) == [f.name for f in fields(cls)]
+        assert summary("method", name).startswith((cls.__doc__ or "")[:20])
+    with pytest.raises(UnknownName):
+        registry.get("method", "nothing")
+
+
+def test_progress_is_a_line_now_and_then_outside_of_a_terminal() -> None:
+    import io
+
+    stream, now = io.StringIO(), [0.0]
+    progress = Progress(stream, every=10, clock=lambda: now[0])
+    progress.tick("weights", 0, 1)
+    for done in range(0, 101, 10):
+        progress.tick("image", done, 100)
+        now[0] += 4
+    progress.close()
+    assert stream.getvalue().splitlines() == [
+        "image 30/100, 28 s left",
+        "image 60/100, 16 s left",
+        "image 90/100, 4 s left",
+    ]
+
+
+def test_progress_in_a_terminal_draws_bars_and_leaves_nothing() -> None:
+    import io
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    progress = Progress(stream)
+    progress.tick("weights", 0, 1)
+    for done in (0, 50, 100):
+        progress.tick("image", done, 100)
+    progress.close()
+    assert not progress._tasks and "image" in stream.getvalue()
