@@ -44,7 +44,34 @@ _WHERE = {
     "table": "limbeck.evaluation",
 }
 
-__all__ = ["__version__", *_WHERE]
+__all__ = [
+    "Batch",
+    "Budget",
+    "Cache",
+    "DistilledSet",
+    "Encoder",
+    "Method",
+    "Modality",
+    "Problem",
+    "Recipe",
+    "Score",
+    "Source",
+    "Space",
+    "Synthetic",
+    "__version__",
+    "check",
+    "compare",
+    "distill",
+    "errors",
+    "evaluate",
+    "load",
+    "methods",
+    "report",
+    "source",
+    "space",
+    "steps",
+    "table",
+]
 
 
 def __getattr__(name: str) -> Any:

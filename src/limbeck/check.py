@@ -37,7 +37,11 @@ class ToySource(Source):
     def __init__(self, n: int, split: str, modalities: tuple[str, ...], resolution: int) -> None:
         self.options = {"n": n, "modalities": modalities, "resolution": resolution}
         self.name, self.here = f"toy[{split}]", split
-        known = {"image": Modality("image", (3, resolution, resolution)), "text": Modality("text"), "label": Modality("label")}
+        known = {
+            "image": Modality("image", (3, resolution, resolution)),
+            "text": Modality("text"),
+            "label": Modality("label"),
+        }
         self.modalities = {m: known[m] for m in modalities}
         self.classes = self.colours if "label" in modalities else ()
         self.licence = "CC0-1.0"
@@ -140,7 +144,9 @@ def check_method(method: Method, space: Space, source: Source | None = None, pai
         assert _same(first, second), "the same seed gave another result: all randomness must come from problem.rng"
         if method.steps:
             assert not _same(first, other), "another seed gave the same result although it has random steps"
-        assert set(first.batch(range(pairs)).modalities) <= set(source.modalities), "it made a modality that is not in the source"
+        assert set(first.batch(range(pairs)).modalities) <= set(source.modalities), (
+            "it made a modality that is not in the source"
+        )
         moved = False
         for state in steps(problem(), method):
             if state.step == 0:
@@ -148,7 +154,9 @@ def check_method(method: Method, space: Space, source: Source | None = None, pai
             else:
                 assert "loss" in state.logs, "step must return the value it improves under the name 'loss'"
                 moved |= any(not torch.equal(v, start[k]) for k, v in state.synthetic.state_dict().items())
-        assert moved == bool(method.steps), "its steps moved nothing" if method.steps else "a one-shot method has no steps"
+        assert moved == bool(method.steps), (
+            "its steps moved nothing" if method.steps else "a one-shot method has no steps"
+        )
         folder_a, folder_b = f"{folder}/whole", f"{folder}/parts"
         whole = distill(problem(), method, run=folder_a)
         if method.steps > 1:

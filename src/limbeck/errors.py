@@ -1,12 +1,12 @@
 """The exception tree: every error a user can cause says what was wrong, where, and what to do.
 
-    LimbeckError
-    |-- ConfigError (ValueError)          an option, a name or a budget that cannot work
-    |   `-- UnknownName                   a name that is in no registry, with the nearest ones
-    |-- DataError (ValueError)            data that cannot be read, or lacks what was asked of it
-    |-- MissingDependency (ImportError)   an optional package, with the command that installs it
-    |-- StorageError (OSError)            a run, a cache or a set on disk that is not what it should be
-    `-- Diverged (RuntimeError)           a value stopped being finite; the last good state is kept
+LimbeckError
+|-- ConfigError (ValueError)          an option, a name or a budget that cannot work
+|   `-- UnknownName                   a name that is in no registry, with the nearest ones
+|-- DataError (ValueError)            data that cannot be read, or lacks what was asked of it
+|-- MissingDependency (ImportError)   an optional package, with the command that installs it
+|-- StorageError (OSError)            a run, a cache or a set on disk that is not what it should be
+`-- Diverged (RuntimeError)           a value stopped being finite; the last good state is kept
 """
 
 import difflib

@@ -100,7 +100,9 @@ def test_export_to_a_folder(coreset: DistilledSet, tmp_path: Path) -> None:
     assert len(table) == 5 and table[1]["origin"] == coreset.origins[1]
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves its files to the collector
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # webdataset leaves its files to the collector
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_export_to_webdataset(coreset: DistilledSet, tmp_path: Path) -> None:
     webdataset = pytest.importorskip("webdataset")

@@ -62,7 +62,7 @@ def test_a_golden_draw() -> None:
 
 
 def test_space_without_a_modality_of_the_source() -> None:
-    with pytest.raises(DataError, match="holds text.* only encodes image"):
+    with pytest.raises(DataError, match=r"holds text.* only encodes image"):
         Problem(toy_source(modalities=("text",)), lb.space(image="convnet"), lb.Budget(pairs=2))
 
 

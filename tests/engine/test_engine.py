@@ -51,7 +51,9 @@ class Breaks(Method):
         return {"loss": float("nan") if self.how == "loss" and t == self.at else 1.0}
 
 
-@pytest.mark.parametrize(("how", "names"), [("loss", "loss = nan"), ("gradient", "gradient norm"), ("parameter", "image")])
+@pytest.mark.parametrize(
+    ("how", "names"), [("loss", "loss = nan"), ("gradient", "gradient norm"), ("parameter", "image")]
+)
 def test_divergence_keeps_the_last_good_state(tmp_path: Path, how: str, names: str) -> None:
     with pytest.raises(Diverged, match=f"step 4: .*{names}.* not finite; the last good state is in .*; lower"):
         lb.distill(toy(), Breaks(how=how), run=tmp_path / "run", save_every=2)

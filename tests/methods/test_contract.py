@@ -68,7 +68,9 @@ def test_cf_frequencies_agree_with_the_closed_form() -> None:
     problem = Problem(toy_source(64), space, lb.Budget(pairs=12))
     gradient = {}
     for frequencies in (0, 20_000):
-        method = lb.methods.CF(frequencies=frequencies, tie=0.0)  # tests/objectives compare the tie, with more frequencies
+        method = lb.methods.CF(
+            frequencies=frequencies, tie=0.0
+        )  # tests/objectives compare the tie, with more frequencies
         synthetic = method.start(problem)
         method.step(problem, synthetic, 0)
         gradient[frequencies] = {m: p.grad.flatten() for m, p in synthetic.learned.items() if p.grad is not None}

@@ -44,7 +44,7 @@ class DistilledSet(Source):
     name: str
     modalities: Mapping[str, Modality]
     tensors: Mapping[str, Tensor]
-    captions: Sequence[Captions] = ()  # type: ignore[assignment]
+    captions: Sequence[Captions] = ()
     origins: Sequence[str] = ()
     neighbours: Sequence[Sequence[tuple[str, float]]] = ()
     nearest: Sequence[tuple[str, float]] = ()
@@ -65,7 +65,9 @@ class DistilledSet(Source):
             image = self.tensors["image"][rows]
             values["image"] = image.float().div(255) if image.dtype == torch.uint8 else image
         if "text" in self.modalities:
-            values["text"] = self.tensors["text"][rows] if "text" in self.tensors else [self.captions[i] for i in rows.tolist()]
+            values["text"] = (
+                self.tensors["text"][rows] if "text" in self.tensors else [self.captions[i] for i in rows.tolist()]
+            )
         if "label" in self.tensors:
             values["label"] = self.tensors["label"][rows]
         relation = self.tensors.get("relation")
@@ -107,7 +109,11 @@ class DistilledSet(Source):
     @property
     def fingerprint(self) -> str:  # type: ignore[override]
         """A digest of every tensor and caption."""
-        raw = [x for k in sorted(self.tensors) for x in (k, self.tensors[k].contiguous().flatten().view(torch.uint8).numpy().tobytes())]
+        raw = [
+            x
+            for k in sorted(self.tensors)
+            for x in (k, self.tensors[k].contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        ]
         return digest(*raw, [list(c) for c in self.captions], list(self.classes))
 
     def save(self, folder: str | Path) -> Path:
@@ -117,7 +123,9 @@ class DistilledSet(Source):
         return save(self, Path(folder))
 
 
-def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_text: bool, pixels: Pixels = "uint8") -> DistilledSet:
+def freeze(
+    problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_text: bool, pixels: Pixels = "uint8"
+) -> DistilledSet:
     """The distilled set of a synthetic one: pixels rounded to 8 bits (or kept), texts made readable, origins named.
 
     Args:
@@ -144,7 +152,10 @@ def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_te
         strings = [text for sample in source.captions for text in sample]
         real = problem.features["text"].vectors
         score, rows = (torch.nn.functional.normalize(values["text"], dim=-1) @ real.T).topk(min(3, len(real)), dim=1)
-        neighbours = [[(strings[j], round(s, 4)) for j, s in zip(r, v, strict=True)] for r, v in zip(rows.tolist(), score.tolist(), strict=True)]
+        neighbours = [
+            [(strings[j], round(s, 4)) for j, s in zip(r, v, strict=True)]
+            for r, v in zip(rows.tolist(), score.tolist(), strict=True)
+        ]
         if learned_text:
             tensors["text"] = values["text"].contiguous()
             captions = [(near[0][0],) for near in neighbours]

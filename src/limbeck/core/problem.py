@@ -71,7 +71,7 @@ class Problem:
     Example:
         >>> import limbeck as lb
         >>> problem = lb.Problem(lb.check.toy_source(), lb.space(image="convnet"), lb.Budget(pairs=4))
-        >>> problem.pairs
+        >>> problem.pairs(learned_text=True)
         4
     """
 
@@ -150,7 +150,9 @@ class Problem:
         if not per_class:
             return [(torch.arange(len(self.candidates)), pairs)]
         if labels is None:
-            raise DataError(f"{self.source.name} has no labels, so nothing can be chosen per class; leave per_class out")
+            raise DataError(
+                f"{self.source.name} has no labels, so nothing can be chosen per class; leave per_class out"
+            )
         label = labels[self.candidates.sample]
         shares = per_class_shares(pairs, labels[self.complete], len(self.source.classes))
         return [((label == c).nonzero().squeeze(1), share) for c, share in enumerate(shares) if share]

@@ -1,9 +1,9 @@
 """The distilled set on disk: a folder that is also a Hugging Face dataset repository. No pickle anywhere.
 
-    README.md              the card, with front matter
-    data/train-*.parquet   images as PNG, captions as readable text, labels, origins
-    tensors.safetensors    the exact tensors a student reads
-    manifest.json          schema, recipe, fingerprints, versions, bytes, licences, SHA-256 of each file
+README.md              the card, with front matter
+data/train-*.parquet   images as PNG, captions as readable text, labels, origins
+tensors.safetensors    the exact tensors a student reads
+manifest.json          schema, recipe, fingerprints, versions, bytes, licences, SHA-256 of each file
 """
 
 import hashlib
@@ -70,21 +70,29 @@ def load(folder: Path) -> DistilledSet:
     except FileNotFoundError:
         raise StorageError(f"{folder} holds no manifest.json, so it is not a distilled set; check the path") from None
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise StorageError(f"{folder / 'manifest.json'} cannot be read: {error}; make or fetch the set again") from error
+        raise StorageError(
+            f"{folder / 'manifest.json'} cannot be read: {error}; make or fetch the set again"
+        ) from error
     if schema > SCHEMA:
         raise StorageError(f"{folder} has schema {schema}, this version reads up to {SCHEMA}; upgrade limbeck")
     for name, expected in files.items():
         if not (folder / name).is_file() or _sha256(folder / name) != expected:
-            raise StorageError(f"{folder / name} is missing or differs from its SHA-256 in manifest.json; fetch the set again")
+            raise StorageError(
+                f"{folder / name} is missing or differs from its SHA-256 in manifest.json; fetch the set again"
+            )
     rows = pq.read_table(folder / TABLE).to_pylist()
     return DistilledSet(
         name=manifest["name"],
-        modalities={m["name"]: Modality(m["name"], tuple(m["shape"]), m["low"], m["high"]) for m in manifest["modalities"]},
+        modalities={
+            m["name"]: Modality(m["name"], tuple(m["shape"]), m["low"], m["high"]) for m in manifest["modalities"]
+        },
         tensors=load_file(folder / "tensors.safetensors"),
         captions=[tuple(row["captions"]) for row in rows],
         origins=[row["origin"] for row in rows],
         neighbours=[[(n["caption"], n["similarity"]) for n in row["nearest_captions"]] for row in rows],
-        nearest=[(row["nearest_image"]["key"], row["nearest_image"]["similarity"]) for row in rows if row["nearest_image"]],
+        nearest=[
+            (row["nearest_image"]["key"], row["nearest_image"]["similarity"]) for row in rows if row["nearest_image"]
+        ],
         classes=tuple(manifest["classes"]),
         licence=manifest["licences"]["data"],
         recipe=Recipe(**manifest["recipe"]),
@@ -97,7 +105,13 @@ def card(small: DistilledSet) -> str:
     """The dataset card: front matter, what it is, how it was made, licences."""
     method, space = small.recipe.method, small.recipe.space
     encoders = ", ".join(f"{m}: {e['name']} ({small.encoder_licences.get(m, 'unknown')})" for m, e in space.items())
-    text = "learned embeddings; `captions` holds the nearest real caption" if "text" in small.tensors else "real captions"
+    text = (
+        "learned embeddings; `captions` holds the nearest real caption" if "text" in small.tensors else "real captions"
+    )
+    made = (
+        f"{len(small)} synthetic samples ({small.nbytes:,} bytes) distilled from "
+        f"`{small.recipe.source.get('name', 'unknown')}` by `{method.get('name', 'unknown')}` with Limbeck."
+    )
     lines = [
         "---",
         "license: other",
@@ -112,8 +126,7 @@ def card(small: DistilledSet) -> str:
         "",
         f"# {small.name}",
         "",
-        f"{len(small)} synthetic samples ({small.nbytes:,} bytes) distilled from `{small.recipe.source.get('name', 'unknown')}` "
-        f"by `{method.get('name', 'unknown')}` with [Limbeck](https://github.com/limbeck/limbeck).",
+        made,
         "",
         f"- Modalities: {', '.join(small.modalities)}" + (f" (text: {text})" if "text" in small.modalities else ""),
         f"- Licence of the data: {small.licence}",
@@ -148,7 +161,9 @@ def _manifest(small: DistilledSet) -> dict[str, Any]:
         "name": small.name,
         "pairs": len(small),
         "bytes": {**small.sizes, "total": small.nbytes},
-        "modalities": [{"name": m.name, "shape": list(m.shape), "low": m.low, "high": m.high} for m in small.modalities.values()],
+        "modalities": [
+            {"name": m.name, "shape": list(m.shape), "low": m.low, "high": m.high} for m in small.modalities.values()
+        ],
         "classes": list(small.classes),
         "recipe": small.recipe.plain(),
         "fingerprint": small.fingerprint,
@@ -168,16 +183,21 @@ def _write_table(small: DistilledSet, path: Path) -> None:
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     features: dict[str, Any] = {
         "captions": {"feature": _value("string"), "_type": "List"},
-        "nearest_captions": {"feature": {"caption": _value("string"), "similarity": _value("float64")}, "_type": "List"},
+        "nearest_captions": {
+            "feature": {"caption": _value("string"), "similarity": _value("float64")},
+            "_type": "List",
+        },
         "nearest_image": {"key": _value("string"), "similarity": _value("float64")},
         "origin": _value("string"),
     }
+    nearest: list[Any] = [{"key": k, "similarity": s} for k, s in small.nearest]
     columns: dict[str, pa.Array] = {
         "captions": pa.array([list(c) for c in small.captions], pa.list_(pa.string())),
         "nearest_captions": pa.array(
-            [[{"caption": c, "similarity": s} for c, s in n] for n in small.neighbours] or [[]] * len(small), pa.list_(pair)
+            [[{"caption": c, "similarity": s} for c, s in n] for n in small.neighbours] or [[]] * len(small),
+            pa.list_(pair),
         ),
-        "nearest_image": pa.array([{"key": k, "similarity": s} for k, s in small.nearest] or [None] * len(small), near),
+        "nearest_image": pa.array(nearest or [None] * len(small), near),
         "origin": pa.array(list(small.origins), pa.string()),
     }
     if "image" in small.tensors:

@@ -72,7 +72,8 @@ class Synthetic(nn.Module):
 
     def value(self, modality: str) -> Tensor:
         """The tensor of one modality: `[M, ...]`, a parameter where it is learned."""
-        return self.learned[modality] if modality in self.learned else getattr(self.fixed, modality)
+        value: Tensor = self.learned[modality] if modality in self.learned else getattr(self.fixed, modality)
+        return value
 
     def batch(self, index: Tensor | None = None) -> Batch:
         """The samples at `index` (all by default) as a batch; gradients flow to what is learned."""

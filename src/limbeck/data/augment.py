@@ -1,6 +1,7 @@
 """Siamese augmentation: one random operation with the *same* parameters for every image of every set."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,49 +11,14 @@ from limbeck.errors import ConfigError
 __all__ = ["OPERATIONS", "siamese"]
 
 
-def _color() -> Callable[[Tensor], Tensor]:
-    from kornia.augmentation import ColorJitter
-
-    return ColorJitter(0.5, 0.5, 0.5, 0.0, p=1.0, same_on_batch=True)
-
-
-def _crop() -> Callable[[Tensor], Tensor]:
-    from kornia.augmentation import RandomAffine
-
-    return RandomAffine(0.0, translate=(0.125, 0.125), p=1.0, same_on_batch=True)
-
-
-def _cutout() -> Callable[[Tensor], Tensor]:
-    from kornia.augmentation import RandomErasing
-
-    return RandomErasing(scale=(0.25, 0.25), ratio=(1.0, 1.0), p=1.0, same_on_batch=True)
-
-
-def _flip() -> Callable[[Tensor], Tensor]:
-    from kornia.augmentation import RandomHorizontalFlip
-
-    return RandomHorizontalFlip(p=0.5, same_on_batch=True)
-
-
-def _scale() -> Callable[[Tensor], Tensor]:
-    from kornia.augmentation import RandomAffine
-
-    return RandomAffine(0.0, scale=(1 / 1.2, 1.2), p=1.0, same_on_batch=True)
-
-
-def _rotate() -> Callable[[Tensor], Tensor]:
-    from kornia.augmentation import RandomAffine
-
-    return RandomAffine(15.0, p=1.0, same_on_batch=True)
-
-
-OPERATIONS: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {
-    "color": _color,
-    "crop": _crop,
-    "cutout": _cutout,
-    "flip": _flip,
-    "rotate": _rotate,
-    "scale": _scale,
+# name -> kornia's class and its parameters
+OPERATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "color": ("ColorJitter", {"brightness": 0.5, "contrast": 0.5, "saturation": 0.5, "p": 1.0}),
+    "crop": ("RandomAffine", {"degrees": 0.0, "translate": (0.125, 0.125), "p": 1.0}),
+    "cutout": ("RandomErasing", {"scale": (0.25, 0.25), "ratio": (1.0, 1.0), "p": 1.0}),
+    "flip": ("RandomHorizontalFlip", {"p": 0.5}),
+    "rotate": ("RandomAffine", {"degrees": 15.0, "p": 1.0}),
+    "scale": ("RandomAffine", {"degrees": 0.0, "scale": (1 / 1.2, 1.2), "p": 1.0}),
 }
 
 
@@ -83,11 +49,13 @@ def siamese(
         raise ConfigError(f"unknown augmentation {', '.join(sorted(unknown))}; known: {', '.join(OPERATIONS)}")
     if not operations:
         return list(sets)
-    name = operations[int(torch.randint(len(operations), (), generator=generator))]
+    from kornia import augmentation
+
+    kind, parameters = OPERATIONS[operations[int(torch.randint(len(operations), (), generator=generator))]]
     seed = int(torch.randint(2**31, (), generator=generator))
     moved = []
     for images in sets:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            moved.append(OPERATIONS[name]()(images))
+            moved.append(getattr(augmentation, kind)(**parameters, same_on_batch=True)(images))
     return moved

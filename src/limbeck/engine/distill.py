@@ -122,7 +122,9 @@ def _gradient_norm(synthetic: Synthetic, clip: float | None) -> float:
     return float(nn.utils.clip_grad_norm_(parameters, math.inf if clip is None else clip))
 
 
-def _diverged(what: str, t: int, synthetic: Synthetic, optimizer: object, folder: Run | None, *, good: bool) -> Diverged:
+def _diverged(
+    what: str, t: int, synthetic: Synthetic, optimizer: object, folder: Run | None, *, good: bool
+) -> Diverged:
     where = "pass `run=` to keep checkpoints"
     if folder is not None:
         if good:

@@ -1,10 +1,10 @@
 """A run on disk: recipe, log, environment and checkpoints, each written whole or not at all.
 
-    recipe.yaml        what is run, resolved; a run folder belongs to one recipe
-    environment.json   versions and machine
-    log.jsonl          one line a step
-    checkpoint/step-*  the latest state: tensors in safetensors, the rest in JSON
-    set/               the result, when it is finished
+recipe.yaml        what is run, resolved; a run folder belongs to one recipe
+environment.json   versions and machine
+log.jsonl          one line a step
+checkpoint/step-*  the latest state: tensors in safetensors, the rest in JSON
+set/               the result, when it is finished
 """
 
 import json
@@ -77,7 +77,9 @@ class Run:
             if optimizer is not None:
                 optimizer.load_state_dict(_unflatten(tensors, plain["optimizer"]))
         except (RuntimeError, KeyError, ValueError) as error:
-            raise StorageError(f"{folder} does not fit this recipe: {error}; delete the run folder to start anew") from error
+            raise StorageError(
+                f"{folder} does not fit this recipe: {error}; delete the run folder to start anew"
+            ) from error
         self._trim_log(step)
         return step
 
@@ -146,7 +148,9 @@ def _flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
         for k, v in slots.items()
         if isinstance(v, Tensor)
     }
-    plain = {str(i): {k: v for k, v in slots.items() if not isinstance(v, Tensor)} for i, slots in state["state"].items()}
+    plain = {
+        str(i): {k: v for k, v in slots.items() if not isinstance(v, Tensor)} for i, slots in state["state"].items()
+    }
     return tensors, {"state": plain, "param_groups": state["param_groups"]}
 
 

@@ -9,4 +9,6 @@ def __getattr__(name: str) -> Any:
     for method in registry.names("method"):
         if method.replace("_", "") == name.lower():
             return registry.get("method", method)
-    raise AttributeError(f"module 'limbeck.methods' has no attribute {name!r}; known: {', '.join(registry.names('method'))}")
+    raise AttributeError(
+        f"module 'limbeck.methods' has no attribute {name!r}; known: {', '.join(registry.names('method'))}"
+    )

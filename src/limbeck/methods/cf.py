@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import cos, pi
 
 import torch
@@ -41,7 +42,7 @@ class CF(Method):
 
     Args:
         steps: number of steps.
-        batch: real pairs a step, out of the cached features; by default up to 8192.
+        batch: real pairs a step, at most, out of the cached features.
         frequencies: K, frequencies drawn anew at each step; 0 takes the closed form of infinitely many.
         scale: standard deviation of the frequencies; the whitened embeddings have a mean square of one.
         ridge: of the whitening, in units of the mean variance.
@@ -62,8 +63,8 @@ class CF(Method):
         4
     """
 
-    steps: int = 200
-    batch: int = 8192
+    steps: int = 100
+    batch: int = 4096
     frequencies: int = 0
     scale: float = 0.3
     ridge: float = 2.0
@@ -105,18 +106,22 @@ class CF(Method):
             start += count
             order = torch.randperm(len(among), generator=problem.rng(f"real {g}", t))[: self.batch]
             real = self._real(problem, among[order])
-            scales = problem.once((self, "scales", g), lambda g=g, among=among: self._scales(problem, among, g))
+            scales = problem.once((self, "scales", g), partial(self._scales, problem, among, g))
             for name, value in self._compare(problem, own, real, scales, t).items():
                 terms[name] = terms.get(name, torch.zeros((), device=problem.device)) + value / len(groups)
         loss = sum(((self.tie if name == "tie" else self.uni) * v for name, v in terms.items()), torch.zeros(()))
         loss.backward()
         return {"loss": loss.detach(), **{name: value.detach() for name, value in terms.items()}}
 
-    def _compare(self, problem: Problem, own: Vectors, real: Vectors, scales: Mapping[str, float], t: int) -> dict[str, Tensor]:
+    def _compare(
+        self, problem: Problem, own: Vectors, real: Vectors, scales: Mapping[str, float], t: int
+    ) -> dict[str, Tensor]:
         """The relative squared distance of each marginal and, for several modalities, of the dependence."""
         if self.frequencies:
             rng = problem.rng("frequencies", t)
-            waves = {m: self.scale * torch.randn(z.shape[1], self.frequencies, generator=rng).to(z) for m, z in own.items()}
+            waves = {
+                m: self.scale * torch.randn(z.shape[1], self.frequencies, generator=rng).to(z) for m, z in own.items()
+            }
             a, b = ({m: z[m] @ waves[m] for m in waves} for z in (own, real))
             terms = {m: square_distance(characteristic(a[m]), characteristic(b[m])) / scales[m] for m in own}
             if len(own) > 1:
@@ -155,4 +160,6 @@ class CF(Method):
     def _whitening(self, problem: Problem, modality: str) -> Whitening:
         rows = problem.candidates.rows[modality].unique()
         key = ("whitening", modality, self.ridge)
-        return problem.once(key, lambda: whitening(problem.features[modality].vectors[rows].to(problem.device), self.ridge))
+        return problem.once(
+            key, lambda: whitening(problem.features[modality].vectors[rows].to(problem.device), self.ridge)
+        )

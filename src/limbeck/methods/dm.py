@@ -67,7 +67,9 @@ class DM(Method):
     def optimizer(self, synthetic: Synthetic) -> Optimizer:
         """Stochastic gradient descent with momentum."""
         rates = {"image": self.lr, "text": self.lr_text}
-        return SGD([{"params": [v], "lr": rates[m]} for m, v in synthetic.learned.items()], lr=self.lr, momentum=self.momentum)
+        return SGD(
+            [{"params": [v], "lr": rates[m]} for m, v in synthetic.learned.items()], lr=self.lr, momentum=self.momentum
+        )
 
     def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:
         """One new network, one augmentation, the distance of means."""
@@ -86,10 +88,15 @@ class DM(Method):
             text = problem.features["text"]
             rows = text.first(len(problem.source))[index]
             target = group_mean(text.vectors[rows], group, len(groups)).to(problem.device)
-            logs["text"] = mean_distance(group_mean(problem.space.embed(synthetic.batch())["text"], own, len(groups)), target)
+            logs["text"] = mean_distance(
+                group_mean(problem.space.embed(synthetic.batch())["text"], own, len(groups)), target
+            )
             loss = loss + logs["text"]
         loss.backward()
-        return {"loss": loss.detach(), **{name: value.detach() for name, value in logs.items() if isinstance(value, Tensor)}}
+        return {
+            "loss": loss.detach(),
+            **{name: value.detach() for name, value in logs.items() if isinstance(value, Tensor)},
+        }
 
     def _image_loss(
         self, problem: Problem, synthetic: Synthetic, t: int, index: Tensor, group: Tensor, own: Tensor, groups: int

@@ -28,4 +28,6 @@ class KCenter(Method):
 
     def start(self, problem: Problem) -> Synthetic:
         """Chooses the pairs; there is nothing to improve."""
-        return chosen_pairs(problem, select(problem, selection.kcenter, problem.pairs(learned_text=False), self.per_class))
+        return chosen_pairs(
+            problem, select(problem, selection.kcenter, problem.pairs(learned_text=False), self.per_class)
+        )

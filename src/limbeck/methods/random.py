@@ -26,4 +26,6 @@ class Random(Method):
 
     def start(self, problem: Problem) -> Synthetic:
         """Chooses the pairs; there is nothing to improve."""
-        return chosen_pairs(problem, select(problem, selection.random, problem.pairs(learned_text=False), self.per_class))
+        return chosen_pairs(
+            problem, select(problem, selection.random, problem.pairs(learned_text=False), self.per_class)
+        )

@@ -8,8 +8,8 @@ __all__ = ["group_mean", "mean_distance"]
 
 
 def group_mean(
-    x: Float[Tensor, "n *shape"], group: Int[Tensor, " n"] | None = None, groups: int = 1
-) -> Float[Tensor, "g *shape"]:
+    x: Float[Tensor, "n ..."], group: Int[Tensor, " n"] | None = None, groups: int = 1
+) -> Float[Tensor, "g ..."]:
     """The mean over the rows of each group; zero for an empty one.
 
     Args:

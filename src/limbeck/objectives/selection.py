@@ -7,7 +7,7 @@ captions of one image share that image's row, so nothing is copied. A sample is 
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 __all__ = ["RULES", "Rule", "View", "herding", "kcenter", "prototypes", "random"]
@@ -16,10 +16,8 @@ View = tuple[Tensor, Tensor]  # vectors float [U, D] and the row of each candida
 Rule = Callable[[Sequence[View], Tensor, int, torch.Generator], Tensor]
 
 
-def random(
-    views: Sequence[View], sample: Int[Tensor, " r"], k: int, generator: torch.Generator
-) -> Int[Tensor, " k"]:
-    """k candidates of different samples, uniformly over samples, then over the candidates of each.
+def random(views: Sequence[View], sample: Int[Tensor, " r"], k: int, generator: torch.Generator) -> Int[Tensor, " k"]:
+    """K candidates of different samples, uniformly over samples, then over the candidates of each.
 
     Args:
         views: not read.
@@ -33,14 +31,14 @@ def random(
     """
     order = torch.randperm(len(sample), generator=generator)
     _, position = torch.unique(sample[order], return_inverse=True)
-    first = torch.full((int(position.max()) + 1,), len(order)).scatter_reduce(0, position, torch.arange(len(order)), "amin")
+    first = torch.full((int(position.max()) + 1,), len(order)).scatter_reduce(
+        0, position, torch.arange(len(order)), "amin"
+    )
     chosen = torch.randperm(len(first), generator=generator)[:k]
     return order[first[chosen]]
 
 
-def herding(
-    views: Sequence[View], sample: Int[Tensor, " r"], k: int, generator: torch.Generator
-) -> Int[Tensor, " k"]:
+def herding(views: Sequence[View], sample: Int[Tensor, " r"], k: int, generator: torch.Generator) -> Int[Tensor, " k"]:
     """Greedily keeps the mean of the chosen close to the mean of all, in the concatenation of the views.
 
         x_t = argmax <w_t, x>,   w_{t+1} = w_t + mean - x_t,   w_0 = mean
@@ -74,9 +72,7 @@ def herding(
     return torch.tensor(chosen)
 
 
-def kcenter(
-    views: Sequence[View], sample: Int[Tensor, " r"], k: int, generator: torch.Generator
-) -> Int[Tensor, " k"]:
+def kcenter(views: Sequence[View], sample: Int[Tensor, " r"], k: int, generator: torch.Generator) -> Int[Tensor, " k"]:
     """Farthest-point greedy: each choice is the candidate farthest from all chosen; the first is random.
 
     A 2-approximation of the smallest radius that covers all candidates, in the concatenation of the views.
