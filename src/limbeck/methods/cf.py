@@ -70,7 +70,7 @@ class CF(Method):
     ridge: float = 2.0
     uni: float = 1.0
     tie: float = 1.0
-    lr: float = 0.02
+    lr: float = 0.05
     lr_text: float = 0.01
     init: str = "random"
     per_class: bool | None = None
