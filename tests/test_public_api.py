@@ -3,9 +3,9 @@
 import ast
 import dataclasses
 import inspect
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -40,13 +40,14 @@ def test_import_brings_nothing_heavy() -> None:
 @pytest.mark.parametrize("words", [["--help"], ["list"], ["list", "methods", "--json"], ["--version"]])
 def test_help_and_list_are_quick_and_light(words: list[str]) -> None:
     code = f"import sys; from limbeck.cli import main; rc = main({words!r}); assert 'torch' not in sys.modules; sys.exit(rc)"
-    times = []
-    for _ in range(3):
-        start = time.process_time(), time.perf_counter()
+    spent = []
+    for _ in range(3):  # processor seconds, and the least of three: other work on the machine is no fault of ours
+        before = os.times()
         done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
-        times.append(time.perf_counter() - start[1])
+        after = os.times()
+        spent.append(after.children_user + after.children_system - before.children_user - before.children_system)
         assert done.returncode == 0, done.stderr
-    assert min(times) < 0.5, times
+    assert min(spent) < 0.5, spent
 
 
 def test_every_error_has_an_exit_code_that_is_documented() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.core.problem import Problem
@@ -150,12 +151,7 @@ def freeze(
     neighbours: list[list[tuple[str, float]]] = []
     if "text" in values:
         strings = [text for sample in source.captions for text in sample]
-        real = problem.features["text"].vectors
-        score, rows = (torch.nn.functional.normalize(values["text"], dim=-1) @ real.T).topk(min(3, len(real)), dim=1)
-        neighbours = [
-            [(strings[j], round(s, 4)) for j, s in zip(r, v, strict=True)]
-            for r, v in zip(rows.tolist(), score.tolist(), strict=True)
-        ]
+        neighbours = _nearest_captions(problem, strings, values["text"])
         if learned_text:
             tensors["text"] = values["text"].contiguous()
             captions = [(near[0][0],) for near in neighbours]
@@ -182,6 +178,20 @@ def load(folder: str | Path) -> DistilledSet:
     from limbeck.core.storage import load as read
 
     return read(Path(folder))
+
+
+def _nearest_captions(
+    problem: Problem, strings: Sequence[str], text: Tensor, k: int = 3
+) -> list[list[tuple[str, float]]]:
+    """The k real captions nearest to each embedding, no string twice, with their cosine similarity."""
+    once = {string: row for row, string in reversed(list(enumerate(strings)))}
+    rows, names = torch.tensor(list(once.values())), list(once)
+    similarity = F.normalize(text, dim=-1) @ problem.features["text"].vectors[rows].T
+    score, index = similarity.topk(min(k, len(names)), dim=1)
+    return [
+        [(names[j], round(s, 4)) for j, s in zip(js, values, strict=True)]
+        for js, values in zip(index.tolist(), score.tolist(), strict=True)
+    ]
 
 
 def _nearest_images(problem: Problem, images: Tensor | None) -> list[tuple[str, float]]:
