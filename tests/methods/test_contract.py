@@ -87,3 +87,26 @@ def test_cf_keeps_the_tie_between_the_modalities() -> None:
         *_, last = lb.steps(problem, lb.methods.CF(steps=80, lr=0.05, lr_text=0.05, tie=weight, init="herding"))
         tie[weight] = last.logs["tie"]
     assert tie[1.0] < 0.5 * tie[0.0]
+
+
+GOLDEN = {
+    "herding": ["7", "17", "4", "6"],
+    "kcenter": ["11", "8", "17", "6"],
+    "prototypes": ["1", "0", "3", "6"],
+    "random": ["22", "0", "4", "5"],
+}
+CF_GOLDEN = {"image": 0.169, "text": 0.085, "tie": 0.502}
+
+
+@pytest.mark.parametrize("name", sorted(GOLDEN))
+def test_golden_choices(name: str) -> None:
+    """What a coreset chooses from the toy source at seed 0; another answer is a change that users see."""
+    problem = Problem(toy_source(), lb.space(text="bag_of_words"), lb.Budget(pairs=4))
+    assert [key.split("/")[1] for key in lb.distill(problem, registry.get("method", name)()).origins] == GOLDEN[name]
+
+
+def test_golden_loss_of_cf() -> None:
+    """The terms of the first step on the toy source, to the digits that machines agree on."""
+    problem = Problem(toy_source(), lb.space(image="convnet", text="bag_of_words"), lb.Budget(pairs=4))
+    logs = list(lb.steps(problem, lb.methods.CF(steps=1)))[-1].logs
+    assert {k: logs[k] for k in CF_GOLDEN} == pytest.approx(CF_GOLDEN, abs=2e-3)

@@ -1,7 +1,9 @@
 """`compare()`: the grid method x pairs x seed x student, and the full data, in one call that resumes."""
 
+import json
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from limbeck.evaluation.plot import score_vs_bytes
 from limbeck.evaluation.protocol import Protocol
 from limbeck.evaluation.score import Score, read_scores, write_scores
 from limbeck.evaluation.table import table
-from limbeck.spaces import Space
+from limbeck.spaces import Space, embed_source
 
 __all__ = ["Comparison", "compare"]
 
@@ -60,7 +62,8 @@ def compare(
     """Distils and judges every cell of the grid method x pairs x seed x student, and writes one table and one plot.
 
     Seed i makes set i and trains the student that judges it, so that the spread is over both. Every run and every
-    judged row is kept in `run`: the same call after an interruption does only what is missing.
+    judged row is kept in `run`: the same call after an interruption does only what is missing. The seconds of a row are
+    those of making its sets and of judging them; embedding the data comes before and is counted to none.
 
     Args:
         train: the training split.
@@ -105,13 +108,15 @@ def compare(
         device,
         tick,
     )
+    bench.embed(train)
     total, done = len(made) * len(pairs) + full, 0
     sets: dict[tuple[str, int], list[DistilledSet]] = {}
     scores: list[Score] = []
     for method, label in zip(made, labels, strict=True):
         for budget in pairs:
             small = sets[label, budget] = bench.distil(train, method, label, budget)
-            scores += [s for judge in judges for s in bench.judge(small, judge, label)]
+            seconds = bench.seconds(label, budget)
+            scores += [s for judge in judges for s in bench.judge(small, judge, label, seconds)]
             done += 1
             bench.say(done, total)
     if full:
@@ -140,11 +145,28 @@ class _Bench:
 
         sets = []
         for seed in self.seeds:
+            folder = self._cell(label, pairs, seed)
             problem = Problem(train, self.space, Budget(pairs=pairs), seed, self.device, self.cache, self.tick)
-            sets.append(distill(problem, method, run=self.folder / "runs" / f"{_slug(label)}-{pairs}-seed{seed}"))
+            start, fresh = time.perf_counter(), not (folder / "set").is_dir()
+            sets.append(distill(problem, method, run=folder))
+            if fresh:
+                (folder / "seconds.json").write_text(json.dumps(time.perf_counter() - start))
         return sets
 
-    def judge(self, sets: Sequence[Source], protocol: Protocol, name: str) -> list[Score]:
+    def embed(self, train: Source) -> None:
+        """Fills the cache with what every row reads, so that no row's seconds hold the encoders' first pass."""
+        for source in (train, *(train.split(name) for name in ("val",) if name in train.splits), test_split(self.on)):
+            embed_source(source, self.space, self.cache, device=self.device, tick=self.tick)
+
+    def seconds(self, label: str, pairs: int) -> float:
+        """How long the sets of one row took to make, all seeds together; of a resumed run its last part."""
+        files = [self._cell(label, pairs, seed) / "seconds.json" for seed in self.seeds]
+        return float(sum(json.loads(file.read_text()) for file in files if file.is_file()))
+
+    def _cell(self, label: str, pairs: int, seed: int) -> Path:
+        return self.folder / "runs" / f"{_slug(label)}-{pairs}-seed{seed}"
+
+    def judge(self, sets: Sequence[Source], protocol: Protocol, name: str, made: float = 0.0) -> list[Score]:
         test = test_split(self.on)
         key = digest(protocol.fingerprint(test, self.space), [s.fingerprint for s in sets], self.seeds, name)
         path = self.folder / "scores" / f"{_slug(name)}-{len(sets[0])}-{protocol.student}-{key[:12]}.json"
@@ -154,6 +176,7 @@ class _Bench:
         scores = evaluate(
             small, self.on, protocol, self.space, self.seeds, name, cache=self.cache, device=self.device, tick=self.tick
         )
+        scores = [replace(score, seconds=score.seconds + made) for score in scores]
         write_scores(path, scores)
         return scores
 

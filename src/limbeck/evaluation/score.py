@@ -33,7 +33,7 @@ class Score:
         mean: of `values`.
         std: sample standard deviation over seeds (n - 1); 0 for one seed.
         values: one a seed.
-        seconds: wall-clock time of the whole evaluation, all seeds and metrics together.
+        seconds: wall-clock time of the whole evaluation (in a comparison also of making the sets), all seeds together.
         peak_bytes: peak memory of the process (of the GPU where one was used).
         seeds: the seed of each value; 0, 1, ... where they are left out.
 
