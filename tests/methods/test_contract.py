@@ -9,7 +9,7 @@ import limbeck as lb
 from limbeck import registry
 from limbeck.check import check_method, toy_source
 from limbeck.core import Method, Problem
-from limbeck.errors import DataError
+from limbeck.errors import DataError, UnknownName
 
 QUICK = {"steps": 3, "width": 8}  # for methods that have these fields
 
@@ -38,6 +38,13 @@ def test_per_class_needs_labels() -> None:
     problem = Problem(toy_source(modalities=("image",)), lb.space(image="convnet"), lb.Budget(pairs=4))
     with pytest.raises(DataError, match="no labels"):
         lb.distill(problem, lb.methods.Random(per_class=True))
+
+
+@pytest.mark.parametrize("method", [lb.methods.CF(init="hearding"), lb.methods.DM(init="hearding")])
+def test_an_unknown_start_names_the_nearest(method: Method) -> None:
+    problem = Problem(toy_source(), lb.space(image="convnet"), lb.Budget(pairs=4))
+    with pytest.raises(UnknownName, match="did you mean herding"):
+        lb.distill(problem, method)
 
 
 def test_budget_in_bytes() -> None:

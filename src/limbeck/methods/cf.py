@@ -17,7 +17,7 @@ from limbeck.objectives.characteristic import (
     gaussian_kernel,
     square_distance,
 )
-from limbeck.objectives.selection import RULES
+from limbeck.objectives.selection import rule
 from limbeck.objectives.whitening import Whitening, whitening
 
 __all__ = ["CF"]
@@ -86,7 +86,7 @@ class CF(Method):
 
     def start(self, problem: Problem) -> Synthetic:
         """Real pairs, all of whose modalities are learned."""
-        chosen = select(problem, RULES[self.init], problem.pairs(learned_text=True), self.per_class)
+        chosen = select(problem, rule(self.init), problem.pairs(learned_text=True), self.per_class)
         return chosen_pairs(problem, chosen, learn=problem.modalities)
 
     def optimizer(self, synthetic: Synthetic) -> Optimizer:

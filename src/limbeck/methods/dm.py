@@ -10,7 +10,7 @@ from limbeck.core import Method, Problem, Synthetic, chosen_pairs, select
 from limbeck.data.augment import OPERATIONS, siamese
 from limbeck.networks.convnet import ConvNet
 from limbeck.objectives.moments import group_mean, mean_distance
-from limbeck.objectives.selection import RULES
+from limbeck.objectives.selection import rule
 
 __all__ = ["DM"]
 
@@ -61,7 +61,7 @@ class DM(Method):
 
     def start(self, problem: Problem) -> Synthetic:
         """Real pairs, all of whose modalities are learned."""
-        chosen = select(problem, RULES[self.init], problem.pairs(learned_text=True), self.per_class)
+        chosen = select(problem, rule(self.init), problem.pairs(learned_text=True), self.per_class)
         return chosen_pairs(problem, chosen, learn=problem.modalities)
 
     def optimizer(self, synthetic: Synthetic) -> Optimizer:

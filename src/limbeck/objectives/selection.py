@@ -10,7 +10,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-__all__ = ["RULES", "Rule", "View", "herding", "kcenter", "prototypes", "random"]
+from limbeck.errors import UnknownName
+
+__all__ = ["RULES", "Rule", "View", "herding", "kcenter", "prototypes", "random", "rule"]
 
 View = tuple[Tensor, Tensor]  # vectors float [U, D] and the row of each candidate int64 [R]
 Rule = Callable[[Sequence[View], Tensor, int, torch.Generator], Tensor]
@@ -149,3 +151,21 @@ def prototypes(
 
 
 RULES: dict[str, Rule] = {"random": random, "herding": herding, "kcenter": kcenter, "prototypes": prototypes}
+
+
+def rule(name: str) -> Rule:
+    """The rule of that name.
+
+    Args:
+        name: one of `RULES`.
+
+    Raises:
+        UnknownName: there is no such rule; the message lists the nearest.
+
+    Example:
+        >>> rule("herding") is herding
+        True
+    """
+    if name not in RULES:
+        raise UnknownName("selection rule", name, RULES)
+    return RULES[name]
