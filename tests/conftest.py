@@ -22,8 +22,11 @@ def _surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _global_generator_is_left_alone(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Limbeck never draws from torch's global generator; a test that does so itself restores it."""
+    """Limbeck never draws from torch's global generator; a test that does so itself is marked `draws_globally`."""
     import torch
 
     torch.manual_seed(0)
+    before = torch.get_rng_state()
     yield
+    if "draws_globally" not in request.keywords:
+        assert torch.equal(torch.get_rng_state(), before), "drawn from torch's global generator: pass a generator"

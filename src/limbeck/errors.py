@@ -57,7 +57,9 @@ class MissingDependency(LimbeckError, ImportError):
     exit_code = 4
 
     def __init__(self, what: str, package: str, extra: str | None = None) -> None:
-        command = f"pip install 'limbeck[{extra}]'" if extra else f"pip install {package}"
+        command = f"pip install {package}"
+        if extra:
+            command = f"pip install 'limbeck[{extra}]' (in a clone: pip install -e '.[{extra}]')"
         super().__init__(f"{what} needs the package {package!r}, which is not installed; run: {command}")
 
 

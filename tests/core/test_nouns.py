@@ -103,3 +103,25 @@ def test_recipe_round_trip(problem: Problem, tmp_path: Path) -> None:
     path.write_text(recipe.yaml())
     assert Recipe.read(path).plain() == recipe.plain()
     assert differences(recipe.plain(), Recipe.of(problem, lb.methods.CF(steps=8)).plain()) == ["method.steps: 7 -> 8"]
+
+
+def test_no_other_split_is_within_a_method_s_reach(problem: Problem) -> None:
+    assert "test" in toy_source().splits
+    with pytest.raises(DataError, match="has no split 'test'"):
+        problem.source.split("test")
+
+
+def test_encoders_follow_the_device_although_every_shard_is_cached(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(problem.features["image"].vectors) == 24
+    moved: list[str] = []
+    monkeypatch.setattr(lb.Encoder, "to", lambda self, device: moved.append(str(device)) or self)
+    assert Problem(problem.source, problem.space, problem.budget, device="meta", cache=problem.cache).features
+    assert moved == ["meta"]
+
+
+@pytest.mark.parametrize("options", [{"steps": 0}, {"batch": 0}, {"scale": 0.0}, {"lr": -1.0}])
+def test_hyper_parameters_that_cannot_work(options: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(options))} of cf must be"):
+        lb.methods.CF(**options)

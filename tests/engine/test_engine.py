@@ -65,6 +65,46 @@ def test_divergence_keeps_the_last_good_state(tmp_path: Path, how: str, names: s
     assert not run.result.exists()
 
 
+def test_divergence_in_place_keeps_the_checkpoint_before(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class InPlace(Breaks):
+        """Edits the set itself, and has no optimizer."""
+
+        def optimizer(self, synthetic: Synthetic) -> None:
+            return None
+
+        def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | torch.Tensor]:
+            with torch.no_grad():
+                synthetic.value("image").mul_(float("nan") if t == self.at else 0.9)
+            return {"loss": float("nan") if t == self.at else 1.0}
+
+    with pytest.raises(Diverged, match=r"the last good state is in .*step-2;"):
+        lb.distill(toy(), InPlace(), run=tmp_path / "run", save_every=2)
+    synthetic = InPlace().start(toy())
+    assert Run(tmp_path / "run", lb.Recipe.of(toy(), InPlace())).restore(synthetic, None) == 2
+    assert torch.isfinite(synthetic.value("image")).all()
+
+
+def test_a_kill_while_the_folder_is_made_does_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/.recipe.yaml.part").write_text("source: {")
+    assert len(lb.distill(toy(), lb.methods.Random(), run=tmp_path / "run")) == 4
+    (tmp_path / "run/environment.json").unlink()
+    lb.distill(toy(), lb.methods.Random(), run=tmp_path / "run")
+    assert (tmp_path / "run/environment.json").is_file()
+
+
+def test_a_run_at_the_path_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("precious")
+    with pytest.raises(StorageError, match="is a file"):
+        lb.distill(toy(), lb.methods.Random(), run=tmp_path / "run")
+
+
+def test_save_every_counts_from_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="save_every"):
+        lb.distill(toy(), lb.methods.CF(steps=2), run=tmp_path / "run", save_every=0)
+
+
 def test_divergence_without_a_run(tmp_path: Path) -> None:
     with pytest.raises(Diverged, match="pass `run=`"):
         lb.distill(toy(), Breaks())

@@ -86,7 +86,7 @@ def test_cf_frequencies_agree_with_the_closed_form() -> None:
 
 
 def test_cf_keeps_the_tie_between_the_modalities() -> None:
-    """From shuffled pairs, cf brings each image and its text back together; marginal terms alone do not."""
+    """With its term the dependence approaches that of the real pairs; marginal terms alone do not see it."""
     space = lb.space(image="convnet", text="bag_of_words")
     problem = Problem(toy_source(200), space, lb.Budget(pairs=24))
     tie = {}

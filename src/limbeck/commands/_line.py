@@ -84,9 +84,19 @@ def read_config(path: Path) -> tuple[dict[str, str], dict[str, str]]:
         raise ConfigError(f"the configuration {path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"the configuration {path} must be a mapping such as 'method: {{name: cf}}'")
-    fingerprints = tree.pop("fingerprints", None) or {}
-    budget = tree.pop("budget", None) or {}
+    fingerprints = _mapping(path, tree, "fingerprints", "{source: 3f0c, space: 91ab}")
+    budget = _mapping(path, tree, "budget", "{pairs: 100} or {bytes: 1000000}")
     return _flatten({**tree, **budget}), {str(k): str(v) for k, v in fingerprints.items()}
+
+
+def _mapping(path: Path, tree: dict[Any, Any], key: str, example: str) -> dict[Any, Any]:
+    """Takes the mapping under `key` out of the tree; an empty one where there is none."""
+    found = tree.pop(key, None)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ConfigError(f"the configuration {path}: {key} must be a mapping such as {key}: {example}, got {found!r}")
+    return found
 
 
 def _flatten(tree: Mapping[str, Any], where: str = "") -> dict[str, str]:
@@ -98,7 +108,7 @@ def _flatten(tree: Mapping[str, Any], where: str = "") -> dict[str, str]:
             flat |= {name: str(value["name"])} if "name" in value else {}
             flat |= _flatten({k: v for k, v in value.items() if k != "name"}, name)
         elif isinstance(value, list | tuple):
-            flat[name] = ",".join(v if isinstance(v, str) else json.dumps(v) for v in value)
+            flat[name] = ",".join(v if isinstance(v, str) else json.dumps(v, default=str) for v in value)
         else:
             flat[name] = value if isinstance(value, str) else json.dumps(value, default=str)
     return flat

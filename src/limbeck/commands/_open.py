@@ -1,5 +1,6 @@
 """Opening what several commands are given: data, encoders, tasks, sets."""
 
+import re
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -15,7 +16,18 @@ if TYPE_CHECKING:
     from limbeck.data import Source
     from limbeck.spaces import Space
 
-__all__ = ["IMAGE", "TEXT", "Encoded", "Task", "folder_of", "open_set", "open_source", "report_skipped", "space_of"]
+__all__ = [
+    "IMAGE",
+    "TEXT",
+    "Encoded",
+    "Task",
+    "check_device",
+    "folder_of",
+    "open_set",
+    "open_source",
+    "report_skipped",
+    "space_of",
+]
 
 IMAGE, TEXT = "efficientnet_lite0", "minilm"  # the encoders by default
 
@@ -34,9 +46,36 @@ class Encoded(Command):
     text: Part | None = part("encoder", TEXT, name="space.text")
     device: str = "cpu"
 
+    def __post_init__(self) -> None:
+        check_device(self.device)
+
     def space(self, source: "Source") -> "Space":
         """The encoders of those modalities that the source has."""
         return space_of(self.image, self.text, source)
+
+
+def check_device(name: str) -> None:
+    """Says so where this machine has no such device.
+
+    Raises:
+        ConfigError: it is no name of a device, or this torch does not see the device.
+    """
+    if name == "cpu":
+        return
+    found = re.fullmatch(r"(mps|cuda)(?::(\d+))?", name)
+    if found is None or (found[1] == "mps" and found[2]):
+        raise ConfigError(f"--device takes cpu, cuda, cuda:N (the N-th GPU, from 0) or mps, got {name!r}")
+    import torch
+
+    there = torch.backends.mps.is_available() if found[1] == "mps" else torch.cuda.is_available()
+    if not there:
+        raise ConfigError(
+            f"--device {name}: this torch ({torch.__version__}) finds no {found[1]} device; leave the option out to use "
+            "the CPU, or install a torch that fits your GPU and driver (pytorch.org)"
+        )
+    count = torch.cuda.device_count() if found[2] else 0
+    if found[2] and int(found[2]) >= count:
+        raise ConfigError(f"--device {name}: there are {count} GPUs, the last of them is cuda:{count - 1}")
 
 
 def space_of(image: Part | None, text: Part | None, source: "Source") -> "Space":

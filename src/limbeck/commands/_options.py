@@ -10,6 +10,7 @@ from argparse import RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import partial
+from inspect import cleandoc, get_annotations
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
 from limbeck import registry
@@ -158,7 +159,7 @@ def _flags(command: type[Command]) -> set[str]:
 
 def _visible(command: type[Command]) -> list[Field[Any]]:
     """The fields that are options: the command's own, then those of the classes above it."""
-    order = [name for base in command.__mro__ for name in vars(base).get("__annotations__", {})]
+    order = [name for base in command.__mro__ for name in get_annotations(base)]
     return sorted((f for f in fields(command) if not f.metadata.get("hidden")), key=lambda f: order.index(f.name))
 
 
@@ -175,7 +176,7 @@ def _title(command: type[Command]) -> str:
 
 
 def _description(command: type[Command]) -> str:
-    return (command.__doc__ or "").split("Args:")[0].replace("\n    ", "\n").strip()
+    return cleandoc(command.__doc__ or "").split("Args:")[0].strip()
 
 
 def _known(command: type[Command], line: Line, lenient: bool = False) -> dict[str, Option]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from limbeck.commands._open import Task, report_skipped
 from limbeck.commands._options import Answer
 from limbeck.commands._progress import Tick
+from limbeck.errors import ConfigError
 
 if TYPE_CHECKING:
     from limbeck.core import Problem
@@ -33,6 +34,11 @@ class Distill(Task):
     run: Path
     save_every: int = 100
     pixels: Literal["uint8", "float32"] = "uint8"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.save_every < 1:
+            raise ConfigError(f"--save_every takes a number of steps of at least 1, got {self.save_every}")
 
     def execute(self, tick: Tick) -> Answer:
         """Distils to the end."""

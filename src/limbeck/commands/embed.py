@@ -1,12 +1,18 @@
 """`limbeck embed`."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from limbeck.commands._open import Encoded, open_source, report_skipped
 from limbeck.commands._options import Answer, Part, part
 from limbeck.commands._progress import Tick
+
+if TYPE_CHECKING:
+    from limbeck.data import Source
+    from limbeck.spaces import Features
 
 __all__ = ["Embed"]
 
@@ -15,10 +21,12 @@ __all__ = ["Embed"]
 class Embed(Encoded):
     """Encodes data once; every other command then reads the features from the cache.
 
+    Every split is encoded, unless --source.split names one.
+
     Args:
         source: the data, such as demo or karpathy:data/flickr8k.
         batch_size: values encoded at a time.
-        out: a safetensors file to write as well: for each modality its unit vectors and the sample of each row.
+        out: a safetensors file to write as well: for each split and modality the unit vectors and the sample of each row.
     """
 
     words = "source"
@@ -29,31 +37,46 @@ class Embed(Encoded):
     out: Path | None = None
 
     def execute(self, tick: Tick) -> Answer:
-        """Encodes every modality."""
+        """Encodes every modality of every split."""
         from limbeck.data import Cache
         from limbeck.spaces import embed_source
 
-        source, cache = open_source(self.source, tick), Cache()
-        report_skipped(source)
-        start = time.perf_counter()
-        found = embed_source(
-            source, self.space(source), cache, batch_size=self.batch_size, device=self.device, tick=tick
-        )
+        start, cache = time.perf_counter(), Cache()
+        found: dict[str, dict[str, Features]] = {}
+        for split, source in self._splits(tick).items():
+            report_skipped(source)
+            space = self.space(source)
+            found[split] = embed_source(
+                source, space, cache, batch_size=self.batch_size, device=self.device, tick=tick
+            )
         seconds = time.perf_counter() - start
         if self.out is not None:
-            from safetensors.torch import save_file
+            _write(self.out, found)
+        shapes = {split: {m: list(f.vectors.shape) for m, f in held.items()} for split, held in found.items()}
+        lines = [
+            f"{split}, {modality}: {rows} vectors of {dim} components"
+            for split, held in shapes.items()
+            for modality, (rows, dim) in held.items()
+        ]
+        text = "\n".join([*lines, f"{seconds:.1f} s", f"cache: {cache.root}", *([f"file:  {self.out}"] if self.out else [])])
+        return Answer(text, {"seconds": seconds, "shapes": shapes, "cache": str(cache.root)})
 
-            self.out.parent.mkdir(parents=True, exist_ok=True)
-            tensors = {f"{m}.{k}": getattr(f, k).contiguous() for m, f in found.items() for k in ("vectors", "owner")}
-            save_file(tensors, self.out)
-        shapes = {modality: list(features.vectors.shape) for modality, features in found.items()}
-        lines = [f"{modality}: {rows} vectors of {dim} components" for modality, (rows, dim) in shapes.items()]
-        text = "\n".join(
-            [
-                f"{source.name}, {seconds:.1f} s",
-                *lines,
-                f"cache: {cache.root}",
-                *([f"file:  {self.out}"] * bool(self.out)),
-            ]
-        )
-        return Answer(text, {"source": source.name, "seconds": seconds, "shapes": shapes, "cache": str(cache.root)})
+    def _splits(self, tick: Tick) -> "dict[str, Source]":
+        """The split that was asked for, or all of them; `all` where the data have none."""
+        first = open_source(self.source, tick)
+        if self.source is not None and "split" in self.source.options:
+            return {self.source.options["split"]: first}
+        return {name: first.split(name) for name in first.splits} or {"all": first}
+
+
+def _write(path: Path, found: "Mapping[str, Mapping[str, Features]]") -> None:
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        f"{split}.{modality}.{key}": getattr(features, key).contiguous()
+        for split, held in found.items()
+        for modality, features in held.items()
+        for key in ("vectors", "owner")
+    }
+    save_file(tensors, path)

@@ -83,7 +83,7 @@ def _facts(small: DistilledSet, i: int) -> dict[str, object]:
     facts: dict[str, object] = {"origin": small.origins[i]}
     if small.captions[i]:
         facts["text"] = small.captions[i][0]
-    if small.labels is not None:
+    if small.labels is not None and small.labels[i] >= 0:
         facts["label"] = int(small.labels[i])
         if small.classes:
             facts["class"] = small.classes[int(small.labels[i])]

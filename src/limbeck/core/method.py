@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from limbeck.core.problem import Problem
 from limbeck.core.synthetic import Synthetic
+from limbeck.errors import ConfigError
 
 __all__ = ["Method"]
 
@@ -56,6 +57,20 @@ class Method(ABC):
     def optimizer(self, synthetic: Synthetic) -> Optimizer | None:
         """The optimizer of the synthetic set's parameters; `None` where `step` edits in place."""
         return None
+
+    def require(self, **least: float) -> None:
+        """Refuses hyper-parameters that are too small to work; for `__post_init__`.
+
+        Args:
+            least: the smallest value of each field.
+
+        Raises:
+            ConfigError: names the field, its value and the limit.
+        """
+        for field, limit in least.items():
+            if not getattr(self, field) >= limit:
+                name = self.describe()["name"]
+                raise ConfigError(f"{field} of {name} must be {limit} or more, got {getattr(self, field)}")
 
     def describe(self) -> dict[str, Any]:
         """Name and hyper-parameters, as they are written in a recipe."""

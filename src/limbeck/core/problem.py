@@ -13,7 +13,7 @@ from limbeck.core.budget import Budget, sample_bytes
 from limbeck.core.budget import per_class as per_class_shares
 from limbeck.data.batch import Batch
 from limbeck.data.cache import Cache
-from limbeck.data.source import Source
+from limbeck.data.source import Source, TrainingView
 from limbeck.errors import DataError
 from limbeck.spaces import Features, Space, embed_source
 
@@ -57,7 +57,7 @@ class Problem:
     """What a method may look at.
 
     Args:
-        source: the *training* split.
+        source: the *training* split; a method sees it without its siblings.
         space: encoders of the source's modalities.
         budget: how much the synthetic set may hold.
         seed: of every named random stream.
@@ -84,6 +84,7 @@ class Problem:
     tick: Callable[[str, int, int], None] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "source", TrainingView(self.source))
         if len(self.source) == 0:
             raise DataError(f"{self.source.name} has no samples to distil")
         if not self.modalities:

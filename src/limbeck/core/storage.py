@@ -47,9 +47,7 @@ def save(small: DistilledSet, folder: Path) -> Path:
         manifest = _manifest(small)
         manifest["files"] = {name: _sha256(work / name) for name in ("README.md", TABLE, "tensors.safetensors")}
         (work / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(work, folder)
+        _replace(work, folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder
@@ -141,6 +139,16 @@ def card(small: DistilledSet) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _replace(new: Path, final: Path) -> None:
+    """Puts the folder `new` in the place of `final`: at every moment the old or the new one is whole on disk."""
+    old = final.with_name(f".{final.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        os.replace(final, old)
+    os.replace(new, final)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def png(pixels: Any) -> bytes:

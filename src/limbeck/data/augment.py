@@ -56,6 +56,6 @@ def siamese(
     moved = []
     for images in sets:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             moved.append(getattr(augmentation, kind)(**parameters, same_on_batch=True)(images))
     return moved

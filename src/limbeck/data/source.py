@@ -12,7 +12,7 @@ from limbeck.data.batch import Batch, Captions
 from limbeck.data.modality import Modality
 from limbeck.errors import DataError
 
-__all__ = ["Source"]
+__all__ = ["Source", "TrainingView"]
 
 
 class Source(ABC):
@@ -77,3 +77,44 @@ class Source(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}: {len(self)} samples of {', '.join(self.modalities)}>"
+
+
+class TrainingView(Source):
+    """A source without its siblings: what a method is given, so that no test split is within its reach.
+
+    Args:
+        source: the training split.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.name, self.licence = source.name, source.licence
+        self.modalities, self.classes = source.modalities, source.classes
+        self.fingerprint = source.fingerprint
+        self.embeddings, self.embedded_by = source.embeddings, source.embedded_by
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def batch(self, index: Sequence[int] | Tensor) -> Batch:
+        """As of the source."""
+        return self._source.batch(index)
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """As of the source."""
+        return self._source.keys
+
+    @property
+    def captions(self) -> Sequence[Captions]:
+        """As of the source."""
+        return self._source.captions
+
+    @property
+    def labels(self) -> Tensor | None:
+        """As of the source."""
+        return self._source.labels
+
+    def describe(self) -> dict[str, Any]:
+        """As of the source."""
+        return self._source.describe()

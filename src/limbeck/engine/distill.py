@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from limbeck.core.distilled import DistilledSet, Pixels, freeze, load
 from limbeck.core.method import Method
@@ -14,7 +15,7 @@ from limbeck.core.problem import Problem
 from limbeck.core.recipe import Recipe
 from limbeck.core.synthetic import Synthetic
 from limbeck.engine.run import Run
-from limbeck.errors import Diverged
+from limbeck.errors import ConfigError, Diverged
 
 __all__ = ["State", "distill", "steps"]
 
@@ -54,6 +55,8 @@ def steps(problem: Problem, method: Method, run: str | Path | None = None, *, sa
         >>> [state.step for state in lb.steps(problem, lb.methods.CF(steps=2))]
         [0, 1, 2]
     """
+    if save_every < 1:
+        raise ConfigError(f"save_every counts steps between checkpoints and must be 1 or more, got {save_every}")
     folder = None if run is None else Run(run, Recipe.of(problem, method))
     synthetic = method.start(problem)
     optimizer = method.optimizer(synthetic)
@@ -65,18 +68,18 @@ def steps(problem: Problem, method: Method, run: str | Path | None = None, *, sa
             optimizer.zero_grad(set_to_none=True)
         logs = {name: float(value) for name, value in method.step(problem, synthetic, t).items()}
         if bad := [name for name, value in logs.items() if not math.isfinite(value)]:
-            raise _diverged(f"{bad[0]} = {logs[bad[0]]}", t, synthetic, optimizer, folder, good=True)
+            raise _diverged(f"{bad[0]} = {logs[bad[0]]}", t, synthetic, optimizer, folder)
         if optimizer is not None:
             norm = _gradient_norm(synthetic, method.clip)
             if not math.isfinite(norm):
-                raise _diverged(f"the gradient norm = {norm}", t, synthetic, optimizer, folder, good=True)
+                raise _diverged(f"the gradient norm = {norm}", t, synthetic, optimizer, folder)
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * method.rate(t)
             optimizer.step()
             logs["gradient"] = norm
         synthetic.project()
         if bad := [name for name, value in synthetic.named_parameters() if not torch.isfinite(value).all()]:
-            raise _diverged(f"the parameter {bad[0]}", t, synthetic, optimizer, folder, good=False)
+            raise _diverged(f"the parameter {bad[0]}", t, synthetic, optimizer, folder)
         if folder is not None:
             folder.log({"step": t + 1, **logs})
             if (t + 1) % save_every == 0 or t + 1 == method.steps:
@@ -107,7 +110,10 @@ def distill(
     """
     recipe = Recipe.of(problem, method)
     if run is not None and (done := Run(run, recipe).result).is_dir():
-        return load(done)
+        small = load(done)
+        if str(small.tensors["image"].dtype).removeprefix("torch.") != pixels if "image" in small.tensors else False:
+            raise ConfigError(f"{done} was finished with other pixels than {pixels}; choose another run folder")
+        return small
     for state in steps(problem, method, run, save_every=save_every):
         if problem.tick and state.total:
             problem.tick(f"distil {recipe.method['name']}", state.step, state.total)
@@ -122,13 +128,12 @@ def _gradient_norm(synthetic: Synthetic, clip: float | None) -> float:
     return float(nn.utils.clip_grad_norm_(parameters, math.inf if clip is None else clip))
 
 
-def _diverged(
-    what: str, t: int, synthetic: Synthetic, optimizer: object, folder: Run | None, *, good: bool
-) -> Diverged:
+def _diverged(what: str, t: int, synthetic: Synthetic, optimizer: Optimizer | None, folder: Run | None) -> Diverged:
+    """The error for step `t`; before an optimizer's step the state is still good, and is kept."""
     where = "pass `run=` to keep checkpoints"
     if folder is not None:
-        if good:
-            folder.save(t, synthetic, optimizer)  # type: ignore[arg-type]
-        kept = folder._checkpoints()
-        where = f"the last good state is in {kept[-1]}" if kept else "it happened before the first checkpoint"
-    return Diverged(f"step {t + 1}: {what} is not finite; {where}; lower the learning rate or set a gradient clip")
+        if optimizer is not None and all(bool(torch.isfinite(p).all()) for p in synthetic.parameters()):
+            folder.save(t, synthetic, optimizer)
+        kept = folder.latest
+        where = f"the last good state is in {kept}" if kept else "it happened before the first checkpoint"
+    return Diverged(f"step {t + 1}: {what} is not finite; {where}; lower the learning rate, in a new run folder")

@@ -42,6 +42,8 @@ class Run:
     def __init__(self, folder: str | Path, recipe: Recipe) -> None:
         self.folder = Path(folder)
         path = self.folder / "recipe.yaml"
+        if self.folder.is_file():
+            raise StorageError(f"{self.folder} is a file, a run needs a folder; choose another path")
         if path.is_file():
             if changed := differences(Recipe.read(path).plain(), recipe.plain()):
                 raise ConfigError(
@@ -52,8 +54,9 @@ class Run:
             raise StorageError(f"{self.folder} exists and is not a run; choose another folder")
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "environment.json").write_text(json.dumps(_environment(), indent=1) + "\n")
             _write(path, recipe.yaml())
+        if not (self.folder / "environment.json").is_file():
+            _write(self.folder / "environment.json", json.dumps(_environment(), indent=1) + "\n")
 
     @property
     def result(self) -> Path:
@@ -89,6 +92,8 @@ class Run:
 
         root = self.folder / "checkpoint"
         work, final = root / f".step-{step}", root / f"step-{step}"
+        if final.is_dir():  # a run repeats itself to the bit: this step's checkpoint is already there
+            return final
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         tensors = {f"set.{k}": v.detach().cpu().contiguous() for k, v in synthetic.state_dict().items()}
@@ -99,9 +104,8 @@ class Run:
         save_file(tensors, work / "state.safetensors")
         (work / "state.json").write_text(json.dumps(plain))
         for path in work.iterdir():
-            with path.open("rb") as file:
+            with path.open("r+b") as file:  # Windows flushes only what can be written
                 os.fsync(file.fileno())
-        shutil.rmtree(final, ignore_errors=True)
         os.replace(work, final)
         for old in self._checkpoints()[:-1]:
             shutil.rmtree(old, ignore_errors=True)
@@ -123,12 +127,18 @@ class Run:
                 break
         return rows
 
+    @property
+    def latest(self) -> Path | None:
+        """The latest checkpoint, `None` where there is none."""
+        found = self._checkpoints()
+        return found[-1] if found else None
+
     def _trim_log(self, step: int) -> None:
         kept = [row for row in self.history() if row["step"] <= step]
         _write(self.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
 
     def _checkpoints(self) -> list[Path]:
-        return sorted((self.folder / "checkpoint").glob("step-*"), key=_number)
+        return sorted((self.folder / "checkpoint").glob("step-*[0-9]"), key=_number)
 
 
 def _number(folder: Path) -> int:

@@ -75,6 +75,9 @@ class CF(Method):
     init: str = "random"
     per_class: bool | None = None
 
+    def __post_init__(self) -> None:
+        self.require(steps=1, batch=2, frequencies=0, scale=1e-6, ridge=0, uni=0, tie=0, lr=0, lr_text=0)
+
     @property
     def learns_text(self) -> bool:
         """Text is an embedding."""
@@ -160,6 +163,5 @@ class CF(Method):
     def _whitening(self, problem: Problem, modality: str) -> Whitening:
         rows = problem.candidates.rows[modality].unique()
         key = ("whitening", modality, self.ridge)
-        return problem.once(
-            key, lambda: whitening(problem.features[modality].vectors[rows].to(problem.device), self.ridge)
-        )
+        make = partial(whitening, problem.features[modality].vectors[rows], self.ridge)
+        return problem.once(key, lambda: make().to(problem.device))

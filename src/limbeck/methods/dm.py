@@ -54,6 +54,9 @@ class DM(Method):
     augment: tuple[str, ...] = tuple(OPERATIONS)
     per_class: bool | None = None
 
+    def __post_init__(self) -> None:
+        self.require(steps=1, batch=1, lr=0, lr_text=0, momentum=0, width=1)
+
     @property
     def learns_text(self) -> bool:
         """Text is an embedding."""

@@ -25,6 +25,10 @@ class Whitening:
         """Whitened rows."""
         return (x - self.mean) @ self.matrix
 
+    def to(self, device: str) -> "Whitening":
+        """The same map on `device`."""
+        return Whitening(self.mean.to(device), self.matrix.to(device))
+
 
 def whitening(x: Float[Tensor, "n d"], ridge: float) -> Whitening:
     """The ridge whitening of a set of vectors, scaled to a mean square of one.

@@ -103,6 +103,8 @@ def embed_source(
     cache = cache or Cache()
     result = {}
     for modality, encoder in space.encoders.items():
+        if device != "cpu" and (modality in source.embeddings or modality in source.modalities):
+            encoder.to(device)  # also where every shard is cached: what is learned will be encoded there
         if modality in source.embeddings:
             result[modality] = _given(source, modality, encoder)
         elif modality in source.modalities:
