@@ -41,6 +41,7 @@ RANK = {
     "check": 7,
     "commands": 8,
     "cli": 9,
+    "__main__": 10,
 }
 EQUALS = {("spaces", "networks"), ("evaluation", "networks")}
 LAZY = {("evaluation", "engine"), ("sources", "core"), ("report", "sources"), ("spaces", "core")}  # inside functions

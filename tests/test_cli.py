@@ -13,6 +13,7 @@ from limbeck.cli import commands, main
 from limbeck.commands import compare, distill, evaluate
 from limbeck.commands._describe import options, summary
 from limbeck.commands._line import read_line
+from limbeck.commands._open import check_device
 from limbeck.commands._options import Part, parse
 from limbeck.commands._progress import Progress
 from limbeck.errors import ConfigError, UnknownName
@@ -120,6 +121,16 @@ def test_help_shows_the_options_of_what_was_chosen_and_of_nothing_else(limbeck: 
             "no option --random.per_class",
         ),
         (["list", "methodz"], "unknown kind 'methodz'; did you mean methods?"),
+        (["distill", "demo", "--run", "a", "--save_every", "0"], "--save_every takes a number of steps of at least 1"),
+        (["distill", "demo", "--run", "a", "--pairs", "0"], "a budget must be positive, got 0"),
+        (["distill", "demo", "--run", "a", "--pairs", "4", "--method.steps", "-1"], "steps"),
+        (["distill", "demo", "--run", "a", "--pairs", "4", "--method", "dm", "--method.steps=-1"], "steps"),
+        (
+            ["embed", "demo", "--device", "foo"],
+            "--device takes cpu, cuda, cuda:N (the N-th GPU, from 0) or mps, got 'foo'",
+        ),
+        (["doctor", "demo", "--device", "cuda:x"], "--device takes cpu"),
+        (["evaluate", "demo", "--device", "mps:0"], "--device takes cpu"),
     ],
 )
 def test_mistakes_get_one_line_with_the_cure(words: list[str], says: str, limbeck: Run) -> None:
@@ -141,6 +152,56 @@ def test_exit_codes_tell_mistakes_from_bad_data_and_faults(
     assert code == 1 and "--debug" in err and "KeyError" in err
     with pytest.raises(KeyError):
         main(["list", "--debug"])
+
+
+@pytest.mark.parametrize("command", [["distill", "--run", "a"], ["compare", "--out", "a"], ["evaluate"], ["embed"]])
+def test_a_device_that_is_not_there_is_refused_before_data_are_read(
+    command: list[str], limbeck: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*command, "folder:nowhere", "--device"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for name in ("cuda", "cuda:1", "mps"):
+        code, out, err = limbeck([*words, name])
+        assert (code, out) == (2, "") and err.count("\n") == 1
+        assert err.startswith(f"error: --device {name}: this torch") and "leave the option out" in err
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    code, _, err = limbeck([*words, "cuda:2"])
+    assert code == 2 and "there are 2 GPUs, the last of them is cuda:1" in err
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    for name in ("cuda", "cuda:1", "mps"):
+        check_device(name)
+
+
+def test_a_run_cannot_be_a_file(pets: str, tmp_path: Path, limbeck: Run) -> None:
+    (tmp_path / "r").write_text("here")
+    words = ["distill", pets, "--source.max_skipped", "0.2", "--source.resolution=16", "--method", "random", *SMALL]
+    code, out, err = limbeck([*words, "--pairs", "4", "--run", str(tmp_path / "r")])
+    assert (code, out, err.count("\n")) == (5, "", 1) and "is a file" in err
+
+
+def test_options_are_found_without_reading_annotations_from_a_class() -> None:
+    """Python 3.14 keeps no `__annotations__` in a class's namespace."""
+    import limbeck.commands
+
+    for path in Path(limbeck.commands.__path__[0]).glob("*.py"):
+        assert "__annotations__" not in path.read_text(encoding="utf-8"), path.name
+
+
+@pytest.mark.draws_globally
+def test_a_test_that_moves_the_global_generator_fails(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(Path(__file__).with_name("conftest.py").read_text())
+    pytester.makepyfile(
+        "import pytest, torch\n"
+        "def test_still(): torch.rand(1, generator=torch.Generator())\n"
+        "def test_moved(): torch.rand(1)\n"
+        "@pytest.mark.draws_globally\n"
+        "def test_allowed(): torch.rand(1)\n"
+    )
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-W", "ignore")
+    result.assert_outcomes(passed=3, errors=1)
+    result.stdout.fnmatch_lines(["*ERROR at teardown of test_moved*", "something drew from torch's global generator*"])
 
 
 def test_ctrl_c_says_how_to_go_on(limbeck: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,6 +293,14 @@ def test_the_line_stands_above_the_file(tmp_path: Path) -> None:
     path.write_text("a: [")
     with pytest.raises(ConfigError, match="is not YAML"):
         read_line(base)
+    path.write_text("budget: 5")
+    with pytest.raises(ConfigError, match=r"budget must be a mapping such as budget: \{pairs: 100\}.*got 5"):
+        read_line(base)
+    path.write_text("fingerprints: [a]")
+    with pytest.raises(ConfigError, match="fingerprints must be a mapping"):
+        read_line(base)
+    path.write_text("cf: {since: [2026-01-01]}")
+    assert read_line(base).given["cf.since"] == '"2026-01-01"'
 
 
 def test_distil_says_what_it_made_and_what_it_left_out(run_folder: Path) -> None:
@@ -297,8 +366,20 @@ def test_embed_show_export_doctor(run_folder: Path, pets: str, tmp_path: Path, l
 
     file = tmp_path / "f" / "features.safetensors"
     code, out, _ = limbeck(["embed", pets, "--source.max_skipped", "0.2", *SMALL, "--out", str(file), "--json"])
-    assert code == 0 and json.loads(out)["shapes"]["image"] == [12, 128]
-    assert load_file(file)["image.owner"].tolist() == list(range(12))
+    assert code == 0
+    assert {split: held["image"] for split, held in json.loads(out)["shapes"].items()} == {
+        "train": [12, 128],
+        "val": [4, 128],
+        "test": [4, 128],
+    }
+    assert load_file(file)["train.image.owner"].tolist() == list(range(12))
+    assert load_file(file)["test.text.vectors"].shape == (4, 256)
+    words = ["embed", pets, "--source.max_skipped", "0.2", "--source.split", "val", *SMALL]
+    assert set(json.loads(limbeck([*words, "--json"])[1])["shapes"]) == {"val"}
+    assert "val, image: 4 vectors of 128 components" in limbeck(words)[1]
+    assert set(
+        json.loads(limbeck(["embed", str(run_folder), *SMALL[:2], "--space.text", "none", "--json"])[1])["shapes"]
+    ) == {"all"}
     code, out, _ = limbeck(["show", str(run_folder), "--out", str(tmp_path / "page.html"), "--json"])
     assert code == 0 and json.loads(out)["pairs"] == 4 and (tmp_path / "page.html").is_file()
     assert "page:" in limbeck(["show", str(run_folder), "--out", str(tmp_path / "page.html")])[1]

@@ -24,8 +24,8 @@ def coreset() -> DistilledSet:
 
 @pytest.fixture(scope="module")
 def learned() -> DistilledSet:
-    problem = lb.Problem(toy_source(), lb.space(image="convnet"), lb.Budget(pairs=5))
-    return lb.distill(problem, lb.methods.CF(steps=3, lr=0.1), pixels="float32")
+    problem = lb.Problem(toy_source(), lb.space(image="convnet"), lb.Budget(pairs=5, pixels="float32"))
+    return lb.distill(problem, lb.methods.CF(steps=3, lr=0.1))
 
 
 def test_it_is_a_source(coreset: DistilledSet) -> None:

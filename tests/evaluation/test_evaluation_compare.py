@@ -6,10 +6,13 @@ import sys
 
 import pytest
 
-from limbeck.check import toy_source
-from limbeck.errors import ConfigError
-from limbeck.evaluation import compare, read_scores
+from limbeck.check import ToySource, toy_source
+from limbeck.data import Cache
+from limbeck.data.source import Source
+from limbeck.errors import ConfigError, DataError
+from limbeck.evaluation import compare, paired, read_scores
 from limbeck.evaluation.plot import score_vs_bytes
+from limbeck.methods.dm import DM
 from limbeck.methods.random import Random
 
 QUICK = {"steps": 5, "noise": (1.0,), "looks": 1}
@@ -85,3 +88,102 @@ def test_the_plot_is_the_same_bytes_twice(train, space, cache, tmp_path):
     found = compare(train, ["random"], [4, 8], 2, space=space, run=tmp_path, cache=cache, **QUICK)
     first = (tmp_path / "score_vs_bytes.svg").read_bytes()
     assert score_vs_bytes(found.scores, tmp_path / "again.svg").read_bytes() == first
+
+
+class Some(ToySource):
+    """The toy data with only some of their splits."""
+
+    def __init__(self, *held, split="train"):
+        super().__init__(16, split, ("image", "text", "label"), 16)
+        self.held = held
+
+    splits = property(lambda self: self.held)
+
+    def split(self, name):
+        return Some(*self.held, split=name) if name in self.held else Source.split(self, name)
+
+
+def test_data_that_cannot_be_judged_on_are_refused_before_anything_is_embedded(space, tmp_path, monkeypatch):
+    def never(*args, **options):
+        raise AssertionError("embedded")
+
+    monkeypatch.setattr(sys.modules["limbeck.evaluation.compare"], "embed_source", never)
+    options = {"space": space, "run": tmp_path, "cache": Cache(tmp_path / "cache")}
+    with pytest.raises(ConfigError, match="no split 'test' in toy.* add one or pass on="):
+        compare(Some("train", "val"), ["random"], [4], **options)
+    with pytest.raises(ConfigError, match="no split 'test'"):
+        compare(Some(), ["random"], [4], on=Some(), selection="paper", **options)
+    with pytest.raises(DataError, match="no validation split"):
+        compare(Some("train", "test"), ["random"], [4], **options)
+    with pytest.raises(ConfigError, match="the validation split"):
+        compare(toy_source(16, "val"), ["random"], [4], **options)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_everything_a_row_reads_is_in_the_cache_before_the_first_row(train, space, tmp_path, monkeypatch):
+    """Once embedded, only the sets are still encoded and decoded: no split of the data is read again."""
+    module, other = sys.modules["limbeck.evaluation.compare"], toy_source(20, "test")
+
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+
+    cache = Cache(tmp_path / "cache")
+    options = {"space": space, "run": tmp_path, "on": other, "cache": cache, "resolution": 16, "full": True}
+    with monkeypatch.context() as patch:
+        patch.setattr(module._Bench, "distil", stop)
+        with pytest.raises(KeyboardInterrupt):
+            compare(train, ["random"], [4], 1, ("frozen", "convnet"), **options)
+    read = []
+    batch = ToySource.batch
+    monkeypatch.setattr(
+        ToySource, "batch", lambda self, index: read.append((self.name, len(self))) or batch(self, index)
+    )
+    for student in ("frozen", "convnet"):
+        judge = module.open_protocol("retrieval", {"student": student, "resolution": 16, "steps": 1, "looks": 1})
+        for source in (train, other, other.split("val")):
+            judge._read(source, space, sys.modules["limbeck.evaluation"].Context(0, cache))
+    assert read == []
+
+
+def test_methods_that_learn_are_paired_with_the_best_coreset(train, space, cache, tmp_path):
+    found = compare(
+        train, ["random", "herding", DM(steps=1)], [4, 8], 2, space=space, run=tmp_path, cache=cache, **QUICK
+    )
+    assert found.one_shot == ("random", "herding")
+    contrasts = found.paired()
+    assert [(c.name, c.pairs, c.metric) for c in contrasts] == [("dm(steps=1)", n, "mean") for n in (4, 8)]
+    rows = {(s.name, s.pairs): s for s in found.scores if s.metric == "mean"}
+    for c in contrasts:
+        best = max(("random", "herding"), key=lambda name: rows[name, c.pairs].mean)
+        assert c.rival == best and c.paired == paired(rows[c.name, c.pairs], rows[best, c.pairs])
+    text, markdown = str(found), (tmp_path / "table.md").read_text()
+    assert text.splitlines()[-2:] == [str(c) for c in contrasts]
+    assert markdown.splitlines()[-2:] == [f"- {c}" for c in contrasts]
+    assert " - best coreset (" in text and "mean recall, 95 % paired over 2 seeds" in text
+    assert all(run.is_dir() and (run / "set").is_dir() for runs in found.runs.values() for run in runs)
+    assert found.runs.keys() == found.sets.keys()
+
+
+def test_one_seed_is_not_paired(train, space, cache, tmp_path):
+    found = compare(train, ["random", DM(steps=1)], [4], 1, space=space, run=tmp_path, cache=cache, **QUICK)
+    assert found.paired() == [] and "best coreset" not in str(found)
+
+
+def test_torn_seconds_count_as_none(train, space, cache, tmp_path):
+    def run():
+        return compare(train, ["random"], [4], 1, space=space, run=tmp_path, cache=cache, full=False, **QUICK)
+
+    scores = run().scores
+    (file,) = tmp_path.glob("runs/*/seconds.json")
+    assert 0 < json.loads(file.read_text()) < scores[0].seconds
+    for torn in ("", "{", "null"):
+        file.write_text(torn)
+        for kept in tmp_path.glob("scores/*"):
+            kept.unlink()
+        assert [s.values for s in run().scores] == [s.values for s in scores]
+
+
+def test_the_full_row_is_full_on_other_data_too(train, space, cache, tmp_path):
+    other = Some("val", "test", split="test")
+    found = compare(train, ["random"], [4], 1, space=space, run=tmp_path, cache=cache, on=other, **QUICK)
+    assert {s.name for s in found.scores if s.method == "full"} == {"full data"}

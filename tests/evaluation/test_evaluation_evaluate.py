@@ -210,6 +210,27 @@ def test_what_cannot_be_judged_says_why(train, small, space, cache):
     assert judge(on=Lonely(), selection="paper", seeds=1, **QUICK)
 
 
+@pytest.mark.parametrize(("split", "says"), [("test", "the test split"), ("val", "the validation split")])
+def test_a_held_out_split_at_another_resolution_is_still_held_out(train, space, cache, split, says):
+    """Its pixels, and so its fingerprint, differ; its name and split do not."""
+    other = toy_source(32, split, resolution=24)
+    made = distill(Problem(other, space, Budget(pairs=4), cache=cache), Random())
+    for what in (made, other):
+        with pytest.raises(ConfigError, match=says):
+            evaluate(what, train, space=space, cache=cache, seeds=1, **QUICK)
+    honest = distill(Problem(toy_source(32, resolution=24), space, Budget(pairs=4), cache=cache), Random())
+    assert evaluate(honest, train, space=space, cache=cache, seeds=1, **QUICK)
+
+
+def test_only_the_training_split_is_the_full_data(train, space, cache):
+    def method(what, on=train):
+        return evaluate(what, on, space=space, cache=cache, seeds=1, selection="paper", **QUICK)[0].method
+
+    assert method(train) == method(train, train.split("test")) == method(toy_source(32, resolution=24)) == "full"
+    assert method(toy_source(8)) == "subset"
+    assert method(train, Lonely()) == "subset"  # nothing says what the whole would be
+
+
 class Lonely(ToySource):
     """A test split without siblings."""
 

@@ -77,6 +77,7 @@ def test_shaking_moves_pixels_and_invents_none():
     assert any(not torch.equal(m, images) for m in moved)
 
 
+@pytest.mark.draws_globally
 def test_every_epoch_takes_every_sample_once():
     seen = []
     model = torch.nn.Linear(1, 1)

@@ -106,6 +106,7 @@ def test_convnet_is_the_network_of_the_papers() -> None:
     torch.testing.assert_close(network(images(32)), x.flatten(1), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.draws_globally
 def test_a_pooled_convnet_takes_any_size() -> None:
     network = ConvNet(32, width=8, pooled=True)
     assert network.dim == 8 and network(torch.rand(2, 3, 40, 56)).shape == (2, 8)
@@ -118,12 +119,14 @@ def test_resnet18_has_the_weights_of_the_paper() -> None:
     assert count - sum(p.numel() for p in ResNet18(64).parameters()) == 64 * 3 * 40
 
 
+@pytest.mark.draws_globally
 def test_resnet18_halves_as_the_paper_does() -> None:
     assert ResNet18(224).stem(torch.rand(1, 3, 224, 224)).shape[-1] == 56
     assert ResNet18(32).stem(torch.rand(1, 3, 32, 32)).shape[-1] == 32
     assert ResNet18(32).blocks(torch.rand(1, 64, 32, 32)).shape == (1, 512, 4, 4)
 
 
+@pytest.mark.draws_globally
 def test_vit_tiny_is_pytorchs_encoder() -> None:
     """The same weights in `nn.TransformerEncoderLayer` give the same features."""
     ours, x = ViTTiny(16).eval(), images(16)

@@ -229,6 +229,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
 )
 @pytest.mark.usefixtures("registered")
+@pytest.mark.draws_globally
 def test_the_contract_notices(clause: str, message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         check_encoder(Broken(clause))

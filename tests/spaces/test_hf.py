@@ -166,12 +166,14 @@ def test_the_same_weights_elsewhere_are_the_same_encoder(models: dict[str, str],
     assert lb.space(image=f"hf:{copy}").fingerprint != here.fingerprint
 
 
+@pytest.mark.draws_globally
 def test_both_returns_of_transformers(models: dict[str, str]) -> None:
     features = torch.rand(2, 3)
     assert hf._features(features) is features
     assert hf._features(SimpleNamespace(pooler_output=features)) is features
 
 
+@pytest.mark.draws_globally
 def test_a_convolutional_model_is_averaged_over_positions() -> None:
     class Grid(nn.Module):
         def forward(self, pixel_values: Tensor) -> SimpleNamespace:

@@ -35,6 +35,7 @@ def test_resize_is_pillows(size: tuple[int, int], name: hf.Interpolation, number
         assert (ours - reference).abs().mean() <= 0.4 / 255
 
 
+@pytest.mark.draws_globally
 def test_resize_by_the_shorter_side() -> None:
     assert resize(torch.rand(1, 3, 333, 500), 224).shape[-2:] == (224, 336)
     assert resize(torch.rand(1, 3, 500, 333), 224).shape[-2:] == (336, 224)
@@ -48,6 +49,7 @@ def test_centre_crop_takes_the_middle_and_pads_with_black() -> None:
     assert torch.equal(padded[..., 2:7, :], image) and padded.sum() == image.sum()
 
 
+@pytest.mark.draws_globally
 def test_normalise() -> None:
     image = torch.rand(2, 3, 4, 4)
     expected = torch.stack([(image[:, c] - m) / s for c, (m, s) in enumerate([(0.1, 1.0), (0.2, 2.0), (0.3, 4.0)])], 1)
@@ -73,6 +75,7 @@ def test_preprocessing_is_the_image_processors(family: str, size: tuple[int, int
     assert (ours - expected).abs().mean() <= 0.25 * limit
 
 
+@pytest.mark.draws_globally
 def test_preprocessing_is_twice_differentiable() -> None:
     image = torch.rand(1, 3, 7, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.25
     preprocess = Preprocess(size=5, crop=(4, 4))
@@ -99,6 +102,7 @@ def test_processors_that_do_more_are_refused(change: dict[str, object], message:
         hf.read_preprocess({**CLIP, **NORM, **change}, "x")
 
 
+@pytest.mark.draws_globally
 def test_processors_that_do_less_are_followed() -> None:
     nothing = hf.read_preprocess({"do_resize": False, "do_normalize": False}, "x")
     image = torch.rand(1, 3, 5, 6)

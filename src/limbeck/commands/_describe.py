@@ -44,7 +44,8 @@ def arguments(cls: type) -> dict[str, str]:
         if base.__doc__ and (base is cls or is_dataclass(base)):
             for entry in parse(base.__doc__).params:
                 text = " ".join((entry.description or "").split())
-                found |= {name.strip(): text for name in entry.arg_name.split(",")}
+                names = [name.strip() for name in entry.arg_name.split(",")]
+                found |= {name: text for name in names if not (text.startswith("see `") and name in found)}
     return {f.name: found.get(f.name, "") for f in fields(cls)} if is_dataclass(cls) else found
 
 

@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from limbeck.commands._options import Command, Part, part
 from limbeck.commands._progress import Tick
@@ -104,6 +104,7 @@ class Task(Encoded):
         method: how to distil; limbeck list methods names them.
         pairs: how many pairs the set may hold.
         bytes: how many bytes the set may hold, instead of pairs.
+        pixels: images rounded to 8 bits, or exact floats at four times the bytes.
         seed: of everything that is drawn.
     """
 
@@ -113,10 +114,11 @@ class Task(Encoded):
     method: Part = part("method", "cf")
     pairs: int | None = None
     bytes: int | None = None
+    pixels: Literal["uint8", "float32"] = "uint8"
     seed: int = 0
 
-    def problem(self, tick: Tick) -> "tuple[Problem, Method]":
-        """Opens the data: what to distil, and how.
+    def problem(self, tick: Tick) -> "tuple[Problem, Method, Source]":
+        """Opens the data: what to distil, how, and the data themselves, of which the problem only shows a part.
 
         Raises:
             ConfigError: neither pairs nor bytes, or both.
@@ -125,9 +127,9 @@ class Task(Encoded):
 
         if (self.pairs is None) == (self.bytes is None):
             raise ConfigError("say how much the set may hold: --pairs N or --bytes N, one of them")
-        budget, method = Budget(pairs=self.pairs, bytes=self.bytes), self.method.make()
+        budget, method = Budget(pairs=self.pairs, bytes=self.bytes, pixels=self.pixels), self.method.make()
         source = open_source(self.source, tick)
-        return Problem(source, self.space(source), budget, self.seed, self.device, tick=tick), method
+        return Problem(source, self.space(source), budget, self.seed, self.device, tick=tick), method, source
 
 
 def open_source(asked: Part | None, tick: Tick, split: str = "train") -> "Source":

@@ -36,7 +36,7 @@ class Demo(Command):
         from limbeck import registry
         from limbeck.core import DistilledSet, Recipe
         from limbeck.engine import Run
-        from limbeck.evaluation import compare, table
+        from limbeck.evaluation import compare
         from limbeck.report import page
         from limbeck.sources import source
         from limbeck.spaces.build import space
@@ -49,7 +49,7 @@ class Demo(Command):
             train, ["random", "herding", method], [self.pairs], self.seeds, space=encoders, run=self.out, tick=tick
         )
         first: list[DistilledSet] = [sets[0] for sets in found.sets.values()]
-        runs = sorted(self.out.glob("runs/cf*"))
+        runs = [run for (name, _), folders in found.runs.items() if name not in found.one_shot for run in folders]
         history = {run.name: Run(run, Recipe.read(run / "recipe.yaml")).history() for run in runs}
         report = page(
             self.out / "report.html",
@@ -60,8 +60,6 @@ class Demo(Command):
             title="Limbeck demo",
         )
         seconds = time.perf_counter() - start
-        text = (
-            f"{table(found.scores)}\n\n{seconds:.0f} s\nscores: {self.out / 'scores.json'}\npage:   {report.resolve()}"
-        )
+        text = f"{found}\n\n{seconds:.0f} s\nscores: {self.out / 'scores.json'}\npage:   {report.resolve()}"
         rows = [score.row() for score in found.scores]
         return Answer(text, {"schema": 1, "rows": rows, "page": str(report), "seconds": seconds})

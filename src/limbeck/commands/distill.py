@@ -4,7 +4,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from limbeck.commands._open import Task, report_skipped
 from limbeck.commands._options import Answer
@@ -26,14 +26,12 @@ class Distill(Task):
     Args:
         run: the folder that keeps the log, checkpoints and, in the end, the set.
         save_every: steps between checkpoints.
-        pixels: images rounded to 8 bits, or exact floats at four times the bytes.
     """
 
     resumes = "the same command continues from the last checkpoint"
 
     run: Path
     save_every: int = 100
-    pixels: Literal["uint8", "float32"] = "uint8"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,10 +43,10 @@ class Distill(Task):
         from limbeck.engine import distill
 
         start = time.perf_counter()
-        problem, method = self.problem(tick)
+        problem, method, source = self.problem(tick)
         _note_changes(problem, dict(self.fingerprints))
-        small = distill(problem, method, self.run, save_every=self.save_every, pixels=self.pixels)
-        skipped = report_skipped(problem.source, self.run)
+        small = distill(problem, method, self.run, save_every=self.save_every)
+        skipped = report_skipped(source, self.run)
         seconds, folder = time.perf_counter() - start, self.run / "set"
         text = f"{small.name}: {len(small)} pairs, {small.nbytes:,} bytes, {seconds:.1f} s\nset:  {folder}\nnext: "
         text += f"limbeck evaluate {self.run}   limbeck show {self.run}"

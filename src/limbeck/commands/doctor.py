@@ -52,7 +52,8 @@ class Doctor(Task):
     def _task(self, source: "Source", space: "Space", tick: Tick) -> dict[str, Any]:
         from limbeck.core import Budget, Problem
 
-        budget = Budget(pairs=100) if self.pairs is None and self.bytes is None else Budget(self.pairs, self.bytes)
+        pairs = 100 if self.pairs is None and self.bytes is None else self.pairs
+        budget = Budget(pairs, self.bytes, self.pixels)
         method = self.method.make()
         problem = Problem(source, space, budget, self.seed, self.device, tick=tick)
         pairs = problem.pairs(method.learns_text)

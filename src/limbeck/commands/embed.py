@@ -43,12 +43,11 @@ class Embed(Encoded):
 
         start, cache = time.perf_counter(), Cache()
         found: dict[str, dict[str, Features]] = {}
-        for split, source in self._splits(tick).items():
+        splits = self._splits(tick)
+        for split, source in splits.items():
             report_skipped(source)
             space = self.space(source)
-            found[split] = embed_source(
-                source, space, cache, batch_size=self.batch_size, device=self.device, tick=tick
-            )
+            found[split] = embed_source(source, space, cache, batch_size=self.batch_size, device=self.device, tick=tick)
         seconds = time.perf_counter() - start
         if self.out is not None:
             _write(self.out, found)
@@ -58,8 +57,11 @@ class Embed(Encoded):
             for split, held in shapes.items()
             for modality, (rows, dim) in held.items()
         ]
-        text = "\n".join([*lines, f"{seconds:.1f} s", f"cache: {cache.root}", *([f"file:  {self.out}"] if self.out else [])])
-        return Answer(text, {"seconds": seconds, "shapes": shapes, "cache": str(cache.root)})
+        text = "\n".join(
+            [*lines, f"{seconds:.1f} s", f"cache: {cache.root}", *([f"file:  {self.out}"] if self.out else [])]
+        )
+        name = next(iter(splits.values())).name
+        return Answer(text, {"source": name, "seconds": seconds, "shapes": shapes, "cache": str(cache.root)})
 
     def _splits(self, tick: Tick) -> "dict[str, Source]":
         """The split that was asked for, or all of them; `all` where the data have none."""

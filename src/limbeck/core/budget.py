@@ -17,7 +17,8 @@ class Budget:
 
     Args:
         pairs: number of synthetic samples M; a sample is one image with one text (or label).
-        bytes: total size of what a student reads: 8-bit pixels, 32-bit embeddings or UTF-8 captions, labels.
+        bytes: total size of what a student reads: pixels, 32-bit embeddings or UTF-8 captions, labels.
+        pixels: `"uint8"` stores images as a PNG would, `"float32"` their exact floats at four times the bytes.
 
     Raises:
         ConfigError: neither or both given, or not positive.
@@ -29,11 +30,14 @@ class Budget:
 
     pairs: int | None = None
     bytes: int | None = None
+    pixels: str = "uint8"
 
     def __post_init__(self) -> None:
         if (self.pairs is None) == (self.bytes is None):
             raise ConfigError("a budget needs either pairs or bytes, not both and not neither")
         value = self.pairs if self.pairs is not None else self.bytes
+        if self.pixels not in ("uint8", "float32"):
+            raise ConfigError(f"pixels are stored as 'uint8' or 'float32', got {self.pixels!r}")
         if value is None or value <= 0:
             raise ConfigError(f"a budget must be positive, got {value}")
 
@@ -55,14 +59,19 @@ class Budget:
         return pairs
 
 
-def sample_bytes(modalities: dict[str, Modality], text_bytes: float) -> int:
-    """Bytes of one synthetic sample: 8-bit pixels + `text_bytes` + 8 for a label, for the modalities that are there.
+def sample_bytes(modalities: dict[str, Modality], text_bytes: float, pixel_bytes: int = 1) -> int:
+    """Bytes of one synthetic sample: pixels + `text_bytes` + 8 for a label, for the modalities that are there.
+
+    Args:
+        modalities: of the set.
+        text_bytes: of one text.
+        pixel_bytes: of one value of an image.
 
     Example:
         >>> sample_bytes({"image": Modality("image", (3, 64, 64)), "text": Modality("text")}, text_bytes=4 * 384)
         13824
     """
-    fixed = sum(modality.nbytes for modality in modalities.values())
+    fixed = pixel_bytes * sum(modality.nbytes for modality in modalities.values())
     return round(fixed + (text_bytes if "text" in modalities else 0) + (8 if "label" in modalities else 0))
 
 

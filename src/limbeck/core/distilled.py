@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +18,6 @@ from limbeck.data.modality import Modality
 from limbeck.data.source import Source
 
 __all__ = ["DistilledSet", "freeze", "load"]
-
-Pixels = Literal["uint8", "float32"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -124,9 +122,7 @@ class DistilledSet(Source):
         return save(self, Path(folder))
 
 
-def freeze(
-    problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_text: bool, pixels: Pixels = "uint8"
-) -> DistilledSet:
+def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_text: bool) -> DistilledSet:
     """The distilled set of a synthetic one: pixels rounded to 8 bits (or kept), texts made readable, origins named.
 
     Args:
@@ -134,14 +130,13 @@ def freeze(
         recipe: how it was made.
         synthetic: what was learned.
         learned_text: whether text is kept as embeddings; else each sample keeps the caption it started from.
-        pixels: `"uint8"` stores an image as a PNG would, `"float32"` its exact floats at four times the bytes.
     """
     source, tensors = problem.source, {}
     keys = source.keys
     values = {m: synthetic.value(m).detach().cpu() for m in synthetic.modalities}
     if "image" in values:
         image = values["image"].clamp(0, 1)
-        tensors["image"] = image.mul(255).round().byte() if pixels == "uint8" else image.contiguous()
+        tensors["image"] = image.mul(255).round().byte() if problem.budget.pixels == "uint8" else image.contiguous()
     if synthetic.labels is not None:
         tensors["label"] = synthetic.labels.cpu()
     if synthetic.relation is not None:

@@ -184,7 +184,7 @@ class Problem:
             sizes = [len(text.encode()) for sample in self.source.captions for text in sample]
             text = sum(sizes) / max(len(sizes), 1)
         held = {name: m for name, m in self.source.modalities.items() if name in self.modalities or name == "label"}
-        return sample_bytes(held, text)
+        return sample_bytes(held, text, 4 if self.budget.pixels == "float32" else 1)
 
     def rng(self, purpose: str, t: int = 0) -> torch.Generator:
         """The named random stream for `purpose` at step `t`."""

@@ -4,14 +4,20 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Callable
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-__all__ = ["Cache", "digest"]
+from limbeck.errors import LimbeckError, StorageError
+
+__all__ = ["Cache", "digest", "writing"]
+
+STALE = 24 * 60 * 60.0  # seconds without a write after which a work folder belongs to a process that died
 
 
 def digest(*parts: Any) -> str:
@@ -35,7 +41,7 @@ class Cache:
         root: where the entries live; by default `$LIMBECK_CACHE`, else the user's cache folder.
 
     Example:
-        >>> import torch
+        >>> import tempfile, torch
         >>> cache = Cache(tempfile.mkdtemp())
         >>> cache.tensors("demo", digest("x"), lambda: {"x": torch.ones(2)})["x"]
         tensor([1., 1.])
@@ -59,28 +65,89 @@ class Cache:
 
         The folder appears by one rename, so that a killed process leaves no half entry, and of two processes that
         make the same entry the first wins and the other's copy is dropped.
+
+        Raises:
+            StorageError: the folder cannot be written.
         """
         final = self.path(kind, key)
         if final.is_dir():
             return final
-        final.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{key[:8]}-", dir=final.parent))
-        try:
+        for folder in (self.root / kind).glob("*/"):
+            _sweep(folder)
+        with self.work(final.parent, key[:8]) as work:
             make(work)
-            try:
-                work.rename(final)
-            except OSError:
-                if not final.is_dir():
-                    raise
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+            with writing(final):
+                try:
+                    work.rename(final)
+                except OSError:
+                    if not final.is_dir():
+                        raise
         return final
 
+    @contextmanager
+    def work(self, parent: Path, name: str) -> Iterator[Path]:
+        """A new folder in `parent`, gone at the end; those that killed processes left there a day ago go first.
+
+        Raises:
+            StorageError: it cannot be made.
+        """
+        _sweep(parent)
+        work = parent / f".{name}-{uuid.uuid4().hex[:8]}"
+        with writing(work):
+            work.mkdir(parents=True)  # not mkdtemp: whoever may read the cache may read its entries
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
     def tensors(self, kind: str, key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The named tensors of the entry, made by `make()` where they are missing."""
+        """The named tensors of the entry, made by `make()` where they are missing or damaged.
+
+        Raises:
+            StorageError: the entry cannot be written.
+        """
+        from safetensors import SafetensorError
         from safetensors.torch import load_file, save_file
 
         def write(folder: Path) -> None:
-            save_file({k: v.detach().cpu().contiguous() for k, v in make().items()}, folder / "tensors.safetensors")
+            values = {k: v.detach().cpu().contiguous() for k, v in make().items()}
+            file = folder / "tensors.safetensors"
+            with writing(self.path(kind, key)):
+                try:
+                    save_file(values, file)
+                except SafetensorError as error:  # its errors of input and output are no OSError
+                    raise OSError(error) from error
+                file.chmod(folder.stat().st_mode & 0o666)  # else its owner's alone
 
-        return load_file(self.entry(kind, key, write) / "tensors.safetensors")
+        try:
+            return load_file(self.entry(kind, key, write) / "tensors.safetensors")
+        except (SafetensorError, FileNotFoundError):
+            if not (damaged := self.path(kind, key)).is_dir():
+                raise
+            with writing(damaged):
+                shutil.rmtree(damaged)
+            return load_file(self.entry(kind, key, write) / "tensors.safetensors")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns what the file system refuses into a `StorageError` that names the path and the cure."""
+    try:
+        yield
+    except LimbeckError:
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be written: {error}; free space there, or set LIMBECK_CACHE to a folder that can be written"
+        ) from error
+
+
+def _sweep(parent: Path) -> None:
+    """Removes the work folders in `parent` that nothing was written into for a day."""
+    for work in parent.glob(".*-*"):
+        try:
+            last = max(file.stat().st_mtime for file in [work, *work.iterdir()])
+        except OSError:  # another process has just removed or renamed it
+            continue
+        if time.time() - last > STALE:
+            shutil.rmtree(work, ignore_errors=True)

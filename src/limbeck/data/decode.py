@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from limbeck.data.parse import Unreadable
 
-__all__ = ["DECODER", "decode_image"]
+__all__ = ["DECODER", "decode_image", "lacking_formats"]
 
 DECODER = 1  # part of every fingerprint; raise it whenever the same bytes decode to other pixels
 
 # A closed list: Pillow also knows formats that start other programs (EPS) or are no images (PDF, HDF5).
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
+# JPEG stands for MPO, too.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
 
 
 @cache
@@ -24,6 +25,11 @@ def _formats() -> tuple[str, ...]:
 
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def lacking_formats() -> list[str]:
+    """The formats that the Pillow of this machine cannot decode."""
+    return [name for name in FORMATS if name not in _formats()]
 
 
 def decode_image(data: bytes, resolution: int) -> NDArray[np.uint8]:

@@ -4,7 +4,7 @@ import hashlib
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,6 +24,7 @@ __all__ = [
     "canonical_split",
     "hash_share",
     "hash_split",
+    "joined",
     "unique",
 ]
 
@@ -226,20 +227,25 @@ def hash_split(key: str) -> str:
     return "test" if share < 0.1 else "val" if share < 0.2 else "train"
 
 
-def assign_splits(records: Sequence[Record]) -> list[Record]:
+def assign_splits(records: Sequence[Record], names: Sequence[str] | None = None) -> list[Record]:
     """Gives every record a split.
 
     Data that know no splits, or only `train`, are split by the hash of the key, and so are single records without one.
     Data with a test split but no validation split give a tenth of `train` to `val`, as nothing may be chosen on the
     test split.
+
+    Args:
+        records: with the splits of the data.
+        names: what is hashed for each record; by default its key.
     """
+    named = list(zip(records, [r.key for r in records] if names is None else names, strict=True))
     known = {record.split for record in records}
     if known <= {None, "train"}:
-        return [replace(r, split=hash_split(r.key)) for r in records]
+        return [replace(r, split=hash_split(name)) for r, name in named]
     if None in known:
-        return [r if r.split else replace(r, split=hash_split(r.key)) for r in records]
+        return [r if r.split else replace(r, split=hash_split(name)) for r, name in named]
     if "test" in known and "train" in known and "val" not in known:
-        return [replace(r, split="val") if r.split == "train" and hash_share(r.key) < 0.1 else r for r in records]
+        return [replace(r, split="val") if r.split == "train" and hash_share(n) < 0.1 else r for r, n in named]
     return list(records)
 
 
@@ -247,6 +253,26 @@ def hash_share(key: str) -> float:
     """A number in [0, 1) that belongs to `key`, the same everywhere."""
     raw = hashlib.sha256(f"limbeck split\x1f{key}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(raw[:8], "big") / 2**64
+
+
+def joined(records: Iterable[Record], images: Iterable[Hashable]) -> list[Record]:
+    """The records, those of one image, split and label joined into the first of them, with the captions of all.
+
+    Args:
+        records: in order.
+        images: what tells the image of each; `None` where it has none.
+
+    Example:
+        >>> [r.captions for r in joined([Record("0", captions=("a",)), Record("1", captions=("b", "a"))], ["x", "x"])]
+        [('a', 'b')]
+    """
+    made: dict[Hashable, Record] = {}
+    for position, (record, image) in enumerate(zip(records, images, strict=True)):
+        name = position if image is None else (image, record.split, record.label)
+        first = made.get(name)
+        said = first and tuple(dict.fromkeys(first.captions + record.captions))
+        made[name] = replace(first, captions=said) if first and said is not None else record
+    return list(made.values())
 
 
 def unique(records: Iterable[Record], where: str) -> tuple[list[Record], list[Skipped]]:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.data.cache import Cache, digest
-from limbeck.data.decode import DECODER, decode_image
+from limbeck.data.cache import Cache, digest, writing
+from limbeck.data.decode import DECODER, decode_image, lacking_formats
 from limbeck.data.layout import ImageRef
 from limbeck.data.parse import Unreadable
-from limbeck.errors import DataError, LimbeckError, StorageError
+from limbeck.errors import DataError
 
 __all__ = ["Store", "open_store"]
 
 CHUNK = 32  # images a message from a worker
 FEW = 512  # below so many images, starting processes takes longer than decoding
 
-Decoded = tuple[str, bytes | None, str]  # digest of the file, pixels, reason why there are none
+Decoded = tuple[str, bytes | None, str]  # digest of the file ("" where it cannot be read), pixels, reason
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,8 @@ def open_store(
 
     Two cache entries: `opened`, keyed by the cheap stamps of the files, names the digests and failures; `pixels`, keyed
     by those digests, holds the pixels. So an unchanged dataset is opened without reading an image, and moved or copied
-    data share one store.
+    data share one store. Images that could not be read at all (not: not decoded) are tried again at each opening; once
+    one can be read, the split is decoded anew.
 
     Args:
         images: references; `None` for a sample without an image.
@@ -68,22 +68,33 @@ def open_store(
         StorageError: the cache cannot be written.
         DataError: a worker process died.
     """
-    quick = digest("opened", DECODER, resolution, [None if ref is None else list(ref.stamp) for ref in images])
+    stamps = [None if ref is None else list(ref.stamp) for ref in images]
+    lacking = lacking_formats()
+    quick = digest("opened", DECODER, resolution, stamps, *([lacking] if lacking else []))
     index = cache.path("opened", quick)
-    if index.is_dir() and not cache.path("pixels", _index(index)["content"]).is_dir():
-        shutil.rmtree(index)
-    if not index.is_dir():
-        try:
+    with writing(cache.root):  # readers turn their errors into reasons, so these are the cache's
+        if index.is_dir() and not _holds(_index(index), images, cache):
+            shutil.rmtree(index)
+        if not index.is_dir():
             index = _fill(images, resolution, workers, cache, quick, f"decoding {split}", tick)
-        except OSError as error:  # readers turn theirs into reasons, so this one is the cache's
-            if isinstance(error, LimbeckError):
-                raise
-            raise StorageError(f"{cache.root} cannot be written: {error}; free space or set LIMBECK_CACHE") from error
     found = _index(index)
     path = cache.path("pixels", found["content"]) / "pixels.bin"
     shape = (-1, 3, resolution, resolution)
     raw = np.memmap(path, dtype=np.uint8, mode="r") if path.stat().st_size else np.zeros(0, np.uint8)
     return Store(raw.reshape(shape), found["digests"], {int(i): reason for i, reason in found["failed"].items()})
+
+
+def _holds(found: Any, images: Sequence[ImageRef | None], cache: Cache) -> bool:
+    """Whether an `opened` entry still tells the truth: its pixels are there, and what was unreadable still is."""
+    unread = [images[int(i)] for i in found["failed"] if not found["digests"][int(i)]]
+    return cache.path("pixels", found["content"]).is_dir() and not any(map(_can_be_read, unread))
+
+
+def _can_be_read(image: ImageRef | None) -> bool:
+    try:
+        return image is not None and image.read() is not None
+    except (OSError, Unreadable):
+        return False
 
 
 def _index(folder: Path) -> Any:
@@ -103,9 +114,7 @@ def _fill(
     at = [i for i, ref in enumerate(images) if ref is not None]
     digests: list[str | None] = [None] * len(images)
     failed: dict[int, str] = {}
-    cache.root.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".decode-", dir=cache.root))
-    try:
+    with cache.work(cache.root, "decode") as work:
         with (work / "pixels.bin").open("wb") as file:
             for done, (i, (sha, pixels, reason)) in enumerate(
                 zip(at, decode_all([images[i] for i in at], resolution, workers), strict=True), start=1
@@ -119,8 +128,6 @@ def _fill(
                     tick(what, done, len(at))
         content = digest("pixels", DECODER, resolution, [d for i, d in enumerate(digests) if d and i not in failed])
         cache.entry("pixels", content, lambda folder: os.replace(work / "pixels.bin", folder / "pixels.bin"))
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     text = json.dumps({"content": content, "digests": digests, "failed": failed})
 
     def write(folder: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from limbeck.core.distilled import DistilledSet, Pixels, freeze, load
+from limbeck.core.distilled import DistilledSet, freeze, load
 from limbeck.core.method import Method
 from limbeck.core.problem import Problem
 from limbeck.core.recipe import Recipe
@@ -93,7 +93,6 @@ def distill(
     run: str | Path | None = None,
     *,
     save_every: int = 100,
-    pixels: Pixels = "uint8",
 ) -> DistilledSet:
     """Distils to the end and freezes the result. The same call with the same `run` resumes, or returns what is finished.
 
@@ -102,7 +101,6 @@ def distill(
         method: how.
         run: a run folder, or `None` to keep nothing on disk.
         save_every: steps between checkpoints.
-        pixels: `"uint8"` rounds images to 8 bits, `"float32"` keeps the exact floats.
 
     Raises:
         Diverged: see `steps`.
@@ -110,14 +108,11 @@ def distill(
     """
     recipe = Recipe.of(problem, method)
     if run is not None and (done := Run(run, recipe).result).is_dir():
-        small = load(done)
-        if str(small.tensors["image"].dtype).removeprefix("torch.") != pixels if "image" in small.tensors else False:
-            raise ConfigError(f"{done} was finished with other pixels than {pixels}; choose another run folder")
-        return small
+        return load(done)
     for state in steps(problem, method, run, save_every=save_every):
         if problem.tick and state.total:
             problem.tick(f"distil {recipe.method['name']}", state.step, state.total)
-    small = freeze(problem, recipe, state.synthetic, learned_text=method.learns_text, pixels=pixels)
+    small = freeze(problem, recipe, state.synthetic, learned_text=method.learns_text)
     if run is not None:
         small.save(Run(run, recipe).result)
     return small

@@ -1,6 +1,7 @@
 """How sets are judged: metrics, students, protocols, scores, tables, comparisons."""
 
 from limbeck.evaluation.compare import Comparison, compare
+from limbeck.evaluation.contrast import Contrast
 from limbeck.evaluation.evaluate import evaluate
 from limbeck.evaluation.protocol import Context, Protocol
 from limbeck.evaluation.score import Paired, Score, paired, read_scores, write_scores
@@ -9,6 +10,7 @@ from limbeck.evaluation.table import table
 __all__ = [
     "Comparison",
     "Context",
+    "Contrast",
     "Paired",
     "Protocol",
     "Score",

@@ -1,6 +1,7 @@
 """`compare()`: the grid method x pairs x seed x student, and the full data, in one call that resumes."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -12,16 +13,19 @@ from limbeck.core import Budget, DistilledSet, Method, Problem
 from limbeck.data.cache import Cache, digest
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError
-from limbeck.evaluation.evaluate import evaluate, open_protocol, student_seeds, test_split
+from limbeck.evaluation.contrast import Contrast, contrasts
+from limbeck.evaluation.evaluate import evaluate, open_protocol, refuse_leaks, student_seeds, test_split
 from limbeck.evaluation.plot import score_vs_bytes
 from limbeck.evaluation.protocol import Protocol
 from limbeck.evaluation.score import Score, read_scores, write_scores
-from limbeck.evaluation.table import table
+from limbeck.evaluation.students import pixels
+from limbeck.evaluation.table import Format, table
 from limbeck.spaces import Space, embed_source
 
 __all__ = ["Comparison", "compare"]
 
 Tick = Callable[[str, int, int], None]
+SECONDS = "seconds.json"  # in the folder of a run: how long it took
 
 
 @dataclass(frozen=True)
@@ -32,14 +36,34 @@ class Comparison:
         scores: one a row and metric.
         sets: (row name, pairs) to its distilled sets, one a seed.
         folder: holds `table.md`, `table.csv`, `scores.json`, `score_vs_bytes.svg` and `.png`; the runs are in `runs/`.
+        runs: (row name, pairs) to the folders of its runs, one a seed.
+        one_shot: the names of the rows whose method takes no steps.
     """
 
     scores: list[Score]
     sets: dict[tuple[str, int], list[DistilledSet]]
     folder: Path
+    runs: dict[tuple[str, int], list[Path]]
+    one_shot: tuple[str, ...]
+
+    def paired(self, confidence: float = 0.95) -> list[Contrast]:
+        """Each method that learns against the best one-shot method with as many pairs, see `contrasts`."""
+        return contrasts(self.scores, self.one_shot, confidence)
+
+    def table(self, format: Format = "text") -> str:
+        """The scores as `limbeck.evaluation.table` writes them; in text and markdown with `paired` below each table."""
+        if format in ("csv", "json"):
+            return table(self.scores, format)
+        found, mark = self.paired(), "- " if format == "markdown" else ""
+        parts = []
+        for fingerprint in dict.fromkeys(s.fingerprint for s in self.scores):
+            parts.append(table([s for s in self.scores if s.fingerprint == fingerprint], format))
+            if lines := [f"{mark}{contrast}" for contrast in found if contrast.fingerprint == fingerprint]:
+                parts.append("\n".join(lines))
+        return "\n\n".join(parts)
 
     def __str__(self) -> str:
-        return table(self.scores)
+        return self.table()
 
 
 def compare(
@@ -63,7 +87,8 @@ def compare(
 
     Seed i makes set i and trains the student that judges it, so that the spread is over both. Every run and every
     judged row is kept in `run`: the same call after an interruption does only what is missing. The seconds of a row are
-    those of making its sets and of judging them; embedding the data comes before and is counted to none.
+    those of making its sets and of judging them; embedding the data, and decoding them for students that are networks,
+    comes before and is counted to none. Data that cannot be judged on are refused before anything is embedded.
 
     Args:
         train: the training split.
@@ -82,7 +107,8 @@ def compare(
         options: of the protocol, by name.
 
     Raises:
-        ConfigError: an empty grid, one method twice, or whatever `distill` or `evaluate` refuse.
+        ConfigError: an empty grid, one method twice, no test split, or whatever `distill` or `evaluate` refuse.
+        DataError: no validation split to choose students on, or data that lack what the protocol needs.
 
     Example:
         >>> import limbeck as lb, tempfile
@@ -108,22 +134,28 @@ def compare(
         device,
         tick,
     )
-    bench.embed(train)
+    bench.refuse(train, judges)
+    bench.embed(train, judges, full)
     total, done = len(made) * len(pairs) + full, 0
     sets: dict[tuple[str, int], list[DistilledSet]] = {}
+    runs: dict[tuple[str, int], list[Path]] = {}
     scores: list[Score] = []
     for method, label in zip(made, labels, strict=True):
         for budget in pairs:
             small = sets[label, budget] = bench.distil(train, method, label, budget)
-            seconds = bench.seconds(label, budget)
+            runs[label, budget] = bench.cells(label, budget)
+            seconds = sum(_read_seconds(cell / SECONDS) for cell in runs[label, budget])
             scores += [s for judge in judges for s in bench.judge(small, judge, label, seconds)]
             done += 1
             bench.say(done, total)
     if full:
-        scores += [s for judge in judges for s in bench.judge([train], judge, "full data")]
+        whole = [s for judge in judges for s in bench.judge([train], judge, "full data")]
+        scores += [replace(s, method="full") for s in whole]  # also where `on` is not of the same data
         bench.say(total, total)
-    _write(bench.folder, scores)
-    return Comparison(scores, sets, bench.folder)
+    one_shot = tuple(label for method, label in zip(made, labels, strict=True) if method.steps == 0)
+    found = Comparison(scores, sets, bench.folder, runs, one_shot)
+    _write(found)
+    return found
 
 
 @dataclass(frozen=True)
@@ -144,27 +176,42 @@ class _Bench:
         from limbeck.engine import distill  # engine and evaluation are on one level: neither needs the other to load
 
         sets = []
-        for seed in self.seeds:
-            folder = self._cell(label, pairs, seed)
+        for seed, folder in zip(self.seeds, self.cells(label, pairs), strict=True):
             problem = Problem(train, self.space, Budget(pairs=pairs), seed, self.device, self.cache, self.tick)
             start, fresh = time.perf_counter(), not (folder / "set").is_dir()
             sets.append(distill(problem, method, run=folder))
             if fresh:
-                (folder / "seconds.json").write_text(json.dumps(time.perf_counter() - start))
+                _write_seconds(folder / SECONDS, time.perf_counter() - start)
         return sets
 
-    def embed(self, train: Source) -> None:
+    def refuse(self, train: Source, judges: Sequence[Protocol]) -> None:
+        """Refuses data that cannot be judged on, before anything costs time."""
+        test = test_split(self.on)
+        if "test" not in self.on.splits and (test is train or test.fingerprint == train.fingerprint):
+            raise ConfigError(
+                f"there is no split 'test' in {self.on.name} (its splits: {', '.join(self.on.splits) or 'none'}); add "
+                "one or pass on= with data to test on"
+            )
+        for judge in judges:
+            refuse_leaks([train], test, judge)
+
+    def embed(self, train: Source, judges: Sequence[Protocol], full: bool) -> None:
         """Fills the cache with what every row reads, so that no row's seconds hold the encoders' first pass."""
-        for source in (train, *(train.split(name) for name in ("val",) if name in train.splits), test_split(self.on)):
-            embed_source(source, self.space, self.cache, device=self.device, tick=self.tick)
+        test = test_split(self.on)
+        embed_source(train, self.space, self.cache, device=self.device, tick=self.tick)
+        for judge in judges:
+            held_out = (judge.judge(test), test)
+            read = [m for m in self.space.modalities if judge.frozen or m != "image"]
+            for source in held_out:
+                space = Space({m: self.space[m] for m in read})
+                embed_source(source, space, self.cache, device=self.device, tick=self.tick)
+            for source in (*held_out, *([train] if full else [])) if not judge.frozen else ():
+                if "image" in source.modalities:
+                    pixels(source, judge.resolution, self.cache)
 
-    def seconds(self, label: str, pairs: int) -> float:
-        """How long the sets of one row took to make, all seeds together; of a resumed run its last part."""
-        files = [self._cell(label, pairs, seed) / "seconds.json" for seed in self.seeds]
-        return float(sum(json.loads(file.read_text()) for file in files if file.is_file()))
-
-    def _cell(self, label: str, pairs: int, seed: int) -> Path:
-        return self.folder / "runs" / f"{_slug(label)}-{pairs}-seed{seed}"
+    def cells(self, label: str, pairs: int) -> list[Path]:
+        """The folders of one row's runs, one a seed."""
+        return [self.folder / "runs" / f"{_slug(label)}-{pairs}-seed{seed}" for seed in self.seeds]
 
     def judge(self, sets: Sequence[Source], protocol: Protocol, name: str, made: float = 0.0) -> list[Score]:
         test = test_split(self.on)
@@ -192,9 +239,25 @@ def _slug(label: str) -> str:
     return name.replace(" ", "-") + (f"-{digest(options)[:8]}" if options else "")
 
 
-def _write(folder: Path, scores: Sequence[Score]) -> None:
+def _write_seconds(path: Path, seconds: float) -> None:
+    """The file appears whole or not at all."""
+    work = path.with_name(f".{path.name}.part")
+    work.write_text(json.dumps(seconds), encoding="utf-8")
+    os.replace(work, path)
+
+
+def _read_seconds(path: Path) -> float:
+    """How long a run took, of a resumed one its last part; 0 where the file is missing or cannot be read."""
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError):
+        return 0.0
+
+
+def _write(found: Comparison) -> None:
+    folder, scores = found.folder, found.scores
     write_scores(folder / "scores.json", scores)
-    (folder / "table.md").write_text(table(scores, "markdown") + "\n", encoding="utf-8")
-    (folder / "table.csv").write_text(table(scores, "csv"), encoding="utf-8")
+    (folder / "table.md").write_text(found.table("markdown") + "\n", encoding="utf-8")
+    (folder / "table.csv").write_text(found.table("csv"), encoding="utf-8")
     score_vs_bytes(scores, folder / "score_vs_bytes.svg")
     score_vs_bytes(scores, folder / "score_vs_bytes.png")

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from limbeck.evaluation.protocol import Context, Protocol
 from limbeck.evaluation.score import Score
 from limbeck.spaces import Space
 
-__all__ = ["evaluate", "open_protocol", "student_seeds", "test_split"]
+__all__ = ["evaluate", "open_protocol", "refuse_leaks", "student_seeds", "test_split"]
 
 Judged = Source | str | Path
 
@@ -49,7 +49,8 @@ def evaluate(
         options: of the protocol, by name.
 
     Returns:
-        one `Score` a metric.
+        one `Score` a metric. Their method is what made the set; for real data `"full"` where it is the training split
+        that the test split belongs to, else `"subset"`.
 
     Raises:
         ConfigError: an option that the protocol does not have, seeds that do not fit the sets, a set without a space,
@@ -68,7 +69,7 @@ def evaluate(
     numbers = student_seeds(seeds, len(sets))
     judge = open_protocol(protocol, options)
     test = test_split(on)
-    _refuse_leaks(sets, test, judge)
+    refuse_leaks(sets, test, judge)
     space = space if space is not None else _space(sets)
     context_cache = cache if cache is not None else Cache()
     _reset_peak(device)
@@ -78,12 +79,15 @@ def evaluate(
         results.append(judge.run(sets[i % len(sets)], test, space, context))
     seconds, peak = time.perf_counter() - start, _peak_bytes(device)
     first = sets[0]
-    made = first.recipe.method.get("name", "unknown") if isinstance(first, DistilledSet) else "full"
+    if isinstance(first, DistilledSet):
+        made = str(first.recipe.method.get("name", "unknown"))
+    else:
+        made = "full" if _is_full(first, test) else "subset"
     return [
         Score.of(
             [result[metric] for result in results],
             name=name if name is not None else first.name,
-            method=str(made),
+            method=made,
             pairs=len(first),
             bytes=round(sum(_nbytes(s) for s in sets) / len(sets)),
             protocol=judge.title,
@@ -136,17 +140,48 @@ def open_protocol(protocol: str | Protocol, options: dict[str, Any]) -> Protocol
     return found(**options)  # type: ignore[no-any-return]
 
 
-def _refuse_leaks(sets: Sequence[Source], test: Source, protocol: Protocol) -> None:
-    held_out = {test.fingerprint: "test", protocol.judge(test).fingerprint: "validation"}
-    held_out[test.fingerprint] = "test"
+def refuse_leaks(sets: Sequence[Source], test: Source, protocol: Protocol) -> None:
+    """Refuses sets that are, or were made from, held-out data: by content, and by name and split.
+
+    The name tells where the content cannot: the test split at another resolution has another fingerprint.
+
+    Args:
+        sets: what would be judged.
+        test: the test split.
+        protocol: says which split students are chosen on.
+
+    Raises:
+        ConfigError: one of the sets leaks.
+        DataError: the protocol finds no split to choose students on.
+    """
+    held_out = {"validation": protocol.judge(test), "test": test}
+    if held_out["validation"].fingerprint == test.fingerprint:
+        del held_out["validation"]
     for small in sets:
-        made_from = small.recipe.fingerprints.get("source") if isinstance(small, DistilledSet) else None
-        for fingerprint in (small.fingerprint, made_from):
-            if fingerprint in held_out:
+        recipe = small.recipe if isinstance(small, DistilledSet) else None
+        contents = (small.fingerprint, recipe.fingerprints.get("source") if recipe else None)
+        origin = _origin(recipe.source if recipe else small.describe())
+        for split, data in held_out.items():
+            if data.fingerprint in contents or (origin is not None and origin == _origin(data.describe())):
                 raise ConfigError(
-                    f"{small.name} holds, or was made from, the {held_out[fingerprint]} split that it would be judged "
-                    "on; use the training split, or other evaluation data"
+                    f"{small.name} holds, or was made from, the {split} split that it would be judged on; use the "
+                    "training split, or other evaluation data"
                 )
+
+
+def _origin(described: Mapping[str, Any]) -> tuple[Any, Any] | None:
+    """Name and split of a description; `None` where it does not say both."""
+    name, split = described.get("name"), described.get("split")
+    return (name, split) if name and split else None
+
+
+def _is_full(small: Source, test: Source) -> bool:
+    """Whether `small` is the training split that `test` belongs to, at whatever resolution."""
+    if "train" not in test.splits:
+        return False
+    train = test.split("train")
+    mine, whole = ({**s.describe(), "resolution": None} for s in (small, train))
+    return (mine == whole and _origin(mine) is not None) or small.fingerprint == train.fingerprint
 
 
 def _space(sets: Sequence[Source]) -> Space:

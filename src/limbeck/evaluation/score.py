@@ -22,7 +22,7 @@ class Score:
 
     Args:
         name: the set, as a person calls it.
-        method: what made it; `"full"` for the whole real data.
+        method: what made it; `"full"` for the whole real training data, `"subset"` for other real data.
         pairs: samples in the set.
         bytes: what a student reads.
         protocol: how it was judged, readable.
@@ -34,7 +34,8 @@ class Score:
         std: sample standard deviation over seeds (n - 1); 0 for one seed.
         values: one a seed.
         seconds: wall-clock time of the whole evaluation (in a comparison also of making the sets), all seeds together.
-        peak_bytes: peak memory of the process (of the GPU where one was used).
+        peak_bytes: on a GPU the peak of its memory during the evaluation; on a CPU the peak of the process *so far*,
+            whatever it did before: rows of one process only grow, and only the first says what its evaluation needs.
         seeds: the seed of each value; 0, 1, ... where they are left out.
 
     Raises:

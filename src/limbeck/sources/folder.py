@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from limbeck.data.layout import FileImage, Layout, Listing, Record, Skipped, assign_splits, canonical_split, unique
+from limbeck.data.layout import (
+    FileImage,
+    Layout,
+    Listing,
+    Record,
+    Skipped,
+    assign_splits,
+    canonical_split,
+    joined,
+    unique,
+)
 from limbeck.data.parse import Unreadable, clean_captions, index_labels, inside, parse_json
 from limbeck.errors import DataError
 
@@ -40,7 +50,8 @@ class Folder(Layout):
             train/cat/a.jpg          the subfolder is the label; the folders train, val (or validation), test
             test/dog/b.jpg           may be left out, and may each hold a metadata file instead
 
-    Only `file_name` is needed in a table; captions may be a list. Without splits of their own, records are split
+    Only `file_name` is needed in a table; captions may be a list; rows of one image, split and label are joined. Without
+    splits of their own, records are split
     80/10/10 by the hash of their path.
 
     Args:
@@ -78,7 +89,7 @@ class Folder(Layout):
             Record(f.record.key, f.record.image, f.record.captions, label, f.record.split)
             for f, label in zip(found, labels, strict=True)
         ]
-        records, again = unique(made, str(root))
+        records, again = unique(joined(made, [r.key for r in made]), str(root))
         return Listing(assign_splits(records), classes, skipped=skipped + again)
 
     def _rows(self, root: Path, table: Path, split: str | None, skipped: list[Skipped]) -> Iterator[Found]:
