@@ -10,7 +10,7 @@ from limbeck.check import ToySource, toy_source
 from limbeck.data import Cache
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
-from limbeck.evaluation import compare, paired, read_scores
+from limbeck.evaluation import Context, compare, paired, read_scores
 from limbeck.evaluation.plot import score_vs_bytes
 from limbeck.methods.dm import DM
 from limbeck.methods.random import Random
@@ -109,7 +109,7 @@ def test_data_that_cannot_be_judged_on_are_refused_before_anything_is_embedded(s
 
     monkeypatch.setattr(sys.modules["limbeck.evaluation.compare"], "embed_source", never)
     options = {"space": space, "run": tmp_path, "cache": Cache(tmp_path / "cache")}
-    with pytest.raises(ConfigError, match="no split 'test' in toy.* add one or pass on="):
+    with pytest.raises(ConfigError, match=r"no split 'test' in toy.* add one or pass on="):
         compare(Some("train", "val"), ["random"], [4], **options)
     with pytest.raises(ConfigError, match="no split 'test'"):
         compare(Some(), ["random"], [4], on=Some(), selection="paper", **options)
@@ -141,17 +141,17 @@ def test_everything_a_row_reads_is_in_the_cache_before_the_first_row(train, spac
     for student in ("frozen", "convnet"):
         judge = module.open_protocol("retrieval", {"student": student, "resolution": 16, "steps": 1, "looks": 1})
         for source in (train, other, other.split("val")):
-            judge._read(source, space, sys.modules["limbeck.evaluation"].Context(0, cache))
+            judge._read(source, space, Context(0, cache))
     assert read == []
 
 
 def test_methods_that_learn_are_paired_with_the_best_coreset(train, space, cache, tmp_path):
     found = compare(
-        train, ["random", "herding", DM(steps=1)], [4, 8], 2, space=space, run=tmp_path, cache=cache, **QUICK
+        train, ["random", "herding", DM(steps=1, width=8)], [4, 8], 2, space=space, run=tmp_path, cache=cache, **QUICK
     )
     assert found.one_shot == ("random", "herding")
     contrasts = found.paired()
-    assert [(c.name, c.pairs, c.metric) for c in contrasts] == [("dm(steps=1)", n, "mean") for n in (4, 8)]
+    assert [(c.name, c.pairs, c.metric) for c in contrasts] == [("dm(steps=1, width=8)", n, "mean") for n in (4, 8)]
     rows = {(s.name, s.pairs): s for s in found.scores if s.metric == "mean"}
     for c in contrasts:
         best = max(("random", "herding"), key=lambda name: rows[name, c.pairs].mean)
@@ -165,7 +165,7 @@ def test_methods_that_learn_are_paired_with_the_best_coreset(train, space, cache
 
 
 def test_one_seed_is_not_paired(train, space, cache, tmp_path):
-    found = compare(train, ["random", DM(steps=1)], [4], 1, space=space, run=tmp_path, cache=cache, **QUICK)
+    found = compare(train, ["random", DM(steps=1, width=8)], [4], 1, space=space, run=tmp_path, cache=cache, **QUICK)
     assert found.paired() == [] and "best coreset" not in str(found)
 
 

@@ -1,7 +1,10 @@
 """`limbeck demo`, with toy data in place of the emoji."""
 
+from functools import partial
+
 from limbeck.check import toy_source
 from limbeck.commands.demo import Demo
+from limbeck.evaluation import compare
 
 
 def test_the_page_holds_the_runs_just_made_and_no_older_ones(space, tmp_path, monkeypatch):
@@ -14,6 +17,7 @@ def test_the_page_holds_the_runs_just_made_and_no_older_ones(space, tmp_path, mo
     monkeypatch.setattr("limbeck.sources.source", lambda *a, **k: toy_source(16))
     monkeypatch.setattr("limbeck.spaces.build.space", lambda **k: space)
     monkeypatch.setattr("limbeck.report.page", page)
+    monkeypatch.setattr("limbeck.evaluation.compare", partial(compare, steps=5, noise=(1.0,), looks=1))
     said = [Demo(out=tmp_path, pairs=4, seeds=2, steps=steps).execute(lambda *x: None).text for steps in (1, 2)]
     old, new = (set(options["history"]) for options in pages)
     assert len(old) == len(new) == 2 and not old & new
