@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck import __version__
-from limbeck.errors import LimbeckError, UnknownName
+from limbeck.errors import LimbeckError, StorageError, UnknownName
 
 if TYPE_CHECKING:
     from limbeck.commands._options import Answer, Command
@@ -61,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
         print(_one_line(error), file=sys.stderr)
-        return error.exit_code if isinstance(error, LimbeckError) else 1
+        if isinstance(error, LimbeckError):
+            return error.exit_code
+        return StorageError.exit_code if isinstance(error, OSError) else 1
 
 
 def commands() -> dict[str, str]:
@@ -128,4 +130,6 @@ def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, LimbeckError):
         return f"error: {text}"
+    if isinstance(error, OSError) and error.filename:
+        return f"error: {error.filename}: {error.strerror or text}; check the path, or choose another"
     return f"error: {type(error).__name__}: {text} (a fault of Limbeck; the same command with --debug shows where)"

@@ -88,9 +88,8 @@ def test_divergence_in_place_keeps_the_checkpoint_before(tmp_path: Path) -> None
 def test_a_kill_while_the_folder_is_made_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/.recipe.yaml.part").write_text("source: {")
+    (tmp_path / "run/recipe.yaml").write_text(lb.Recipe.of(toy(), lb.methods.Random()).yaml())
     assert len(lb.distill(toy(), lb.methods.Random(), run=tmp_path / "run")) == 4
-    (tmp_path / "run/environment.json").unlink()
-    lb.distill(toy(), lb.methods.Random(), run=tmp_path / "run")
     assert (tmp_path / "run/environment.json").is_file()
 
 
@@ -237,3 +236,9 @@ def test_sigkill_at_any_moment_ends_in_the_same_bits(tmp_path: Path) -> None:
     assert process.communicate()[0].strip() == whole
     logs = [(tmp_path / name / "log.jsonl").read_text() for name in ("whole", "killed")]
     assert logs[0] == logs[1]
+
+
+def test_a_refused_budget_claims_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="larger than the data"):
+        lb.distill(toy(pairs=99), lb.methods.Random(), run=tmp_path / "run")
+    assert len(lb.distill(toy(), lb.methods.Random(), run=tmp_path / "run")) == 4

@@ -121,3 +121,12 @@ def test_golden_loss_of_cf() -> None:
     problem = Problem(toy_source(), lb.space(image="convnet", text="bag_of_words"), lb.Budget(pairs=4))
     logs = list(lb.steps(problem, lb.methods.CF(steps=1)))[-1].logs
     assert {k: logs[k] for k in CF_GOLDEN} == pytest.approx(CF_GOLDEN, abs=2e-3)
+
+
+def test_the_tie_of_few_samples_stays_a_cosine() -> None:
+    """From so few pairs the dependence can hardly be estimated; the term must not blow up for that."""
+    space = lb.space(image="convnet", text="bag_of_words")
+    for seed in range(6):
+        problem = Problem(toy_source(9), space, lb.Budget(pairs=4), seed=seed)
+        *_, last = lb.steps(problem, lb.methods.CF(steps=3))
+        assert abs(last.logs["tie"]) < 5

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import partial
 from inspect import cleandoc, get_annotations
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
 from limbeck import registry
@@ -217,6 +218,8 @@ def _options_of(f: Field[Any], head: str, spec: str) -> list[Option]:
     """The options of the thing `spec`, whose names start with `head`."""
     kind, (family, _) = f.metadata["kind"], registry.parse_spec(spec)
     if kind == "source" and family not in registry.names("source"):
+        if ":" in spec and not Path(spec).exists():
+            raise UnknownName("source", family, registry.names("source"))
         return []  # a folder, or a name that opening it will refuse
     found = registry.get(kind, family)
     hints, says, skip = get_type_hints(found), arguments(found), {"name", "path", *f.metadata["without"]}

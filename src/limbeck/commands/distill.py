@@ -49,7 +49,8 @@ class Distill(Task):
         skipped = report_skipped(source, self.run)
         seconds, folder = time.perf_counter() - start, self.run / "set"
         text = f"{small.name}: {len(small)} pairs, {small.nbytes:,} bytes, {seconds:.1f} s\nset:  {folder}\nnext: "
-        text += f"limbeck evaluate {self.run}   limbeck show {self.run}"
+        judged = "" if "text" in small.modalities else " --protocol classification"
+        text += f"limbeck evaluate {self.run}{judged}   limbeck show {self.run}"
         data = {"set": str(folder), "name": small.name, "pairs": len(small), "bytes": small.nbytes}
         return Answer(text, {**data, "fingerprint": small.fingerprint, "seconds": seconds, "skipped": skipped})
 

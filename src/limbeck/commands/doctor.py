@@ -52,11 +52,12 @@ class Doctor(Task):
     def _task(self, source: "Source", space: "Space", tick: Tick) -> dict[str, Any]:
         from limbeck.core import Budget, Problem
 
-        pairs = 100 if self.pairs is None and self.bytes is None else self.pairs
+        pairs = min(100, len(source)) if self.pairs is None and self.bytes is None else self.pairs
         budget = Budget(pairs, self.bytes, self.pixels)
         method = self.method.make()
         problem = Problem(source, space, budget, self.seed, self.device, tick=tick)
         pairs = problem.pairs(method.learns_text)
+        problem.groups(pairs)  # refuses a budget below one a class
         size = problem.sample_bytes(method.learns_text) * pairs
         floats = 4 * pairs * sum(_components(source, space, m) for m in problem.modalities)
         copies = 4 if method.steps else 1  # value, gradient and the two moments of Adam

@@ -73,6 +73,8 @@ class Evaluate(Encoded):
         from limbeck.sources import source
 
         if self.on is not None:
+            if self.on.options.get("split", "test") != "test":
+                raise ConfigError("students are tested on the test split; leave --on.split out")
             return open_source(self.on, tick, split="test")
         if not isinstance(small, DistilledSet):
             return small

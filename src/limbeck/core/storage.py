@@ -116,7 +116,7 @@ def card(small: DistilledSet) -> str:
         f"license_name: {json.dumps(small.licence)}",
         "tags: [dataset-distillation, limbeck]",
         "configs:",
-        "- config_name: default",
+        f"- config_name: set-{small.fingerprint[:8]}",  # `datasets` caches by folder and config name: keep sets apart
         "  data_files:",
         "  - split: train",
         "    path: data/*.parquet",

@@ -59,6 +59,8 @@ def steps(problem: Problem, method: Method, run: str | Path | None = None, *, sa
         raise ConfigError(f"save_every counts steps between checkpoints and must be 1 or more, got {save_every}")
     folder = None if run is None else Run(run, Recipe.of(problem, method))
     synthetic = method.start(problem)
+    if folder is not None:
+        folder.begin()  # a budget that cannot work was refused by now, and has claimed no folder
     optimizer = method.optimizer(synthetic)
     rates = [] if optimizer is None else [group["lr"] for group in optimizer.param_groups]
     first = 0 if folder is None else folder.restore(synthetic, optimizer)

@@ -28,7 +28,7 @@ __all__ = ["Run"]
 
 
 class Run:
-    """A run folder that is created, or continued if it belongs to the same recipe.
+    """A run folder: new, or to be continued if it belongs to the same recipe. Nothing is written before `begin`.
 
     Args:
         folder: where it lives.
@@ -52,11 +52,15 @@ class Run:
                 )
         elif self.folder.is_dir() and any(p for p in self.folder.iterdir() if not p.name.startswith(".")):
             raise StorageError(f"{self.folder} exists and is not a run; choose another folder")
-        else:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            _write(path, recipe.yaml())
-        if not (self.folder / "environment.json").is_file():
-            _write(self.folder / "environment.json", json.dumps(_environment(), indent=1) + "\n")
+        self._recipe = recipe
+
+    def begin(self) -> None:
+        """Makes the folder and writes recipe and environment, where they are not there yet."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        texts = {"recipe.yaml": self._recipe.yaml(), "environment.json": json.dumps(_environment(), indent=1) + "\n"}
+        for name, text in texts.items():
+            if not (self.folder / name).is_file():
+                _write(self.folder / name, text)
 
     @property
     def result(self) -> Path:

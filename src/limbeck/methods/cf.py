@@ -149,7 +149,9 @@ class CF(Method):
         a, b = self._real(problem, order[:half]), self._real(problem, order[half:] if len(order) > 1 else order)
         kernels = {m: gaussian_kernel(a[m], b[m], self.scale) for m in a}
         scales = {m: max(1 - float(k.mean()), 1e-6) for m, k in kernels.items()}
-        return scales | {"tie": max(float(dependence_product(list(kernels.values()))), 1e-12)}
+        tie = float(dependence_product(list(kernels.values())))
+        own = float(dependence_product([gaussian_kernel(z, z, self.scale) for z in a.values()]))
+        return scales | {"tie": max(tie, 0.1 * own, 1e-12)}  # few samples: the halves' estimate may be near 0 or below
 
     def _real(self, problem: Problem, among: Tensor) -> dict[str, Tensor]:
         """Whitened embeddings of the candidates at `among`."""
