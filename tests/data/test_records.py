@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from limbeck.data import Cache
+from limbeck.data import Cache, decode
 from limbeck.data.contract import check_source
 from limbeck.data.decode import decode_image
 from limbeck.data.layout import FileImage, Layout, Listing, Record, Skipped, assign_splits, hash_split
@@ -130,6 +130,41 @@ def test_a_cache_that_cannot_be_written_says_so(listing: Listing, tmp_path: Path
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(StorageError, match="LIMBECK_CACHE"):
         len(opened(listing, tmp_path / "cache"))
+
+
+def test_a_read_error_that_passes_is_forgotten(
+    listing: Listing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, calls = FileImage.read, [0]
+
+    def flaky(self: FileImage) -> bytes:
+        calls[0] += 1
+        if self.path.endswith(("2.png", "4.png")):
+            raise OSError(5, "Input/output error")
+        return read(self)
+
+    monkeypatch.setattr(FileImage, "read", flaky)
+    for expected in (6, 2):  # the second time, only what could not be read is tried again
+        calls[0] = 0
+        source = opened(listing, tmp_path / "cache", max_skipped=0.5)
+        assert len(source) == 4 and [s["reason"] for s in source.skipped] == ["cannot be read"] * 2
+        assert calls[0] == expected
+    monkeypatch.setattr(FileImage, "read", read)
+    healed = opened(listing, tmp_path / "cache")
+    assert len(healed) == 6 and not healed.skipped
+    assert healed.fingerprint == opened(listing, tmp_path / "other").fingerprint
+
+
+def test_a_format_that_pillow_learns_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = write(tmp_path / "data", 4)
+    paths[3] = paths[3].rename(paths[3].with_suffix(".webp"))
+    Image.new("RGB", (9, 9)).save(paths[3])
+    listed = Listing(records(paths))
+    less = tuple(name for name in decode._formats() if name != "WEBP")
+    with monkeypatch.context() as patch:
+        patch.setattr(decode, "_formats", lambda: less)
+        assert len(opened(listed, tmp_path / "cache", max_skipped=0.5)) == 3
+    assert len(opened(listed, tmp_path / "cache")) == 4
 
 
 def test_broken_images_are_skipped_counted_and_written(listing: Listing, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_a_table_in_each_split_folder(tmp_path: Path, paint: Any) -> None:
 def test_bad_rows_are_skipped_with_their_line(tmp_path: Path, paint: Any) -> None:
     spec = table(tmp_path, paint, rows(10))
     bad = [
-        b'{"file_name": "0.png", "text": "again", "split": "train"}',
+        b'{"file_name": "0.png", "text": "again", "label": "cat", "split": "train"}',
         b'{"file_name": "gone.png", "text": "x", "split": "train"}',
         b'{"file_name": "/etc/x.png", "text": "x", "split": "train"}',
         b'{"file_name": "1.png", "text": "x"',
@@ -118,6 +118,15 @@ def test_bad_rows_are_skipped_with_their_line(tmp_path: Path, paint: Any) -> Non
     assert len(source) == 8 and source.captions[0] == ("a 0",)
     with pytest.raises(DataError, match="max_skipped"):
         lb.source(spec, resolution=8)
+
+
+def test_rows_of_one_image_are_joined(tmp_path: Path, paint: Any) -> None:
+    spec = table(tmp_path, paint, rows(10))
+    with (tmp_path / "metadata.jsonl").open("a") as file:
+        for text in ("again", "a 0", "more"):
+            file.write(json.dumps({"file_name": "0.png", "text": text, "split": "train"}) + "\n")
+    source = lb.source(spec, resolution=8)
+    assert source.captions[0] == ("a 0", "again", "more") and len(source) == 8 and not reasons(source)
 
 
 def test_bad_csv_rows(tmp_path: Path, paint: Any) -> None:

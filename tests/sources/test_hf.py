@@ -118,3 +118,40 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
     spec = parquet(tmp_path / "pictures", {"train": {"image": [image_bytes(0)], "size": [1.5]}})
     with pytest.raises(DataError, match="no caption or label column"):
         lb.source(spec)
+
+
+def test_rows_of_one_image_are_joined_and_lie_in_one_split(tmp_path: Path) -> None:
+    said = [(i, text) for text in ("a", "the", "a") for i in range(40)]
+    data = {"image": [image_bytes(i) for i, _ in said], "caption": [f"{text} {i}" for i, text in said]}
+    source = lb.source(parquet(tmp_path / "data", {"train": data}), resolution=8)
+    check_source(source)
+    parts = [source.split(name) for name in source.splits]
+    digests = [sha for part in parts for sha in part.image_digests]  # type: ignore[attr-defined]
+    assert len(digests) == len(set(digests)) == 40 and len(parts) == 3
+    assert all(c[0][2:] == c[1][4:] and len(c) == 2 for part in parts for c in part.captions), "in order, none twice"
+
+    turned = {name: values[::-1] for name, values in data.items()}
+    other = lb.source(parquet(tmp_path / "turned", {"train": turned}), resolution=8)
+    for name in source.splits:
+        a, b = source.split(name), other.split(name)
+        assert set(a.image_digests) == set(b.image_digests), "the split follows the image, not the row"  # type: ignore[attr-defined]
+
+
+def test_rows_of_one_image_with_other_labels_or_splits_are_kept(tmp_path: Path) -> None:
+    image = image_bytes(0)
+    rows = {"image": [image] * 3, "caption": ["a", "b", "c"], "label": [0, 1, 0]}
+    other = {"image": [image], "caption": ["d"], "label": [0]}
+    source = lb.source(parquet(tmp_path / "data", {"train": rows, "validation": other, "test": other}), resolution=8)
+    assert source.captions == [("a", "c"), ("b",)] and source.split("test").captions == [("d",)]
+
+
+def test_rows_of_one_file_are_joined(tmp_path: Path, paint: Any) -> None:
+    lines = []
+    for i in range(30):
+        paint(tmp_path / "data" / f"{i}.png", i)
+        lines += [f'{{"file_name": "{i}.png", "text": "{word} {i}"}}\n' for word in ("a", "the")]
+    (tmp_path / "data" / "metadata.jsonl").write_text("".join(lines))
+    source = lb.source(f"hf:{tmp_path / 'data'}", resolution=8)
+    folder = lb.source(f"folder:{tmp_path / 'data'}", resolution=8)
+    assert sum(len(source.split(name)) for name in source.splits) == 30 and len(source.captions[0]) == 2
+    assert source.fingerprint == folder.fingerprint, "split by the path in the folder, wherever that lies"

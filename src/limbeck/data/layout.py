@@ -269,9 +269,9 @@ def joined(records: Iterable[Record], images: Iterable[Hashable]) -> list[Record
     made: dict[Hashable, Record] = {}
     for position, (record, image) in enumerate(zip(records, images, strict=True)):
         name = position if image is None else (image, record.split, record.label)
-        first = made.get(name)
-        said = first and tuple(dict.fromkeys(first.captions + record.captions))
-        made[name] = replace(first, captions=said) if first and said is not None else record
+        first = made.setdefault(name, record)
+        if first is not record:
+            made[name] = replace(first, captions=tuple(dict.fromkeys(first.captions + record.captions)))
     return list(made.values())
 
 

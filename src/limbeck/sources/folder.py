@@ -50,9 +50,8 @@ class Folder(Layout):
             train/cat/a.jpg          the subfolder is the label; the folders train, val (or validation), test
             test/dog/b.jpg           may be left out, and may each hold a metadata file instead
 
-    Only `file_name` is needed in a table; captions may be a list; rows of one image, split and label are joined. Without
-    splits of their own, records are split
-    80/10/10 by the hash of their path.
+    Only `file_name` is needed in a table; captions may be a list; rows of one image, split and label are joined.
+    Without splits of their own, records are split 80/10/10 by the hash of their path.
 
     Args:
         path: the folder.

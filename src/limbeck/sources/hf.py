@@ -1,11 +1,22 @@
 """Anything that `datasets.load_dataset` opens: a hub name, or a local folder of Parquet, JSON or images."""
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from limbeck.data.layout import FileImage, ImageRef, Layout, Listing, Record, Skipped, assign_splits, canonical_split
+from limbeck.data.layout import (
+    FileImage,
+    ImageRef,
+    Layout,
+    Listing,
+    Record,
+    Skipped,
+    assign_splits,
+    canonical_split,
+    joined,
+)
 from limbeck.data.parse import Unreadable, clean_captions, index_labels
 from limbeck.errors import ConfigError, DataError
 
@@ -23,12 +34,14 @@ class RowImage(ImageRef):
         column: its name.
         row: position.
         version: digest of the table.
+        content: SHA-256 of the encoded bytes, or the path where the table holds no bytes.
     """
 
     table: Any = field(repr=False, compare=False)
     column: str
     row: int
     version: str
+    content: str
 
     def read(self) -> bytes:
         """The encoded bytes of the row."""
@@ -60,6 +73,10 @@ class HuggingFace(Layout):
     Columns are found by their type: the one image; the one text column, or the only one with a usual name (caption,
     captions, text, ...); the one class label. Where that leaves a choice, name the column. `validation` becomes `val`.
 
+    Rows of one image, split and label are joined into one record with the captions of all. One image is the same bytes,
+    or the same path where the table holds no bytes. Without splits of their own, records are split 80/10/10 by the hash
+    of their image (of their caption where they have none), so all rows of an image come into one split.
+
     Args:
         path: what `datasets.load_dataset` takes.
         resolution: pixels a side.
@@ -79,14 +96,14 @@ class HuggingFace(Layout):
     label: str = ""
 
     def read(self) -> Listing:
-        """Opens the tables; reads captions and labels, no image."""
+        """Opens the tables; reads captions, labels and the bytes of images that lie in them; decodes no image."""
         tables = self._load()
         first = next(iter(tables.values()))
         image = self._image(first)
         caption, label = self._caption(first, image), self._label(first, image)
         if not caption and not label:
             raise DataError(f"{self.name} has no caption or label column; {_listed(first)}; name one with caption=")
-        names = tuple(getattr(first.features[label], "names", None) or ()) if label else ()
+        named = tuple(getattr(first.features[label], "names", None) or ()) if label else ()
         records: list[Record] = []
         labels: list[Any] = []
         skipped: list[Skipped] = []
@@ -95,14 +112,16 @@ class HuggingFace(Layout):
             licence = (table.info.license if table.info else "") or licence
             self._rows(table, canonical_split(split), (image, caption, label), (records, labels, skipped))
         indices, found = index_labels(labels)
-        classes = names or found
+        classes = named or found
         made = [
             Record(r.key, r.image, r.captions, n if n is not None and n < len(classes) else None, r.split)
             for r, n in zip(records, indices, strict=True)
         ]
         if made and not any(r.captions or r.label is not None for r in made):
             raise DataError(f"{self.name}: none of the {len(made)} rows has a caption or a label; {_listed(first)}")
-        return Listing(assign_splits(made), classes, str(licence), skipped)
+        records = joined(made, [_content(r) or None for r in made])
+        names = [_content(r) or " ".join(r.captions) or r.key for r in records]
+        return Listing(assign_splits(records, names), classes, str(licence), skipped)
 
     def _load(self) -> dict[str, Any]:
         import datasets
@@ -165,7 +184,7 @@ class HuggingFace(Layout):
         text = [name for name in (caption, label) if name]
         values = table.select_columns(text)[:]
         empty = table.data.column(image).is_null().to_pylist()
-        for row in range(len(table)):
+        for row, content in enumerate(_contents(pixels, image, Path(self.path).expanduser().absolute())):
             key = f"{split}/{row}"
             try:
                 said = clean_captions(values[caption][row]) if caption else ()
@@ -174,9 +193,24 @@ class HuggingFace(Layout):
             except Unreadable as error:
                 skipped.append(Skipped(key, str(error), f"{self.name}, row {row}", split))
                 continue
-            pixel = None if empty[row] else RowImage(pixels, image, row, table._fingerprint)
+            pixel = None if empty[row] else RowImage(pixels, image, row, table._fingerprint, content)
             records.append(Record(key, pixel, said, None, split))
             labels.append(value)
+
+
+def _contents(table: Any, column: str, folder: Path) -> Iterator[str]:
+    """What tells the image of each row: the digest of its bytes, else its path, relative where it is in `folder`."""
+    for rows in table.iter(16):
+        for value in rows[column]:
+            data, path = (value or {}).get("bytes"), (value or {}).get("path") or ""
+            if data is not None:
+                yield hashlib.sha256(data).hexdigest()
+            else:
+                yield Path(path).relative_to(folder).as_posix() if Path(path).is_relative_to(folder) else path
+
+
+def _content(record: Record) -> str:
+    return record.image.content if isinstance(record.image, RowImage) else ""
 
 
 def _is_bytes(kind: Any) -> bool:
