@@ -12,6 +12,7 @@ from limbeck.errors import MissingDependency
 MODULES = [m.name for m in pkgutil.walk_packages(limbeck.__path__, "limbeck.") if not m.name.endswith("__main__")]
 
 
+@pytest.mark.draws_globally  # an example may say torch.rand
 @pytest.mark.parametrize("name", ["limbeck", *MODULES])
 def test_examples(name: str) -> None:
     module = importlib.import_module(name)

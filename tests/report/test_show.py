@@ -28,6 +28,7 @@ def test_a_saved_set(tmp_path, small, console, source):
 def test_a_finished_run_with_its_curves(tmp_path, small, console):
     given = small()
     run = Run(tmp_path / "run", given.recipe)
+    run.begin()
     for step in (1, 2):
         run.log({"step": step, "loss": 1 / step})
     given.save(run.result)
@@ -38,7 +39,9 @@ def test_a_finished_run_with_its_curves(tmp_path, small, console):
 
 
 def test_an_unfinished_run_says_how_far_it_is_and_how_to_go_on(tmp_path, small, console):
-    Run(tmp_path / "run", small().recipe).log({"step": 3, "loss": 1.0})
+    run = Run(tmp_path / "run", small().recipe)
+    run.begin()
+    run.log({"step": 3, "loss": 1.0})
     with pytest.raises(StorageError, match=r"is not finished: 3 of 5 steps are done; give the command .* again"):
         show(tmp_path / "run", console=console)
 
