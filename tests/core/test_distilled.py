@@ -136,7 +136,9 @@ def test_learned_text_is_readable(tmp_path: Path) -> None:
     assert isinstance(features, Features) and torch.allclose(features.vectors, small.tensors["text"], atol=1e-6)
 
 
-def test_two_sets_in_folders_of_one_name_stay_apart(coreset: DistilledSet, learned: DistilledSet, tmp_path: Path) -> None:
+def test_two_sets_in_folders_of_one_name_stay_apart(
+    coreset: DistilledSet, learned: DistilledSet, tmp_path: Path
+) -> None:
     """`datasets` caches a local repository by the folder's name and the configuration's, not by what is in it."""
     datasets = pytest.importorskip("datasets")
     for name, small in (("a", coreset), ("b", learned)):
