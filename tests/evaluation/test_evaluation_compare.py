@@ -3,9 +3,11 @@
 import csv
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
+import limbeck as lb
 from limbeck.check import ToySource, toy_source
 from limbeck.data import Cache
 from limbeck.data.source import Source
@@ -187,3 +189,10 @@ def test_the_full_row_is_full_on_other_data_too(train, space, cache, tmp_path):
     other = Some("val", "test", split="test")
     found = compare(train, ["random"], [4], 1, space=space, run=tmp_path, cache=cache, on=other, **QUICK)
     assert {s.name for s in found.scores if s.method == "full"} == {"full data"}
+
+
+def test_a_budget_larger_than_the_data_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    space = lb.space(image="convnet", text="bag_of_words")
+    with pytest.raises(ConfigError, match="25 pairs is larger than the data"):
+        compare(lb.check.toy_source(24), ["random"], [4, 25], space=space, run=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

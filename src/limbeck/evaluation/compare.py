@@ -135,6 +135,8 @@ def compare(
         tick,
     )
     bench.refuse(train, judges)
+    for budget in pairs:
+        Budget(pairs=budget).resolve(sample_bytes=1, available=len(train))  # refuses before the first set is made
     bench.embed(train, judges, full)
     total, done = len(made) * len(pairs) + full, 0
     sets: dict[tuple[str, int], list[DistilledSet]] = {}
