@@ -15,7 +15,7 @@ from torch import Tensor
 
 from limbeck.errors import LimbeckError, StorageError
 
-__all__ = ["Cache", "digest", "writing"]
+__all__ = ["Cache", "digest", "write_whole"]
 
 STALE = 24 * 60 * 60.0  # seconds without a write after which a work folder belongs to a process that died
 
@@ -32,6 +32,13 @@ def digest(*parts: Any) -> str:
         data = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True, default=str).encode()
         state.update(len(data).to_bytes(8, "little") + data)
     return state.hexdigest()[:32]
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all: beside its place, then by one rename."""
+    work = path.with_name(f".{path.name}.part")
+    work.write_text(text, encoding="utf-8")
+    os.replace(work, path)
 
 
 class Cache:

@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 
 from limbeck.core.recipe import Recipe, differences
 from limbeck.core.synthetic import Synthetic
+from limbeck.data.cache import write_whole
 from limbeck.errors import ConfigError, StorageError
 
 __all__ = ["Run"]
@@ -60,7 +61,7 @@ class Run:
         texts = {"recipe.yaml": self._recipe.yaml(), "environment.json": json.dumps(_environment(), indent=1) + "\n"}
         for name, text in texts.items():
             if not (self.folder / name).is_file():
-                _write(self.folder / name, text)
+                write_whole(self.folder / name, text)
 
     @property
     def result(self) -> Path:
@@ -139,7 +140,7 @@ class Run:
 
     def _trim_log(self, step: int) -> None:
         kept = [row for row in self.history() if row["step"] <= step]
-        _write(self.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+        write_whole(self.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
 
     def _checkpoints(self) -> list[Path]:
         return sorted((self.folder / "checkpoint").glob("step-*[0-9]"), key=_number)
@@ -147,12 +148,6 @@ class Run:
 
 def _number(folder: Path) -> int:
     return int(folder.name.removeprefix("step-"))
-
-
-def _write(path: Path, text: str) -> None:
-    work = path.with_name(f".{path.name}.part")
-    work.write_text(text, encoding="utf-8")
-    os.replace(work, path)
 
 
 def _flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:

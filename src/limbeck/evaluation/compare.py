@@ -1,7 +1,6 @@
 """`compare()`: the grid method x pairs x seed x student, and the full data, in one call that resumes."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -10,7 +9,7 @@ from typing import Any
 
 from limbeck import registry
 from limbeck.core import Budget, DistilledSet, Method, Problem
-from limbeck.data.cache import Cache, digest
+from limbeck.data.cache import Cache, digest, write_whole
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError
 from limbeck.evaluation.contrast import Contrast, contrasts
@@ -183,7 +182,7 @@ class _Bench:
             start, fresh = time.perf_counter(), not (folder / "set").is_dir()
             sets.append(distill(problem, method, run=folder))
             if fresh:
-                _write_seconds(folder / SECONDS, time.perf_counter() - start)
+                write_whole(folder / SECONDS, json.dumps(time.perf_counter() - start))
         return sets
 
     def refuse(self, train: Source, judges: Sequence[Protocol]) -> None:
@@ -239,13 +238,6 @@ def _label(method: Method) -> str:
 def _slug(label: str) -> str:
     name, _, options = label.partition("(")
     return name.replace(" ", "-") + (f"-{digest(options)[:8]}" if options else "")
-
-
-def _write_seconds(path: Path, seconds: float) -> None:
-    """The file appears whole or not at all."""
-    work = path.with_name(f".{path.name}.part")
-    work.write_text(json.dumps(seconds), encoding="utf-8")
-    os.replace(work, path)
 
 
 def _read_seconds(path: Path) -> float:

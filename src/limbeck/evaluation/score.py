@@ -2,13 +2,13 @@
 
 import json
 import math
-import os
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from limbeck.data.cache import write_whole
 from limbeck.errors import ConfigError, StorageError
 
 __all__ = ["Paired", "Score", "paired", "read_scores", "write_scores"]
@@ -168,11 +168,7 @@ def write_scores(path: str | Path, scores: Sequence[Score]) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}.part")
-    work.write_text(
-        json.dumps({"schema": SCHEMA, "rows": [s.row() for s in scores]}, indent=1) + "\n", encoding="utf-8"
-    )
-    os.replace(work, path)
+    write_whole(path, json.dumps({"schema": SCHEMA, "rows": [s.row() for s in scores]}, indent=1) + "\n")
     return path
 
 

@@ -1,6 +1,5 @@
 """`page`: one self-contained HTML file: what the sets are, how good, how they came to be, and what they look like."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from limbeck import __version__
 from limbeck.core.distilled import DistilledSet
+from limbeck.data.cache import write_whole
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, StorageError
 from limbeck.evaluation.score import Score
@@ -89,9 +89,7 @@ def page(
         raise StorageError(f"{path} is a folder; give the name of a file in it, such as {path / 'report.html'}")
     html = _render(sets, tables(scores), history, source, title, max_pairs)
     path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}.part")
-    work.write_text(html, encoding="utf-8")
-    os.replace(work, path)
+    write_whole(path, html)
     return path
 
 
