@@ -35,13 +35,14 @@ RANK = {
     "core": 4,
     "engine": 5,
     "evaluation": 5,
-    "methods": 6,
-    "sources": 6,
-    "report": 7,
-    "check": 7,
-    "commands": 8,
-    "cli": 9,
-    "__main__": 10,
+    "experts": 6,
+    "methods": 7,
+    "sources": 7,
+    "report": 8,
+    "check": 8,
+    "commands": 9,
+    "cli": 10,
+    "__main__": 11,
 }
 EQUALS = {("spaces", "networks"), ("evaluation", "networks")}
 LAZY = {("evaluation", "engine"), ("sources", "core"), ("report", "sources"), ("spaces", "core")}  # inside functions

@@ -16,6 +16,7 @@ from limbeck.commands._line import read_line
 from limbeck.commands._open import check_device
 from limbeck.commands._options import Part, parse
 from limbeck.commands._progress import Progress
+from limbeck.commands._vary import varied
 from limbeck.errors import ConfigError, UnknownName
 
 SMALL = ["--space.image", "convnet", "--space.text", "bag_of_words"]
@@ -266,6 +267,56 @@ def test_false_is_false() -> None:
         assert task.method.options == {"per_class": value}
 
 
+def test_an_ablation_is_a_row_for_each_value(tmp_path: Path) -> None:
+    words = ["demo", "--out", "o", "--methods", "random,cf,dm"]
+    grid = parse(
+        compare.Compare, [*words, "--vary", "method.steps=5,7", "--vary=cf.init=random,herding", "--cf.lr", "1"]
+    )
+    rows = [(part.spec, dict(part.options)) for part in varied(grid.methods, grid.vary)]
+    assert rows == [
+        ("random", {}),
+        ("cf", {"lr": 1.0, "steps": 5, "init": "random"}),
+        ("cf", {"lr": 1.0, "steps": 5, "init": "herding"}),
+        ("cf", {"lr": 1.0, "steps": 7, "init": "random"}),
+        ("cf", {"lr": 1.0, "steps": 7, "init": "herding"}),
+        ("dm", {"steps": 5}),
+        ("dm", {"steps": 7}),
+    ]
+    several = varied([Part("method", "dm")], {"dm.augment": "flip,[flip,crop]", "dm.per_class": "null,true"})
+    assert [tuple(part.options.values()) for part in several] == [
+        (augment, per_class) for augment in (("flip",), ("flip", "crop")) for per_class in (None, True)
+    ]
+    path = tmp_path / "c.yaml"
+    path.write_text("{methods: [cf], vary: {cf: {steps: [5, 7], lr: 0.1}}}")
+    filed = ["demo", "--out", "o", "--config", str(path)]
+    assert parse(compare.Compare, filed).vary == {"cf.steps": "5,7", "cf.lr": "0.1"}
+    assert parse(compare.Compare, [*filed, "--vary", "cf.steps=9"]).vary == {"cf.steps": "9", "cf.lr": "0.1"}
+    path.write_text("vary: cf.steps=5")
+    with pytest.raises(ConfigError, match=r"vary is a mapping, as in vary: \{KEY: VALUE\}"):
+        parse(compare.Compare, filed)
+
+
+@pytest.mark.parametrize(
+    ("vary", "says"),
+    [
+        ("cf.steps=1,x", "--cf.steps takes int, got 'x'"),
+        ("cf.steps", "--vary takes KEY=VALUE, got 'cf.steps'"),
+        ("cf.stepz=1", "there is no option 'stepz' among those of random, herding, cf; cf has: steps"),
+        ("method.rank=1", "there is no option 'rank' among those of random, herding, cf; random has: per_class; "),
+        ("dm.steps=1", "--vary dm.steps: dm is not compared"),
+        ("steps=1", "--vary steps: write METHOD.OPTION=VALUES, with method or one of random, herding, cf"),
+        ("cf.lr=1,1", "cf.lr is given 1.0 twice"),
+        ("cf.steps=1,0", "steps of cf must be 1 or more, got 0"),
+        ("cf.init=random,first", "unknown selection rule 'first'"),
+    ],
+)
+def test_a_wrong_ablation_is_refused_before_data_are_read(vary: str, says: str, limbeck: Run) -> None:
+    code, out, err = limbeck(["compare", "folder:nowhere", "--out", "a", "--cf.ridge", "1", "--vary", vary])
+    assert (code, out) == (2, "") and says in err and err.count("\n") == 1
+    code, _, err = limbeck(["compare", "folder:nowhere", "--out", "a", "--cf.ridge", "1", "--vary", "cf.ridge=2,3"])
+    assert code == 2 and "--cf.ridge is set and varied" in err
+
+
 def test_the_line_stands_above_the_file(tmp_path: Path) -> None:
     tree = {
         "source": {"name": "demo", "resolution": 32},
@@ -315,6 +366,36 @@ def test_distil_says_what_it_made_and_what_it_left_out(run_folder: Path) -> None
     assert "broken.png" in row["key"]
 
 
+def test_images_without_captions_are_counted_and_one_caption_in_all_is_refused(tmp_path: Path, limbeck: Run) -> None:
+    def folder(name: str, said: Callable[[int], str | None]) -> str:
+        root, rows = tmp_path / name, []
+        root.mkdir()
+        for i in range(12):
+            Image.new("RGB", (16, 16), (20 * i, 255 - 20 * i, 0)).save(root / f"{i}.png")
+            split = "train" if i < 6 else "val" if i < 9 else "test"
+            rows.append(json.dumps({"file_name": f"{i}.png", "split": split, "caption": said(i)}))
+        (root / "metadata.jsonl").write_text("\n".join(rows))
+        return f"folder:{root}"
+
+    words = ["--method", "random", "--pairs", "3", *SMALL, "--source.resolution=16", "--run"]
+    some = folder("some", lambda i: None if i in (1, 4, 7) else f"number {i}")
+    code, _, err = limbeck(["distill", some, *words, str(tmp_path / "a")])
+    assert code == 0 and f"note: 2 of the 6 samples of {some} have no caption; no pair is made of them\n" in err
+    code, _, err = limbeck(["distill", some, *words, str(tmp_path / "b"), "--space.text", "none"])
+    assert code == 0 and "no caption" not in err
+    judged = ["--seeds", "1", "--protocol.steps", "2", "--protocol.looks", "1", *SMALL]
+    code, _, err = limbeck(["evaluate", some, *judged])
+    assert code == 0 and "2 of the 6 samples" in err
+    same = folder("same", lambda i: "a square")
+    for command in (["distill", same, *words, str(tmp_path / "c")], ["evaluate", same, *judged]):
+        code, out, err = limbeck(command)
+        assert (code, out) == (3, "") and f"{same} has one caption in all, 'a square' (6 of its 6 samples" in err
+    assert not (tmp_path / "c").exists()
+    compared = ["--methods", "random", "--pairs", "3", "--seeds", "1", *SMALL, "--out", str(tmp_path / "d")]
+    code, _, err = limbeck(["compare", same, *compared])
+    assert code == 3 and "one caption in all" in err and not (tmp_path / "d" / "runs").exists()
+
+
 def test_a_recipe_makes_the_same_set_again(run_folder: Path, tmp_path: Path, limbeck: Run) -> None:
     import limbeck as lb
 
@@ -359,6 +440,9 @@ def test_evaluate_finds_data_and_encoders_in_the_set(run_folder: Path, tmp_path:
     assert {row["name"] for row in json.loads(out)["rows"]} == {"mine"}
     code, text, _ = limbeck(words)
     assert code == 0 and "IR@1 +- std" in text
+    code, other, err = limbeck([*words, "--json", "--space.image", "convnet", "--space.image.seed", "1"])
+    assert code == 0, err  # its learned text is read by the text encoder that it was distilled with
+    assert json.loads(other)["rows"][0]["fingerprint"] != json.loads(out)["rows"][0]["fingerprint"]
 
 
 def test_embed_show_export_doctor(run_folder: Path, pets: str, tmp_path: Path, limbeck: Run) -> None:
@@ -422,8 +506,10 @@ def test_compare_writes_one_table_and_resumes(pets: str, tmp_path: Path, limbeck
         "2",
     ]
     words += [*SMALL, "--protocol.steps", "4", "--protocol.looks", "2", "--out", str(tmp_path / "c")]
+    words += ["--vary", "cf.ridge=1,2"]
     code, out, err = limbeck(words)
     assert code == 0, err
+    assert "\ncf(steps=2, ridge=1.0) " in out and "\ncf(steps=2, ridge=2.0) " in out
     assert "full data" in out and (tmp_path / "c" / "scores.json").is_file()
     before = (tmp_path / "c" / "scores.json").read_text()
     assert limbeck(words)[0] == 0 and (tmp_path / "c" / "scores.json").read_text() == before
@@ -431,7 +517,7 @@ def test_compare_writes_one_table_and_resumes(pets: str, tmp_path: Path, limbeck
 
 def test_list_reads_every_kind(limbeck: Run) -> None:
     found = json.loads(limbeck(["list", "--json"])[1])
-    assert set(found) == {"methods", "sources", "encoders", "protocols", "networks"}
+    assert set(found) == {"methods", "sources", "encoders", "protocols", "networks", "recipes"}
     assert all(says for entries in found.values() for says in entries.values())
     assert "herding" in limbeck(["list", "methods"])[1]
 

@@ -169,7 +169,8 @@ def check_method(method: Method, space: Space, source: Source | None = None, pai
 
 def _check_fields(method: Method) -> None:
     names = [f.name for f in fields(method)]
-    assert all(f.name in (type(method).__doc__ or "") for f in fields(method)), f"its docstring must name {names}"
+    said = " ".join(base.__doc__ or "" for base in type(method).__mro__)
+    assert all(name in said for name in names), f"its docstring must name {names}"
     hash(method)
     try:
         object.__getattribute__(method, "__setattr__")(names[0] if names else "x", None)

@@ -52,13 +52,21 @@ class DataError(LimbeckError, ValueError):
 
 
 class MissingDependency(LimbeckError, ImportError):
-    """An optional package is not installed; the message carries the command that installs it."""
+    """An optional package is not installed; the message carries the command that installs it.
+
+    Args:
+        what: that needs it.
+        package: its name.
+        extra: the extra of ours that brings it, or, where none can, the whole command that installs it.
+    """
 
     exit_code = 4
 
     def __init__(self, what: str, package: str, extra: str | None = None) -> None:
         command = f"pip install {package}"
-        if extra:
+        if extra and extra.startswith("pip "):
+            command = extra
+        elif extra:
             command = f"pip install 'limbeck[{extra}]' (in a clone: pip install -e '.[{extra}]')"
         super().__init__(f"{what} needs the package {package!r}, which is not installed; run: {command}")
 

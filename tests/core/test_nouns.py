@@ -38,6 +38,26 @@ def test_budget_larger_than_the_data() -> None:
         lb.distill(Problem(toy_source(24), lb.space(image="convnet"), lb.Budget(pairs=25)), lb.methods.Random())
 
 
+def never(*args: object, **options: object) -> None:
+    raise AssertionError("embedded")
+
+
+def test_what_cannot_work_is_refused_before_anything_is_embedded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("limbeck.core.problem.embed_source", never)
+    space = lb.space(image="convnet", text="bag_of_words")
+    source = toy_source(24, modalities=("image", "text"))
+    said = list(source.captions)
+    with pytest.raises(ConfigError, match="25 pairs is larger than the data: 24"):
+        Problem(source, space, lb.Budget(pairs=25))
+    source._captions = [("the same",), ("the same", "the same")] + [()] * 22
+    with pytest.raises(DataError, match=r"has one caption in all, 'the same' \(2 of its 24 samples have one\)"):
+        Problem(source, space, lb.Budget(pairs=2))
+    assert len(Problem(source, lb.space(image="convnet"), lb.Budget(pairs=24)).source) == 24
+    source._captions = said[:5] + [()] * 19
+    with pytest.raises(ConfigError, match="6 pairs is larger than the data: 5 samples"):
+        Problem(source, space, lb.Budget(pairs=6))
+
+
 def test_budget_below_one_a_class() -> None:
     source = toy_source(modalities=("image", "label"))
     with pytest.raises(ConfigError, match="below one a class: there are 4"):

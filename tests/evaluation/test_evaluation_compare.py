@@ -119,6 +119,14 @@ def test_data_that_cannot_be_judged_on_are_refused_before_anything_is_embedded(s
         compare(Some("train", "test"), ["random"], [4], **options)
     with pytest.raises(ConfigError, match="the validation split"):
         compare(toy_source(16, "val"), ["random"], [4], **options)
+    same, test = Some("train", "val", "test"), Some(split="test")
+    same._captions = test._captions = [("a square",)] * 16
+    with pytest.raises(DataError, match=r"toy\[train\] has one caption in all, 'a square'"):
+        compare(same, ["random"], [4], **options)
+    with pytest.raises(DataError, match=r"toy\[test\] has one caption in all"):
+        compare(Some("train"), ["random"], [4], on=test, selection="paper", **options)
+    with pytest.raises(DataError, match="no labels"):
+        compare(toy_source(16, modalities=("image", "text")), ["random"], [4], protocol="classification", **options)
     assert not (tmp_path / "runs").exists()
 
 
@@ -164,6 +172,23 @@ def test_methods_that_learn_are_paired_with_the_best_coreset(train, space, cache
     assert " - best coreset (" in text and "mean recall, 95 % paired over 2 seeds" in text
     assert all(run.is_dir() and (run / "set").is_dir() for runs in found.runs.values() for run in runs)
     assert found.runs.keys() == found.sets.keys()
+
+
+def test_rows_say_what_differs_and_a_row_more_keeps_the_others(train, space, cache, tmp_path, monkeypatch):
+    def run(*methods):
+        found = compare(train, methods, [4], 1, space=space, run=tmp_path, cache=cache, full=False, **QUICK)
+        return {s.name: s.values for s in found.scores if s.metric == "mean"}
+
+    before = run("random", DM(steps=1, width=8))
+    assert set(before) == {"random", "dm(steps=1, width=8)"}
+    module, judged = sys.modules["limbeck.evaluation.compare"], []
+    judge = module.evaluate
+    monkeypatch.setattr(module, "evaluate", lambda *a, **k: judged.append(a[5]) or judge(*a, **k))
+    after = run("random", DM(steps=1, width=8), DM(steps=1, width=8, init="herding", augment=("color", "crop")))
+    default = "dm(steps=1, width=8, init=random, augment=color,crop,cutout,flip,rotate,scale)"
+    other = "dm(steps=1, width=8, init=herding, augment=color,crop)"
+    assert set(after) == {"random", default, other} and judged == [other]
+    assert after[default] == before["dm(steps=1, width=8)"]
 
 
 def test_one_seed_is_not_paired(train, space, cache, tmp_path):

@@ -174,6 +174,8 @@ def test_every_option_is_in_the_fingerprint(train, space):
         {"steps": 5},
         {"head": "mlp"},
         {"student": "convnet"},
+        {"carried": False},
+        {"mask_duplicates": True},
     ]
     assert len({base, *[Retrieval(**c).fingerprint(test, space) for c in changes]}) == len(changes) + 1
     assert base != Retrieval().fingerprint(Uneven("test"), space)
@@ -203,6 +205,10 @@ def test_what_cannot_be_judged_says_why(train, small, space, cache):
         judge(seeds=(1, 1))
     with pytest.raises(DataError, match="no text"):
         judge(what=toy_source(8, modalities=("image", "label")))
+    same = toy_source(8, modalities=("image", "text"))
+    same._captions = [()] * 7 + [("a square",)]
+    with pytest.raises(DataError, match=r"one caption in all, 'a square' \(1 of its 8 samples have one\)"):
+        judge(what=same)
     with pytest.raises(DataError, match="no labels"):
         judge(what=toy_source(8, modalities=("image", "text")), protocol="classification")
     with pytest.raises(DataError, match="no validation split"):

@@ -11,7 +11,7 @@ from limbeck.evaluation import Score, paired, read_scores, table, write_scores
 
 ROW = {
     "name", "method", "pairs", "bytes", "protocol", "fingerprint", "metric", "higher_is_better", "mean", "std", "values",
-    "seconds", "peak_bytes", "seeds",
+    "seconds", "peak_bytes", "seeds", "training",
 }  # fmt: skip
 
 
@@ -35,16 +35,16 @@ def test_mean_and_sample_spread():
 
 
 def test_a_file_keeps_every_field(tmp_path):
-    scores = [score(), score((5.5,), metric="IR@1", seconds=1.5, peak_bytes=7, seeds=(4,))]
+    scores = [score(), score((5.5,), metric="IR@1", seconds=1.5, peak_bytes=7, seeds=(4,), training="wbce")]
     path = write_scores(tmp_path / "new" / "scores.json", scores)
     assert read_scores(path) == scores
     content = json.loads(path.read_text())
     assert content["schema"] == 1 and set(content["rows"][0]) == ROW
 
 
-def test_a_row_without_seeds_is_read(tmp_path):
+def test_a_row_of_before_is_read(tmp_path):
     row = score().row()
-    del row["seeds"]
+    del row["seeds"], row["training"]
     (tmp_path / "s.json").write_text(json.dumps({"schema": 1, "rows": [row]}))
     assert read_scores(tmp_path / "s.json") == [score()]
 
@@ -103,6 +103,17 @@ def test_a_table_has_a_row_a_set_and_a_column_a_metric():
     assert len(text) == 4 and "IR@1 +- std" in text[1] and "2.33 +- 1.53" in text[2]
     markdown = table(scores, "markdown").splitlines()
     assert markdown[2].count("|") == 7 and "cf\\|x" in markdown[5]
+
+
+def test_a_table_says_which_sets_train_the_student_their_way():
+    own = "wbce, lowrank similarity"
+    scores = [score(), score(name="l5", training=own), score(name="l9", training=own), score(name="m", training="ence")]
+    text, markdown = table(scores), table(scores, "markdown")
+    notes = ["l5, l9: student trained with wbce, lowrank similarity", "m: student trained with ence"]
+    assert text.splitlines()[-2:] == notes and len(text.splitlines()) == 8
+    assert markdown.endswith("\n\n" + "\n\n".join(notes))
+    assert [line.split(",")[-1] for line in table(scores, "csv").splitlines()][:2] == ["training", ""]
+    assert "student" not in table([score()]) + table([score()], "markdown")
 
 
 def test_fingerprints_never_share_a_table():

@@ -4,12 +4,26 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from limbeck.check import toy_source
 from limbeck.data.batch import Batch
 from limbeck.data.cache import digest
 from limbeck.data.modality import Modality
 from limbeck.data.source import Source
+from limbeck.errors import ConfigError
 from limbeck.evaluation import evaluate
-from limbeck.evaluation.students import Components, Schedule, fit, noisy, pixels, shaken, side_of, soft_cross_entropy
+from limbeck.evaluation.protocols.retrieval import Retrieval
+from limbeck.evaluation.students import (
+    Components,
+    Pretrained,
+    Schedule,
+    Tower,
+    chunk_of,
+    fit,
+    noisy,
+    pixels,
+    shaken,
+    side_of,
+)
 from limbeck.spaces import Features
 
 
@@ -49,11 +63,6 @@ def test_directions_that_the_set_does_not_span_are_not_seen():
 
 def test_identical_samples_have_no_components():
     assert Components.of(torch.ones(4, 8), 8).whiten(torch.ones(2, 8), 1.0).isfinite().all()
-
-
-def test_soft_targets_equal_cross_entropy():
-    logits, target = random(4, 6), random(4, 6, seed=1).softmax(dim=1)
-    assert torch.allclose(soft_cross_entropy(logits, target), F.cross_entropy(logits, target))
 
 
 def test_each_caption_is_drawn_and_only_its_own():
@@ -140,3 +149,55 @@ def test_pixels_are_resized_once(tmp_path):
     assert pixels(source, 8, cache).shape == (5, 3, 8, 8)
     source.batch = None
     assert torch.equal(pixels(source, 16, cache), first)
+
+
+@pytest.fixture
+def pretrained(space):
+    images = torch.rand(12, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    frozen = space["image"](images)
+    components = Components.of(frozen, 6)
+    return images, components.whiten(frozen, 3.0), Pretrained(space["image"], components, 3.0)
+
+
+def test_a_pretrained_tower_begins_where_the_frozen_features_are(pretrained):
+    images, frozen, network = pretrained
+    assert network.dim == 6
+    torch.testing.assert_close(network(images), frozen, rtol=0, atol=1e-5)
+    tower = Tower(0, 4, torch.Generator().manual_seed(0), network)
+    torch.testing.assert_close(tower((images * 255).byte()), tower.head(frozen), rtol=0, atol=0.05)
+
+
+def test_pretrained_weights_move_at_a_tenth_of_the_rate(pretrained):
+    images, _, network = pretrained
+    student = Tower(0, 4, torch.Generator().manual_seed(0), network)
+    before = {name: p.detach().clone() for name, p in student.named_parameters()}
+    schedule = Schedule(steps=1, batch=12, rate=1e-3, decay=0.0, looks=1)
+    list(fit(student, lambda index, t: student(images[index])[:, 0].square().mean(), 12, schedule, 0, "cpu"))
+    moved = {name: (p - before[name]).abs().max().item() for name, p in student.named_parameters()}
+    assert moved.pop("head.0.weight") == pytest.approx(1e-3, rel=1e-2)  # the first step of Adam is the rate
+    moved.pop("head.0.bias")
+    assert moved and max(moved.values()) == pytest.approx(1e-4, rel=1e-2)
+
+
+@pytest.mark.parametrize("protocol", ["retrieval", "classification"])
+def test_the_encoder_is_a_student_at_the_resolution_of_the_set(protocol, space, cache, monkeypatch):
+    seen, read = set(), Pretrained.forward
+    monkeypatch.setattr(Pretrained, "forward", lambda self, x: seen.add(x.shape[-1]) or read(self, x))
+    source = toy_source(12)
+    options = {"student": "encoder", "selection": "paper", "steps": 2, "batch": 6, "looks": 1}
+    scores = evaluate(source, source, protocol, space, 1, cache=cache, **options)
+    assert seen == {16} and all(0 <= value <= 100 for score in scores for value in score.values)
+    evaluate(source, source, protocol, space, 1, cache=cache, **options, resolution=8)
+    assert seen == {16, 8}
+
+
+def test_resolutions_by_default():
+    assert Retrieval(student="convnet").resolution == Retrieval().resolution == 32
+    assert Retrieval(student="encoder").resolution is None
+    with pytest.raises(ConfigError, match="resolution=0"):
+        Retrieval(student="encoder", resolution=0)
+
+
+def test_large_images_are_judged_in_smaller_chunks():
+    shapes = [(2000, 512), (2000, 3, 32, 32), (2000, 3, 128, 128), (2, 3, 4096, 4096), (0, 3, 8, 8)]
+    assert [chunk_of(torch.empty(shape, device="meta")) for shape in shapes] == [1024, 1024, 64, 1, 1]

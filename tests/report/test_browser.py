@@ -1,9 +1,13 @@
 """The page in a real browser: no request, no error, no overflow, tabs that work, a dark mode that is dark."""
 
+import io
 import shutil
 
 import pytest
+import torch
+from PIL import Image
 
+from limbeck.objectives.similarity import Similarity
 from limbeck.report import page
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -30,7 +34,11 @@ def path(tmp_path_factory, small, score, source, history):
         for metric in [*metrics, "mean"]
         for method, pairs, value in (("random", 6, 11.0), ("cf", 6, 20.0), ("full", 5012, 41.0))
     ]
-    sets = [small("random", learned=False), small("cf")]
+    learned, plain = Similarity(6, "full"), small("cf")
+    with torch.no_grad():
+        learned.matrix[4, 1], learned.matrix[1, 5] = 1, -1
+    tensors = {**plain.tensors, "similarity.matrix": learned.matrix.detach()}
+    sets = [small("random", learned=False), small("cf", tensors=tensors, similarity=learned.describe())]
     return page(
         tmp_path_factory.mktemp("page") / "report.html",
         sets=sets,
@@ -142,3 +150,24 @@ def test_figures_take_the_colours_of_the_scheme(visit):
         visit(scheme=s).locator("svg text").first.evaluate("x => getComputedStyle(x).fill") for s in ("light", "dark")
     ]
     assert _brightness(texts[0]) < 128 < _brightness(texts[1])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_map_of_a_similarity_has_the_colours_of_the_scheme(visit, scheme):
+    """Row 4, column 1 above zero, row 1, column 5 below it, row 2, column 3 near it."""
+    view = visit(scheme=scheme)
+    shot = Image.open(io.BytesIO(view.locator(".relation svg").screenshot())).convert("RGB")
+    box = view.locator(".relation svg").bounding_box()
+    cells = view.locator(".relation svg mask image").first.bounding_box()
+
+    def seen(row, column):
+        x = cells["x"] - box["x"] + cells["width"] * (column + 0.5) / 6
+        y = cells["y"] - box["y"] + cells["height"] * (row + 0.5) / 6
+        return shot.getpixel((round(x), round(y)))
+
+    wanted = {(4, 1): "var(--s0)", (1, 5): "var(--s1)", (2, 3): "var(--paper)"}
+    for place, colour in wanted.items():
+        view.evaluate(f"document.body.style.outlineColor = '{colour}'")
+        exact = view.evaluate("getComputedStyle(document.body).outlineColor")
+        channels = [int(c) for c in exact.removeprefix("rgb(").removesuffix(")").split(",")]
+        assert max(abs(a - b) for a, b in zip(seen(*place), channels, strict=True)) < 60, (place, exact)

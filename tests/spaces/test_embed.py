@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 import limbeck as lb
 from limbeck.check import ToySource
-from limbeck.data import Batch, Cache, digest
+from limbeck.core import DistilledSet
+from limbeck.data import Batch, Cache, Modality, digest
 from limbeck.errors import ConfigError, DataError
 from limbeck.spaces import Encoder, Features, Space, embed_source
 
@@ -173,3 +174,59 @@ def test_features_need_one_owner_a_row() -> None:
     features = Features(torch.eye(4), torch.tensor([1, 1, 3, 3]))
     assert features.counts(5).tolist() == [0, 2, 0, 2, 0] and features.first(5).tolist() == [-1, 0, -1, 2, -1]
     assert features.rows(torch.tensor([3])).tolist() == [2, 3]
+
+
+class Torn(ToySource):
+    """The toy source; the image of sample 5 holds a NaN."""
+
+    def batch(self, index: Any) -> Batch:
+        """The samples."""
+        rows = list(index)
+        values = super().batch(rows).values
+        image = values["image"].clone()
+        image[[i == 5 for i in rows], 0, 3, 3] = torch.nan
+        return Batch({**values, "image": image})
+
+
+@dataclass(frozen=True)
+class Overflowing(Counting):
+    """Text to vectors, infinite for a long one. Options: calls, fail_after."""
+
+    def encode(self, network: nn.Module, values: Any) -> Tensor:
+        """Ones."""
+        return torch.tensor([[1.0, torch.inf if "3 of sample" in text else 1.0] for text in values])
+
+    @property
+    def dim(self) -> int:
+        """Two."""
+        return 2
+
+
+def test_what_is_not_finite_is_refused_by_name_and_not_kept(cache: Cache) -> None:
+    torn = Torn(8, "train", ("image", "text"), 16)
+    with pytest.raises(
+        DataError, match=r"toy\[train\]: the image of sample 'train/5' holds NaN or infinite values; mend"
+    ):
+        embed_source(torn, lb.space(image="convnet"), cache, batch_size=2)
+    says = r"the encoder '.*' gives NaN or infinite values for the text of sample 'train/4'; check its weights"
+    source = Jagged()
+    source._captions = [(f"{i - 1} of sample {i}",) for i in range(13)]
+    for _ in range(2):  # nothing of it was cached
+        with pytest.raises(DataError, match=says):
+            embed_source(source, Space({"text": Overflowing()}), cache, batch_size=3)
+
+
+def test_a_learned_text_that_is_not_finite_is_refused_by_name(cache: Cache) -> None:
+    space = lb.space(text="bag_of_words")
+    vectors = torch.ones(3, space["text"].dim)
+    vectors[1, 7] = torch.nan
+    small = DistilledSet(
+        "mine",
+        {"text": Modality("text")},
+        {"text": vectors},
+        captions=[("a",)] * 3,
+        origins=["x", "y", "z"],
+        embedded_by={"text": space["text"].fingerprint},
+    )
+    with pytest.raises(DataError, match="mine: the text of sample 's00001' holds NaN"):
+        embed_source(small, space, cache)

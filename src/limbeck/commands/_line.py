@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from limbeck.commands._recipes import config_file
 from limbeck.errors import ConfigError
 
 __all__ = ["Line", "read_config", "read_line"]
@@ -26,13 +27,16 @@ class Line:
     fingerprints: Mapping[str, str] | None = None
 
 
-def read_line(argv: Sequence[str], flags: Collection[str] = (), first: str = "") -> Line:
+def read_line(
+    argv: Sequence[str], flags: Collection[str] = (), first: str = "", mappings: Collection[str] = ()
+) -> Line:
     """Reads `--name value`, `--name=value`, flags and plain words; what `--config FILE` says stands behind all of them.
 
     Args:
         argv: the words after the command's name.
         flags: names of options without a value.
         first: the option that the first plain word is the value of, so that a file may give it as well.
+        mappings: names of options that are given as `--name KEY=VALUE`, once a key.
 
     Raises:
         ConfigError: an option without its value, or a file that is not a configuration.
@@ -56,14 +60,19 @@ def read_line(argv: Sequence[str], flags: Collection[str] = (), first: str = "")
             if not rest or rest[0].startswith("--"):
                 raise ConfigError(f"--{name} needs a value, as in --{name} VALUE")
             value = rest.pop(0)
+        if name in mappings:
+            key, equals, value = value.partition("=")
+            if not equals or not key or not value:
+                raise ConfigError(f"--{name} takes KEY=VALUE, got {key!r}")
+            name = f"{name}.{key.strip()}"
         given[name] = value
     if "config" not in given:
         return Line(given, tuple(words))
-    filed, fingerprints = read_config(Path(given.pop("config")))
+    filed, fingerprints = read_config(config_file(given.pop("config")))
     asked = filed.pop(first, None)
     if not words and asked is not None:
         words.append(asked)
-    elif asked not in words:
+    elif asked is not None and asked not in words:
         filed = {name: value for name, value in filed.items() if not name.startswith(f"{first}.")}
     return Line({**_agreeing(filed, given), **given}, tuple(words), fingerprints)
 

@@ -25,6 +25,7 @@ __all__ = [
     "folder_of",
     "open_set",
     "open_source",
+    "report_captions",
     "report_skipped",
     "space_of",
 ]
@@ -163,6 +164,14 @@ def folder_of(path: Path) -> Path:
     if not (path / "set").is_dir():
         raise StorageError(f"the run {path} is not finished; give the command that started it again, it continues")
     return path / "set"
+
+
+def report_captions(source: "Source") -> None:
+    """Says how many samples have no caption where others have one: they are in no pair."""
+    lacking = sum(not sample for sample in source.captions) if "text" in source.modalities else 0
+    if lacking:
+        said = f"{lacking} of the {len(source)} samples of {source.name} have no caption; no pair is made of them"
+        print(f"note: {said}", file=sys.stderr)
 
 
 def report_skipped(source: "Source", folder: Path | None = None) -> int:

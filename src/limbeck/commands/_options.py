@@ -18,7 +18,7 @@ from limbeck import registry
 from limbeck.commands._describe import arguments, options
 from limbeck.commands._line import Line, read_line
 from limbeck.commands._progress import Tick
-from limbeck.commands._types import Option, add, typed
+from limbeck.commands._types import Option, add, is_mapping, typed
 from limbeck.errors import ConfigError, MissingDependency, UnknownName
 
 __all__ = ["Answer", "Command", "Part", "help_of", "parse", "part"]
@@ -58,7 +58,7 @@ class Command(ABC):
     """One command. A subclass is a frozen dataclass in a file of its own.
 
     Args:
-        config: a YAML file with options; those on the command line stand above it.
+        config: a YAML file with options, or recipe:NAME for one that is here; those on the command line stand above it.
         json: print the result as JSON.
         debug: show the traceback of an error.
     """
@@ -105,15 +105,19 @@ def parse(command: type[C], argv: Sequence[str]) -> C:
     Raises:
         ConfigError: an option that is unknown, of another thing, without a value or of the wrong type; a missing word.
     """
-    line = read_line(argv, _flags(command), command.words)
+    line = read_line(argv, _flags(command), command.words, _mappings(command))
     known = _known(command, line)
-    for name in line.given:
+    values: dict[str, Any] = {"fingerprints": line.fingerprints or {}}
+    values |= {name: _below(name, line.given) for name in _mappings(command)}
+    plain = {name: raw for name, raw in line.given.items() if name in values or name.partition(".")[0] not in values}
+    for name, raw in plain.items():
+        if name in values:
+            raise ConfigError(f"{name} is a mapping, as in {name}: {{KEY: VALUE}}, got {raw!r}")
         if name not in known:
             raise _unknown(command, name, known, line)
     if len(line.words) > bool(command.words):
         raise ConfigError(f"limbeck {_title(command)} does not know what to do with {line.words[-1]!r}")
-    given = {name: typed(known[name], raw) for name, raw in line.given.items()}
-    values: dict[str, Any] = {"fingerprints": line.fingerprints or {}}
+    given = {name: typed(known[name], raw) for name, raw in plain.items()}
     for f in _visible(command):
         if "kind" in f.metadata:
             values[f.name] = _parts(command, f, line, given)
@@ -133,7 +137,8 @@ def help_of(command: type[Command], argv: Sequence[str], width: int = 100) -> st
     from jsonargparse import ArgumentParser
 
     try:
-        line = read_line([word for word in argv if word not in ("-h", "--help")], _flags(command), command.words)
+        words = [word for word in argv if word not in ("-h", "--help")]
+        line = read_line(words, _flags(command), command.words, _mappings(command))
     except ConfigError:  # half a line is enough to help with
         line = Line({})
     word = [f for f in _visible(command) if f.name == command.words]
@@ -156,6 +161,15 @@ def help_of(command: type[Command], argv: Sequence[str], width: int = 100) -> st
 
 def _flags(command: type[Command]) -> set[str]:
     return {_name(f) for f in _visible(command) if f.type is bool}
+
+
+def _mappings(command: type[Command]) -> set[str]:
+    return {_name(f) for f in _visible(command) if is_mapping(f.type)}
+
+
+def _below(head: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given under names that start with `head.`, without that start."""
+    return {name.removeprefix(f"{head}."): value for name, value in given.items() if name.startswith(f"{head}.")}
 
 
 def _visible(command: type[Command]) -> list[Field[Any]]:
@@ -235,8 +249,7 @@ def _parts(command: type[Command], f: Field[Any], line: Line, values: Mapping[st
     """The `Part` (or parts) of a field; nothing where none is named."""
     made = []
     for head, spec in _chosen(command, f, line):
-        given = {key.removeprefix(f"{head}."): value for key, value in values.items() if key.startswith(f"{head}.")}
-        made.append(Part(f.metadata["kind"], spec, given))
+        made.append(Part(f.metadata["kind"], spec, _below(head, values)))
     return tuple(made) if f.metadata["many"] else next(iter(made), None)
 
 

@@ -1,7 +1,7 @@
 """One option of a command line: its type from a word, its line in the help."""
 
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from types import UnionType
@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from limbeck.errors import ConfigError
 
-__all__ = ["Option", "add", "typed"]
+__all__ = ["Option", "add", "is_mapping", "typed"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,11 @@ def is_flag(option: Option) -> bool:
     return option.type is bool and "." not in option.name
 
 
+def is_mapping(type_: Any) -> bool:
+    """Whether it is given as `--name KEY=VALUE`, once a key."""
+    return get_origin(type_) is Mapping
+
+
 def add(parser: Any, option: Option) -> None:
     """Adds the option to a jsonargparse parser (or a group of one), which knows its type."""
     target, text = option.name.replace(".", "__"), option.help.rstrip(".")
@@ -56,13 +61,15 @@ def add(parser: Any, option: Option) -> None:
     if not _is_empty(option.default):
         shown = ",".join(map(str, option.default)) if isinstance(option.default, tuple) else option.default
         text += f" (default: {shown})"
+    if is_mapping(option.type):
+        named = {"type": str, "metavar": "KEY=VALUE"}
     parser.add_argument(
-        f"--{option.name}", dest=target, type=option.type, default=None, help=text.replace("%", "%%"), **named
+        f"--{option.name}", dest=target, default=None, help=text.replace("%", "%%"), **{"type": option.type, **named}
     )
 
 
 def _is_empty(default: Any) -> bool:
-    return default is None or default is MISSING or default in ("", ())
+    return default is None or default is MISSING or default in ("", (), {})
 
 
 def _readable(type_: Any) -> str:

@@ -1,11 +1,13 @@
 """`limbeck compare`."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from limbeck.commands._open import Encoded, open_source, report_skipped
+from limbeck.commands._open import Encoded, open_source, report_captions, report_skipped
 from limbeck.commands._options import Answer, Part, part
 from limbeck.commands._progress import Tick
+from limbeck.commands._vary import varied
 
 __all__ = ["Compare"]
 
@@ -14,14 +16,17 @@ __all__ = ["Compare"]
 class Compare(Encoded):
     """Distils and judges every method at every budget beside the full data: a paper's table in one command.
 
-    A method's options are below its name: --methods random,cf --cf.steps 500.
+    A method's options are below its name: --methods random,cf --cf.steps 500. An ablation is a row for each value:
+    --vary cf.steps=100,500 or, for every method that has the option, --vary method.steps=100,500; several times for
+    every combination.
 
     Args:
         source: the data, such as demo or karpathy:data/flickr8k.
         methods: which methods, with commas.
+        vary: METHOD.OPTION=VALUE,VALUE makes a row for each value.
         pairs: which budgets, with commas.
         seeds: how many seeds; each makes its own sets and its own students.
-        students: which students, with commas: frozen, or networks that are trained.
+        students: which students, with commas: frozen, encoder, or networks that are trained.
         protocol: how to judge.
         on: the data to test on; by default the test split of the same data.
         out: the folder that runs, scores, table and plot go to.
@@ -32,6 +37,7 @@ class Compare(Encoded):
 
     source: Part | None = part("source")
     methods: tuple[Part, ...] = part("method", ("random", "herding", "cf"))
+    vary: Mapping[str, str] = field(default_factory=dict)
     pairs: tuple[int, ...] = (50, 100)
     seeds: int = 3
     students: tuple[str, ...] = ("frozen",)
@@ -43,15 +49,19 @@ class Compare(Encoded):
         """Runs the grid."""
         from limbeck.evaluation import compare
 
+        methods = [method.make() for method in varied(self.methods, self.vary)]
         train = open_source(self.source, tick)
         report_skipped(train, self.out)
+        space = self.space(train)
+        if "text" in space:
+            report_captions(train)
         found = compare(
             train,
-            [method.make() for method in self.methods],
+            methods,
             self.pairs,
             self.seeds,
             self.students,
-            space=self.space(train),
+            space=space,
             run=self.out,
             on=open_source(self.on, tick, split="test") if self.on else None,
             protocol=self.protocol.spec,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limbeck.commands._open import Task, report_skipped
+from limbeck.commands._open import Task, report_captions, report_skipped
 from limbeck.commands._options import Answer
 from limbeck.commands._progress import Tick
 from limbeck.errors import ConfigError
@@ -45,6 +45,8 @@ class Distill(Task):
         start = time.perf_counter()
         problem, method, source = self.problem(tick)
         _note_changes(problem, dict(self.fingerprints))
+        if "text" in problem.modalities:
+            report_captions(source)
         small = distill(problem, method, self.run, save_every=self.save_every)
         skipped = report_skipped(source, self.run)
         seconds, folder = time.perf_counter() - start, self.run / "set"

@@ -56,9 +56,9 @@ class Doctor(Task):
         budget = Budget(pairs, self.bytes, self.pixels)
         method = self.method.make()
         problem = Problem(source, space, budget, self.seed, self.device, tick=tick)
-        pairs = problem.pairs(method.learns_text)
+        pairs = problem.pairs(method.learns_text, method.text_tokens)
         problem.groups(pairs)  # refuses a budget below one a class
-        size = problem.sample_bytes(method.learns_text) * pairs
+        size = problem.sample_bytes(method.learns_text, method.text_tokens) * pairs
         floats = 4 * pairs * sum(_components(source, space, m) for m in problem.modalities)
         copies = 4 if method.steps else 1  # value, gradient and the two moments of Adam
         return {

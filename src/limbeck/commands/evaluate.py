@@ -1,10 +1,11 @@
 """`limbeck evaluate`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from limbeck.commands._open import IMAGE, TEXT, Encoded, open_source, report_skipped, space_of
+from limbeck.commands._open import IMAGE, TEXT, Encoded, open_source, report_captions, report_skipped, space_of
 from limbeck.commands._options import Answer, Part, part
 from limbeck.commands._progress import Tick
 from limbeck.errors import ConfigError
@@ -24,7 +25,8 @@ class Evaluate(Encoded):
         small: what to judge: the folder of a set or of a run, or data such as demo.
         on: the data to test on; by default those that the set was distilled from, or the same data.
         protocol: how to judge; limbeck list protocols names them.
-        student: frozen for heads on the frozen encoders, or a network that is trained; limbeck list networks names them.
+        student: frozen for heads on the frozen encoders; encoder for the image encoder itself, pretrained and trained on;
+            or a network that is trained; limbeck list networks names them.
         seeds: how many students.
         name: of the row in the table; by default the set's.
         out: a scores.json to write.
@@ -52,6 +54,8 @@ class Evaluate(Encoded):
         small = open_source(self.small, tick)
         on = self._on(small, tick)
         report_skipped(on)
+        if self.protocol.spec == "retrieval":
+            report_captions(small)
         options = {**self.protocol.options, "student": self.student}
         scores = evaluate(
             small,
@@ -89,5 +93,12 @@ class Evaluate(Encoded):
 
         if self.image is None and self.text is None and isinstance(small, DistilledSet):
             return None
-        image, text = self.image or Part("encoder", IMAGE), self.text or Part("encoder", TEXT)
+        made = small.recipe.space if isinstance(small, DistilledSet) else {}
+        image = self.image or _encoder(made.get("image", {"name": IMAGE}))
+        text = self.text or _encoder(made.get("text", {"name": TEXT}))
         return space_of(image, text, small)
+
+
+def _encoder(described: Mapping[str, Any]) -> Part:
+    """An encoder as a recipe writes it."""
+    return Part("encoder", described["name"], {k: v for k, v in described.items() if k != "name"})

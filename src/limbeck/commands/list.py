@@ -6,6 +6,7 @@ from limbeck import registry
 from limbeck.commands._describe import summary
 from limbeck.commands._options import Answer, Command
 from limbeck.commands._progress import Tick
+from limbeck.commands._recipes import recipes
 from limbeck.errors import UnknownName
 
 __all__ = ["List"]
@@ -13,10 +14,10 @@ __all__ = ["List"]
 
 @dataclass(frozen=True, kw_only=True)
 class List(Command):
-    """Names the methods, sources, encoders, protocols and networks that are there.
+    """Names the methods, sources, encoders, protocols, networks and recipes that are there.
 
     Args:
-        kind: methods, sources, encoders, protocols or networks; by default all of them.
+        kind: methods, sources, encoders, protocols, networks or recipes; by default all of them.
     """
 
     words = "kind"
@@ -25,15 +26,17 @@ class List(Command):
 
     def execute(self, tick: Tick) -> Answer:
         """Reads the registry; imports none of what it names."""
-        known = {f"{kind}s": kind for kind in registry.KINDS}
+        known = [f"{kind}s" for kind in (*registry.KINDS, "recipe")]
         wanted = list(known) if self.kind == "all" else [self.kind if self.kind.endswith("s") else f"{self.kind}s"]
         if wanted[0] not in known:
             raise UnknownName("kind", self.kind, known)
-        found = {
-            plural: {name: summary(known[plural], name) for name in registry.names(known[plural])} for plural in wanted
-        }
+        found = {plural: _entries(plural.removesuffix("s")) for plural in wanted}
         lines = []
         for plural, entries in found.items():
             width = max(map(len, entries), default=0)
             lines += [f"{plural}:", *[f"  {name:<{width}}  {says}" for name, says in entries.items()], ""]
         return Answer("\n".join(lines).rstrip(), found)
+
+
+def _entries(kind: str) -> dict[str, str]:
+    return recipes() if kind == "recipe" else {name: summary(kind, name) for name in registry.names(kind)}

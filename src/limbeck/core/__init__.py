@@ -2,22 +2,30 @@
 
 from limbeck.core.budget import Budget
 from limbeck.core.distilled import DistilledSet, freeze, load
+from limbeck.core.encode import encode, leaves
 from limbeck.core.method import Method
 from limbeck.core.problem import Pairs, Problem, stream
+from limbeck.core.rate import LearnedRate
 from limbeck.core.recipe import Recipe
 from limbeck.core.synthetic import Synthetic, chosen_pairs, select
+from limbeck.core.whiten import whitened, whitening_of
 
 __all__ = [
     "Budget",
     "DistilledSet",
+    "LearnedRate",
     "Method",
     "Pairs",
     "Problem",
     "Recipe",
     "Synthetic",
     "chosen_pairs",
+    "encode",
     "freeze",
+    "leaves",
     "load",
     "select",
     "stream",
+    "whitened",
+    "whitening_of",
 ]

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from limbeck.core.problem import Problem
@@ -16,6 +16,7 @@ from limbeck.data.batch import Batch, Captions
 from limbeck.data.cache import digest
 from limbeck.data.modality import Modality
 from limbeck.data.source import Source
+from limbeck.objectives.similarity import Similarity
 
 __all__ = ["DistilledSet", "freeze", "load"]
 
@@ -27,8 +28,10 @@ class DistilledSet(Source):
     Args:
         name: what a person calls it.
         modalities: as of the source that it came from.
-        tensors: `"image"` `uint8` or `float32 [M, 3, R, R]`; `"text"` `float32 [M, D]` where text was learned;
-            `"label"` `int64 [M]`; `"relation"` `float32 [M, M]`; `"hint.<name>"` scalars.
+        tensors: `"image"` `uint8` or `float32 [M, 3, R, R]`; `"text"` where text was learned, `float32 [M, D]` or, as
+            tokens of a text encoder, `[M, L, E]`;
+            `"label"` `int64 [M]`; `"similarity.<name>"` the parameters of a learned similarity; `"hint.<name>"` scalars;
+            in older sets `"relation"` `float32 [M, M]`.
         captions: one readable caption a sample: its own, or the nearest real one where text is an embedding.
         origins: the key of the real sample that each one started from.
         neighbours: for each sample the nearest real captions with their cosine similarity, best first.
@@ -38,6 +41,8 @@ class DistilledSet(Source):
         recipe: how it was made; a recipe that holds everything needed to make it again.
         embedded_by: modality to fingerprint of the encoder that its embeddings belong to.
         encoder_licences: modality to licence of the encoder's weights.
+        training: how a student should be trained on the set: `"loss"` and `"temperature"`; empty where nothing is said.
+        similarity: what `Similarity.restore` needs beside the parameters; empty without a learned similarity.
     """
 
     name: str
@@ -52,6 +57,8 @@ class DistilledSet(Source):
     recipe: Recipe = field(default_factory=Recipe)
     embedded_by: Mapping[str, str] = field(default_factory=dict)
     encoder_licences: Mapping[str, str] = field(default_factory=dict)
+    training: Mapping[str, str | float] = field(default_factory=dict)
+    similarity: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.origins)
@@ -69,12 +76,11 @@ class DistilledSet(Source):
             )
         if "label" in self.tensors:
             values["label"] = self.tensors["label"][rows]
-        relation = self.tensors.get("relation")
-        return Batch(values, relation=None if relation is None else relation[rows][:, rows])
+        return Batch(values, relation=None if self.relation is None else self.relation[rows][:, rows])
 
     @property
     def embeddings(self) -> Mapping[str, Tensor]:  # type: ignore[override]
-        """The learned text, where text was learned."""
+        """The learned text, where text was learned; see `Source` for its two forms."""
         return {"text": self.tensors["text"]} if "text" in self.tensors else {}
 
     @property
@@ -86,6 +92,16 @@ class DistilledSet(Source):
     def labels(self) -> Tensor | None:
         """`int64 [M]` labels, or `None`."""
         return self.tensors.get("label")
+
+    @cached_property
+    def relation(self) -> Tensor | None:
+        """How much image i matches text j, `float32 [M, M]`; `None` for the identity."""
+        if not self.similarity:
+            return self.tensors.get("relation")
+        prefix = "similarity."
+        factors = {k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)}
+        whole: Tensor = Similarity.restore(self.similarity, factors)()
+        return whole.detach()
 
     @property
     def hints(self) -> dict[str, float]:
@@ -107,13 +123,14 @@ class DistilledSet(Source):
 
     @property
     def fingerprint(self) -> str:  # type: ignore[override]
-        """A digest of every tensor and caption."""
+        """A digest of every tensor and caption, and of how a student should be trained."""
         raw = [
             x
             for k in sorted(self.tensors)
             for x in (k, self.tensors[k].contiguous().flatten().view(torch.uint8).numpy().tobytes())
         ]
-        return digest(*raw, [list(c) for c in self.captions], list(self.classes))
+        said = [dict(x) for x in (self.training, self.similarity) if x]
+        return digest(*raw, [list(c) for c in self.captions], list(self.classes), *said)
 
     def save(self, folder: str | Path) -> Path:
         """Writes the set as a folder that `limbeck.load` and `datasets.load_dataset` open; see `limbeck.core.storage`."""
@@ -131,7 +148,7 @@ def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_te
         synthetic: what was learned.
         learned_text: whether text is kept as embeddings; else each sample keeps the caption it started from.
     """
-    source, tensors = problem.source, {}
+    source, tensors, synthetic = problem.source, {}, synthetic.averaged()
     keys = source.keys
     values = {m: synthetic.value(m).detach().cpu() for m in synthetic.modalities}
     if "image" in values:
@@ -140,18 +157,19 @@ def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_te
     if synthetic.labels is not None:
         tensors["label"] = synthetic.labels.cpu()
     if synthetic.relation is not None:
-        tensors["relation"] = synthetic.relation().detach().cpu().contiguous()
-    tensors |= {f"hint.{k}": v.detach().cpu() for k, v in synthetic.hints.items()}
+        tensors |= {
+            f"similarity.{k}": v.detach().cpu().contiguous() for k, v in synthetic.relation.state_dict().items()
+        }
+    tensors |= {f"hint.{k}": module().detach().cpu() for k, module in synthetic.hints.items()}
     captions: list[Captions] = [()] * len(synthetic)
     neighbours: list[list[tuple[str, float]]] = []
     if "text" in values:
-        strings = [text for sample in source.captions for text in sample]
-        neighbours = _nearest_captions(problem, strings, values["text"])
+        neighbours = _nearest_captions(problem, values["text"])
         if learned_text:
             tensors["text"] = values["text"].contiguous()
             captions = [(near[0][0],) for near in neighbours]
         elif synthetic.caption is not None:
-            captions = [(strings[row],) for row in synthetic.caption.tolist()]
+            captions = [(problem.captions[row],) for row in synthetic.caption.tolist()]
     return DistilledSet(
         name=f"{source.name} by {recipe.method.get('name', 'unknown')}",
         modalities={name: m for name, m in source.modalities.items() if name in values or name == "label"},
@@ -165,6 +183,8 @@ def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_te
         recipe=recipe,
         embedded_by={"text": problem.space["text"].fingerprint} if "text" in tensors else {},
         encoder_licences=problem.space.licences,
+        training=synthetic.training_options,
+        similarity={} if synthetic.relation is None else synthetic.relation.describe(),
     )
 
 
@@ -175,13 +195,13 @@ def load(folder: str | Path) -> DistilledSet:
     return read(Path(folder))
 
 
-def _nearest_captions(
-    problem: Problem, strings: Sequence[str], text: Tensor, k: int = 3
-) -> list[list[tuple[str, float]]]:
+def _nearest_captions(problem: Problem, text: Tensor, k: int = 3) -> list[list[tuple[str, float]]]:
     """The k real captions nearest to each embedding, no string twice, with their cosine similarity."""
-    once = {string: row for row, string in reversed(list(enumerate(strings)))}
+    once = {string: row for row, string in reversed(list(enumerate(problem.captions)))}
     rows, names = torch.tensor(list(once.values())), list(once)
-    similarity = F.normalize(text, dim=-1) @ problem.features["text"].vectors[rows].T
+    with torch.no_grad():
+        vectors = problem.space.embed(Batch({"text": text.to(problem.device)}))["text"].cpu()
+    similarity = vectors @ problem.features["text"].vectors[rows].T
     score, index = similarity.topk(min(k, len(names)), dim=1)
     return [
         [(names[j], round(s, 4)) for j, s in zip(js, values, strict=True)]

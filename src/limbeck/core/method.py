@@ -2,14 +2,14 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.optim import Optimizer
 
 from limbeck.core.problem import Problem
 from limbeck.core.synthetic import Synthetic
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, DataError
 
 __all__ = ["Method"]
 
@@ -25,7 +25,24 @@ class Method(ABC):
     2. All randomness comes from `problem.rng(purpose, t)`.
     3. Nothing outside `problem` and `synthetic` is read or written, except through `problem.cache`.
     4. Returned scalars are finite; the loop checks and raises `Diverged` otherwise.
+
+    Attributes:
+        needs: modalities that it cannot do without.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, problem: Problem) -> None:
+        """Refuses a problem that it cannot work on, before anything is encoded.
+
+        Raises:
+            DataError: a modality that it needs is missing.
+        """
+        if missing := [m for m in self.needs if m not in problem.modalities]:
+            raise DataError(
+                f"{self.describe()['name']} needs {' and '.join(self.needs)}, but {problem.source.name} with this space has no "
+                f"{' and no '.join(missing)}; choose other data, or a space that encodes them"
+            )
 
     @property
     def steps(self) -> int:
@@ -36,6 +53,11 @@ class Method(ABC):
     def learns_text(self) -> bool:
         """Whether a synthetic text is an embedding (4 bytes a component) rather than a caption."""
         return False
+
+    @property
+    def text_tokens(self) -> int:
+        """How many token embeddings a learned text consists of; 0 where it is one vector."""
+        return 0
 
     @property
     def clip(self) -> float | None:
@@ -57,6 +79,10 @@ class Method(ABC):
     def optimizer(self, synthetic: Synthetic) -> Optimizer | None:
         """The optimizer of the synthetic set's parameters; `None` where `step` edits in place."""
         return None
+
+    def cure(self, name: str) -> str:
+        """What to change where a logged scalar, the gradient or a parameter of this name stopped being finite."""
+        return "lower the learning rate"
 
     def require(self, **least: float) -> None:
         """Refuses hyper-parameters that are too small to work; for `__post_init__`.

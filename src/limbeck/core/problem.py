@@ -13,6 +13,7 @@ from limbeck.core.budget import Budget, sample_bytes
 from limbeck.core.budget import per_class as per_class_shares
 from limbeck.data.batch import Batch
 from limbeck.data.cache import Cache
+from limbeck.data.captions import check_captions
 from limbeck.data.source import Source, TrainingView
 from limbeck.errors import DataError
 from limbeck.spaces import Features, Space, embed_source
@@ -66,7 +67,8 @@ class Problem:
         tick: called with (what, done, total) by long preparations; for progress bars.
 
     Raises:
-        DataError: the source has no samples, or no modality that the space encodes.
+        DataError: the source has no samples, no modality that the space encodes, or one caption in all.
+        ConfigError: a budget of more pairs than there are samples.
 
     Example:
         >>> import limbeck as lb
@@ -92,6 +94,11 @@ class Problem:
                 f"{self.source.name} holds {', '.join(self.source.modalities)}, "
                 f"but the space only encodes {', '.join(self.space.modalities) or 'nothing'}"
             )
+        if "text" in self.modalities:
+            check_captions(self.source)
+        if self.budget.pairs is not None:  # refused again with what is encoded, but then time is spent
+            with_text = sum(map(bool, self.source.captions)) if "text" in self.modalities else len(self.source)
+            self.budget.resolve(sample_bytes=1, available=with_text)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -131,6 +138,11 @@ class Problem:
         rows = {m: self.features[m].first(total)[sample] for m in self.modalities if m != "text"}
         return Pairs(sample, rows if caption is None else {**rows, "text": caption})
 
+    @cached_property
+    def captions(self) -> list[str]:
+        """Every caption of the source, in the order of the rows of the text features."""
+        return [text for sample in self.source.captions for text in sample]
+
     def groups(self, pairs: int, per_class: bool | None = None) -> list[tuple[Tensor, int]]:
         """The candidates that a selection chooses among, and how many of each: one group, or one a class.
 
@@ -168,20 +180,22 @@ class Problem:
             self._memo[key] = make()
         return self._memo[key]  # type: ignore[no-any-return]
 
-    def pairs(self, learned_text: bool) -> int:
+    def pairs(self, learned_text: bool, tokens: int = 0) -> int:
         """The number of synthetic samples M that the budget allows.
 
         Args:
             learned_text: a text costs 4 bytes a component as an embedding, else the mean UTF-8 length of a caption.
+            tokens: token embeddings that a learned text consists of; 0 where it is one vector.
         """
-        return self.budget.resolve(self.sample_bytes(learned_text), len(self.complete))
+        return self.budget.resolve(self.sample_bytes(learned_text, tokens), len(self.complete))
 
-    def sample_bytes(self, learned_text: bool) -> int:
+    def sample_bytes(self, learned_text: bool, tokens: int = 0) -> int:
         """Bytes of one synthetic sample."""
         if learned_text and "text" in self.space:
-            text = 4.0 * self.space["text"].dim
+            encoder = self.space["text"]
+            text = 4.0 * (encoder.tokens(["a"], tokens).numel() if tokens else encoder.dim)
         else:
-            sizes = [len(text.encode()) for sample in self.source.captions for text in sample]
+            sizes = [len(caption.encode()) for caption in self.captions]
             text = sum(sizes) / max(len(sizes), 1)
         held = {name: m for name, m in self.source.modalities.items() if name in self.modalities or name == "label"}
         return sample_bytes(held, text, 4 if self.budget.pixels == "float32" else 1)

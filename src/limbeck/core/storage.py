@@ -96,6 +96,8 @@ def load(folder: Path) -> DistilledSet:
         recipe=Recipe(**manifest["recipe"]),
         embedded_by=manifest["embedded_by"],
         encoder_licences=manifest["licences"]["encoders"],
+        training=manifest.get("training", {}),
+        similarity=manifest.get("similarity", {}),
     )
 
 
@@ -110,6 +112,9 @@ def card(small: DistilledSet) -> str:
         f"{len(small)} synthetic samples ({small.nbytes:,} bytes) distilled from "
         f"`{small.recipe.source.get('name', 'unknown')}` by `{method.get('name', 'unknown')}` with Limbeck."
     )
+    carried = [f"{k} {v}" for k, v in small.training.items()] + [f"{k} {v:.4g}" for k, v in small.hints.items()]
+    if small.similarity:
+        carried.append(f"the {small.similarity['kind']} similarity (`relation` of the loaded set)")
     lines = [
         "---",
         "license: other",
@@ -129,6 +134,7 @@ def card(small: DistilledSet) -> str:
         f"- Modalities: {', '.join(small.modalities)}" + (f" (text: {text})" if "text" in small.modalities else ""),
         f"- Licence of the data: {small.licence}",
         f"- Encoders: {encoders or 'none'}",
+        *([f"- Train a student with: {', '.join(carried)}"] if carried else []),
         "- Synthetic images start from real ones and may stay close to them; `origin` and `nearest_image` name which.",
         "",
         "Open it with `limbeck.load(folder)` (exact tensors) or `datasets.load_dataset(folder)` (readable table).",
@@ -178,6 +184,8 @@ def _manifest(small: DistilledSet) -> dict[str, Any]:
         "embedded_by": dict(small.embedded_by),
         "licences": {"data": small.licence, "encoders": dict(small.encoder_licences)},
         "hints": small.hints,
+        "training": dict(small.training),
+        "similarity": dict(small.similarity),
         "versions": {"limbeck": __version__, "torch": torch.__version__.split("+")[0]},
     }
 

@@ -1,5 +1,6 @@
 """`Synthetic`: holds everything that is learned, and can show itself as a `Batch`."""
 
+import copy
 from collections.abc import Collection, Mapping
 
 import torch
@@ -10,6 +11,7 @@ from limbeck.core.problem import Problem
 from limbeck.data.batch import Batch
 from limbeck.errors import ConfigError
 from limbeck.objectives.selection import Rule
+from limbeck.objectives.similarity import Similarity
 
 __all__ = ["Synthetic", "chosen_pairs", "select"]
 
@@ -18,13 +20,20 @@ class Synthetic(nn.Module):
     """M synthetic samples. Its `state_dict` is the checkpoint: what is learned are parameters, the rest are buffers.
 
     Args:
-        values: modality to tensor `[M, ...]`: images in [0, 1], text as embeddings; only modalities held as tensors.
+        values: modality to tensor `[M, ...]`: images in [0, 1], text as embeddings (vectors, or tokens); only modalities
+            held as tensors.
         learn: the modalities that are optimised; the others stay as they are.
         origin: `int64 [M]`, the real sample that each synthetic one started from.
         caption: `int64 [M]`, the feature row (of the source's text) that it started from; `None` without text.
         labels: `int64 [M]` or `None`.
-        relation: a module without arguments that returns `float [M, M]`, or `None` for the identity.
-        hints: learned scalars for the student, such as a learning rate.
+        relation: how much image i matches text j, learned; `None` for the identity.
+        hints: modules without arguments that return a scalar for the student, such as a `LearnedRate`.
+        training: how a student should be trained on the set: `"loss"`, a name of `limbeck.objectives.contrastive`, and
+            `"temperature"`. Plain values, not learned.
+        average: decay of a moving average of everything learned, see `averaged`; 0 keeps none.
+
+    Raises:
+        ConfigError: it should learn what it does not hold, or `average` is not in [0, 1).
 
     Example:
         >>> s = Synthetic({"image": torch.zeros(2, 3, 4, 4)}, learn=["image"], origin=torch.tensor([5, 9]))
@@ -35,6 +44,7 @@ class Synthetic(nn.Module):
     origin: Tensor
     caption: Tensor | None
     labels: Tensor | None
+    averages: Tensor
 
     def __init__(
         self,
@@ -44,10 +54,14 @@ class Synthetic(nn.Module):
         origin: Tensor,
         caption: Tensor | None = None,
         labels: Tensor | None = None,
-        relation: nn.Module | None = None,
-        hints: Mapping[str, Tensor] | None = None,
+        relation: Similarity | None = None,
+        hints: Mapping[str, nn.Module] | None = None,
+        training: Mapping[str, str | float] | None = None,
+        average: float = 0.0,
     ) -> None:
         super().__init__()
+        if not 0 <= average < 1:
+            raise ConfigError(f"average is a decay from 0 (none) to below 1, got {average}")
         if unknown := set(learn) - set(values):
             raise ConfigError(f"cannot learn {', '.join(sorted(unknown))}: the set holds {', '.join(values)}")
         self.order = tuple(values)
@@ -57,10 +71,16 @@ class Synthetic(nn.Module):
             if modality not in learn:
                 self.fixed.register_buffer(modality, value.clone())
         self.relation = relation
-        self.hints = nn.ParameterDict({k: nn.Parameter(v.clone()) for k, v in (hints or {}).items()})
+        self.hints = nn.ModuleDict(dict(hints or {}))
+        self.training_options = dict(training or {})
         self.register_buffer("origin", origin)
         self.register_buffer("caption", caption)
         self.register_buffer("labels", labels)
+        self.average = average
+        if average:
+            self.register_buffer("averages", torch.zeros((), dtype=torch.long))  # how many states they are of
+            for name, value in list(self.named_parameters()):
+                self.register_buffer(_average_of(name), value.detach().clone())
 
     def __len__(self) -> int:
         return len(self.origin)
@@ -80,18 +100,47 @@ class Synthetic(nn.Module):
         values = {m: self.value(m) if index is None else self.value(m)[index] for m in self.modalities}
         if self.labels is not None:
             values["label"] = self.labels if index is None else self.labels[index]
-        relation = None if self.relation is None else self.relation()
-        if relation is not None and index is not None:
-            relation = relation[index][:, index]
-        return Batch(values, relation=relation)
+        return Batch(values, relation=None if self.relation is None else self.relation(index))
 
     @torch.no_grad()
     def project(self) -> None:
-        """Brings what is learned back to where it is valid: pixels into [0, 1], text embeddings to unit length."""
+        """Brings what is learned back to where it is valid: pixels into [0, 1], texts that are vectors to unit length.
+
+        What is valid then enters the moving average, where there is one.
+        """
+        self._make_valid()
+        if self.average:
+            self.averages += 1
+            share = (1 - self.average) / (1 - self.average ** int(self.averages))
+            for name, value in self.named_parameters():
+                self.get_buffer(_average_of(name)).lerp_(value, share)
+
+    @torch.no_grad()
+    def averaged(self) -> "Synthetic":
+        """The set with the moving average of everything learned in place of its last state; itself where none is kept.
+
+            a_t = (1 - d) / (1 - d^t) sum_{i <= t} d^(t - i) x_i        d: `average`; x_i: the state after step i
+
+        It is corrected for its beginning, as Adam's moments are: the start of the set, real pairs, has no part in it.
+        """
+        if not self.average:
+            return self
+        mean = copy.deepcopy(self)
+        for name, value in mean.named_parameters():
+            value.copy_(self.get_buffer(_average_of(name)))
+        mean._make_valid()
+        return mean
+
+    def _make_valid(self) -> None:
         if "image" in self.learned:
             self.learned["image"].clamp_(0, 1)
-        if "text" in self.learned:
+        if "text" in self.learned and self.learned["text"].ndim == 2:
             self.learned["text"].copy_(F.normalize(self.learned["text"], dim=-1))
+
+
+def _average_of(parameter: str) -> str:
+    """The buffer that holds the moving average of a parameter; a buffer's name has no dot."""
+    return "average_" + parameter.replace(".", "_")
 
 
 def select(problem: Problem, rule: Rule, pairs: int, per_class: bool | None = None) -> Tensor:
@@ -114,21 +163,44 @@ def select(problem: Problem, rule: Rule, pairs: int, per_class: bool | None = No
     return torch.cat(picks)
 
 
-def chosen_pairs(problem: Problem, chosen: Tensor, learn: Collection[str] = ()) -> Synthetic:
+def chosen_pairs(
+    problem: Problem,
+    chosen: Tensor,
+    learn: Collection[str] = (),
+    tokens: int = 0,
+    relation: Similarity | None = None,
+    hints: Mapping[str, nn.Module] | None = None,
+    training: Mapping[str, str | float] | None = None,
+    average: float = 0.0,
+) -> Synthetic:
     """A synthetic set that starts as real pairs.
 
     Args:
         problem: whose candidates they are.
         chosen: `int64 [M]` positions in `problem.candidates`.
         learn: the modalities to optimise.
+        tokens: token embeddings that each text is made of; 0 for the vector of the whole text.
+        relation, hints, training, average: see `Synthetic`.
     """
     pairs = problem.candidates
     index = pairs.sample[chosen]
     batch = problem.source.batch(index)
     caption = pairs.rows["text"][chosen] if "text" in pairs.rows else None
     values = {m: batch[m] for m in problem.modalities if m != "text"}
-    if caption is not None:
+    if caption is not None and tokens:
+        values["text"] = problem.space["text"].tokens([problem.captions[row] for row in caption.tolist()], tokens)
+    elif caption is not None:
         values["text"] = problem.features["text"].vectors[caption]
     labels = problem.source.labels
     labels = None if labels is None else labels[index]
-    return Synthetic(values, learn=learn, origin=index, caption=caption, labels=labels).to(problem.device)
+    return Synthetic(
+        values,
+        learn=learn,
+        origin=index,
+        caption=caption,
+        labels=labels,
+        relation=relation,
+        hints=hints,
+        training=training,
+        average=average,
+    ).to(problem.device)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from limbeck.errors import ConfigError
 
-__all__ = ["OPERATIONS", "siamese"]
+__all__ = ["OPERATIONS", "check_operations", "siamese"]
 
 
 # name -> kornia's class and its parameters
@@ -20,6 +20,16 @@ OPERATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "rotate": ("RandomAffine", {"degrees": 15.0, "p": 1.0}),
     "scale": ("RandomAffine", {"degrees": 0.0, "scale": (1 / 1.2, 1.2), "p": 1.0}),
 }
+
+
+def check_operations(operations: Sequence[str]) -> None:
+    """Refuses what is not in `OPERATIONS`.
+
+    Raises:
+        ConfigError: names it, and those that there are.
+    """
+    if unknown := set(operations) - set(OPERATIONS):
+        raise ConfigError(f"unknown augmentation {', '.join(sorted(unknown))}; known: {', '.join(OPERATIONS)}")
 
 
 def siamese(
@@ -45,8 +55,7 @@ def siamese(
         >>> torch.equal(a[0], b[4])
         True
     """
-    if unknown := set(operations) - set(OPERATIONS):
-        raise ConfigError(f"unknown augmentation {', '.join(sorted(unknown))}; known: {', '.join(OPERATIONS)}")
+    check_operations(operations)
     if not operations:
         return list(sets)
     from kornia import augmentation

@@ -26,7 +26,7 @@ class Batch:
 
     Args:
         values: modality name to value. Images are `float [B, C, H, W]` in [0, 1]; labels are `int64 [B]`; text is
-            either a list of B tuples of captions or embeddings `float [B, D]`.
+            either a list of B tuples of captions or embeddings `float [B, D]` or tokens `float [B, L, E]`.
         present: modality name to `bool [B]`; a modality that is not named is present in every row.
         relation: optional `float [B, B]`, how much row i of the first modality matches row j of the second;
             `None` means the identity.

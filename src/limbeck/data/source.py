@@ -24,7 +24,8 @@ class Source(ABC):
         classes: the names of the labels, `()` where there are none.
         licence: the licence of the data, `"unknown"` where nobody said.
         fingerprint: hex digest of the *content*: two sources with the same fingerprint hold the same samples.
-        embeddings: modality to `float32 [N, D]`, for modalities whose samples *are* embeddings (a learned text).
+        embeddings: modality to `float32 [N, D]`, or tokens `[N, L, E]`, for modalities whose samples *are* embeddings of
+            an encoder (a learned text).
         embedded_by: modality to the fingerprint of the encoder that those embeddings belong to.
     """
 

@@ -57,6 +57,7 @@ def steps(problem: Problem, method: Method, run: str | Path | None = None, *, sa
     if save_every < 1:
         raise ConfigError(f"save_every counts steps between checkpoints and must be 1 or more, got {save_every}")
     folder = None if run is None else Run(run, Recipe.of(problem, method))
+    method.check(problem)
     synthetic = method.start(problem)
     if folder is not None:
         folder.begin()  # a budget that cannot work was refused by now, and has claimed no folder
@@ -65,22 +66,29 @@ def steps(problem: Problem, method: Method, run: str | Path | None = None, *, sa
     first = 0 if folder is None else folder.restore(synthetic, optimizer)
     yield State(first, method.steps, {}, synthetic)
     for t in range(first, method.steps):
+
+        def stop(what: str, cure: str = "", t: int = t) -> Diverged:
+            return _diverged(what, t, synthetic, optimizer, folder, cure)
+
         if optimizer is not None:
             optimizer.zero_grad(set_to_none=True)
-        logs = {name: float(value) for name, value in method.step(problem, synthetic, t).items()}
+        try:
+            logs = {name: float(value) for name, value in method.step(problem, synthetic, t).items()}
+        except Diverged as error:
+            raise stop(str(error)) from error
         if bad := [name for name, value in logs.items() if not math.isfinite(value)]:
-            raise _diverged(f"{bad[0]} = {logs[bad[0]]}", t, synthetic, optimizer, folder)
+            raise stop(f"{bad[0]} = {logs[bad[0]]} is not finite", method.cure(bad[0]))
         if optimizer is not None:
             norm = _gradient_norm(synthetic, method.clip)
             if not math.isfinite(norm):
-                raise _diverged(f"the gradient norm = {norm}", t, synthetic, optimizer, folder)
+                raise stop(f"the gradient norm = {norm} is not finite", method.cure("gradient"))
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * method.rate(t)
             optimizer.step()
             logs["gradient"] = norm
         synthetic.project()
         if bad := [name for name, value in synthetic.named_parameters() if not _finite(value)]:
-            raise _diverged(f"the parameter {bad[0]}", t, synthetic, optimizer, folder)
+            raise stop(f"the parameter {bad[0]} is not finite", method.cure(bad[0]))
         if folder is not None:
             folder.log({"step": t + 1, **logs})
             if (t + 1) % save_every == 0 or t + 1 == method.steps:
@@ -129,7 +137,9 @@ def _finite(value: Tensor) -> bool:
     return math.isfinite(float(value.detach().sum()))
 
 
-def _diverged(what: str, t: int, synthetic: Synthetic, optimizer: Optimizer | None, folder: Run | None) -> Diverged:
+def _diverged(
+    what: str, t: int, synthetic: Synthetic, optimizer: Optimizer | None, folder: Run | None, cure: str = ""
+) -> Diverged:
     """The error for step `t`; before an optimizer's step the state is still good, and is kept."""
     where = "pass `run=` to keep checkpoints"
     if folder is not None:
@@ -137,4 +147,4 @@ def _diverged(what: str, t: int, synthetic: Synthetic, optimizer: Optimizer | No
             folder.save(t, synthetic, optimizer)
         kept = folder.latest
         where = f"the last good state is in {kept}" if kept else "it happened before the first checkpoint"
-    return Diverged(f"step {t + 1}: {what} is not finite; {where}; lower the learning rate, in a new run folder")
+    return Diverged(f"step {t + 1}: {what}; {where}" + (f"; {cure}, in a new run folder" if cure else ""))

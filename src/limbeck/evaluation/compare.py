@@ -120,7 +120,7 @@ def compare(
         raise ConfigError("a comparison needs a method, a number of pairs and a student or more of each")
     numbers = student_seeds(seeds, 1)
     made = [registry.get("method", m)() if isinstance(m, str) else m for m in methods]
-    labels = [_label(m) for m in made]
+    labels = _labels(made)
     if twice := {label for label in labels if labels.count(label) > 1}:
         raise ConfigError(f"{', '.join(sorted(twice))} is in the comparison twice; give each method once")
     judges = [open_protocol(protocol, {**options, "student": student}) for student in students]
@@ -134,8 +134,8 @@ def compare(
         tick,
     )
     bench.refuse(train, judges)
-    for budget in pairs:
-        Budget(pairs=budget).resolve(sample_bytes=1, available=len(train))  # refuses before the first set is made
+    for budget in pairs:  # refuses before the first set is made
+        Problem(train, space, Budget(pairs=budget), numbers[0], device, bench.cache)
     bench.embed(train, judges, full)
     total, done = len(made) * len(pairs) + full, 0
     sets: dict[tuple[str, int], list[DistilledSet]] = {}
@@ -143,14 +143,14 @@ def compare(
     scores: list[Score] = []
     for method, label in zip(made, labels, strict=True):
         for budget in pairs:
-            small = sets[label, budget] = bench.distil(train, method, label, budget)
-            runs[label, budget] = bench.cells(label, budget)
+            small = sets[label, budget] = bench.distil(train, method, budget)
+            runs[label, budget] = bench.cells(method, budget)
             seconds = sum(_read_seconds(cell / SECONDS) for cell in runs[label, budget])
-            scores += [s for judge in judges for s in bench.judge(small, judge, label, seconds)]
+            scores += [s for judge in judges for s in bench.judge(small, judge, label, _slug(method), seconds)]
             done += 1
             bench.say(done, total)
     if full:
-        whole = [s for judge in judges for s in bench.judge([train], judge, "full data")]
+        whole = [s for judge in judges for s in bench.judge([train], judge, "full data", "full-data")]
         scores += [replace(s, method="full") for s in whole]  # also where `on` is not of the same data
         bench.say(total, total)
     one_shot = tuple(label for method, label in zip(made, labels, strict=True) if method.steps == 0)
@@ -173,11 +173,11 @@ class _Bench:
         if self.tick:
             self.tick("compare", done, total)
 
-    def distil(self, train: Source, method: Method, label: str, pairs: int) -> list[DistilledSet]:
+    def distil(self, train: Source, method: Method, pairs: int) -> list[DistilledSet]:
         from limbeck.engine import distill  # engine and evaluation are on one level: neither needs the other to load
 
         sets = []
-        for seed, folder in zip(self.seeds, self.cells(label, pairs), strict=True):
+        for seed, folder in zip(self.seeds, self.cells(method, pairs), strict=True):
             problem = Problem(train, self.space, Budget(pairs=pairs), seed, self.device, self.cache, self.tick)
             start, fresh = time.perf_counter(), not (folder / "set").is_dir()
             sets.append(distill(problem, method, run=folder))
@@ -195,6 +195,8 @@ class _Bench:
             )
         for judge in judges:
             refuse_leaks([train], test, judge)
+            for source in (train, judge.judge(test), test):
+                judge.check(source)
 
     def embed(self, train: Source, judges: Sequence[Protocol], full: bool) -> None:
         """Fills the cache with what every row reads, so that no row's seconds hold the encoders' first pass."""
@@ -208,18 +210,18 @@ class _Bench:
                 embed_source(source, space, self.cache, device=self.device, tick=self.tick)
             for source in (*held_out, *([train] if full else [])) if not judge.frozen else ():
                 if "image" in source.modalities:
-                    pixels(source, judge.resolution, self.cache)
+                    pixels(source, judge.side(train), self.cache)
 
-    def cells(self, label: str, pairs: int) -> list[Path]:
+    def cells(self, method: Method, pairs: int) -> list[Path]:
         """The folders of one row's runs, one a seed."""
-        return [self.folder / "runs" / f"{_slug(label)}-{pairs}-seed{seed}" for seed in self.seeds]
+        return [self.folder / "runs" / f"{_slug(method)}-{pairs}-seed{seed}" for seed in self.seeds]
 
-    def judge(self, sets: Sequence[Source], protocol: Protocol, name: str, made: float = 0.0) -> list[Score]:
+    def judge(self, sets: Sequence[Source], protocol: Protocol, name: str, slug: str, made: float = 0.0) -> list[Score]:
         test = test_split(self.on)
-        key = digest(protocol.fingerprint(test, self.space), [s.fingerprint for s in sets], self.seeds, name)
-        path = self.folder / "scores" / f"{_slug(name)}-{len(sets[0])}-{protocol.student}-{key[:12]}.json"
+        key = digest(protocol.fingerprint(test, self.space), [s.fingerprint for s in sets], self.seeds, slug)
+        path = self.folder / "scores" / f"{slug}-{len(sets[0])}-{protocol.student}-{key[:12]}.json"
         if path.is_file():
-            return read_scores(path)
+            return [replace(score, name=name) for score in read_scores(path)]
         small = sets if len(sets) > 1 else sets[0]
         scores = evaluate(
             small, self.on, protocol, self.space, self.seeds, name, cache=self.cache, device=self.device, tick=self.tick
@@ -229,15 +231,30 @@ class _Bench:
         return scores
 
 
-def _label(method: Method) -> str:
-    """The method's name, and the options that differ from its defaults: `cf(steps=100)`."""
-    changed = [f"{f.name}={getattr(method, f.name)}" for f in fields(method) if getattr(method, f.name) != f.default]
-    return str(method.describe()["name"]) + (f"({', '.join(changed)})" if changed else "")
+def _labels(methods: Sequence[Method]) -> list[str]:
+    """The name of each row: the method's, and the options that are not its default in all rows of it: `cf(steps=50)`."""
+    labels = []
+    for method in methods:
+        changed = [_changed(other) for other in methods if type(other) is type(method)]
+        told = [f.name for f in fields(method) if any(f.name in options for options in changed)]
+        listed = ", ".join(f"{name}={_short(getattr(method, name))}" for name in told)
+        labels.append(str(method.describe()["name"]) + (f"({listed})" if told else ""))
+    return labels
 
 
-def _slug(label: str) -> str:
-    name, _, options = label.partition("(")
-    return name.replace(" ", "-") + (f"-{digest(options)[:8]}" if options else "")
+def _changed(method: Method) -> dict[str, Any]:
+    """The options that differ from their defaults."""
+    return {f.name: getattr(method, f.name) for f in fields(method) if getattr(method, f.name) != f.default}
+
+
+def _short(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _slug(method: Method) -> str:
+    """The name of a method with its options in paths, whatever else is compared."""
+    changed = _changed(method)
+    return str(method.describe()["name"]) + (f"-{digest(changed)[:8]}" if changed else "")
 
 
 def _read_seconds(path: Path) -> float:

@@ -70,6 +70,8 @@ def evaluate(
     judge = open_protocol(protocol, options)
     test = test_split(on)
     refuse_leaks(sets, test, judge)
+    for source in (*sets, judge.judge(test), test):
+        judge.check(source)
     space = space if space is not None else _space(sets)
     context_cache = cache if cache is not None else Cache()
     _reset_peak(device)
@@ -97,6 +99,7 @@ def evaluate(
             seconds=seconds,
             peak_bytes=peak,
             seeds=numbers,
+            training=judge.training(first),
         )
         for metric in results[0]
     ]

@@ -9,8 +9,8 @@ from limbeck import registry
 from limbeck.data.cache import Cache, digest
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
-from limbeck.evaluation.students import Schedule
-from limbeck.spaces import Space
+from limbeck.evaluation.students import Components, Pretrained, Schedule
+from limbeck.spaces import Space, embed_source
 
 __all__ = ["Context", "Protocol", "Selection"]
 
@@ -46,17 +46,18 @@ class Protocol(ABC):
     A subclass is final: one frozen dataclass in one file of `limbeck.evaluation.protocols`. Its fields are its options.
 
     Args:
-        student: `"frozen"` for heads on the space's frozen image features, or a network of `limbeck.networks` that is
-            trained on the pixels.
+        student: `"frozen"` for heads on the space's frozen image features; `"encoder"` for the space's image encoder, which
+            starts pretrained and is trained on the pixels; or a network of `limbeck.networks`, trained from random weights.
         selection: `"clean"` chooses step and hyper-parameters on the validation split and tests once. `"paper"` chooses
             them on the test split, as most papers did: an optimistic number, for comparison with those only.
         ridge: grid of the ridge that features are whitened with, in mean variances; `None` is (30,).
         noise: grid of the Gaussian noise on features in training, as the norm it would have over all components when
             the features have norm 1; `None` is (0.5, 1, 2, 4) for frozen features and (1,) beside a trained network.
         rank: principal components kept, at most.
-        steps, batch, rate: see `Schedule`; `None` is 400, 256, 3e-3 for frozen features, 300, 64, 1e-3 for a network.
+        steps, batch, rate: see `Schedule`; `None` is 400, 256, 3e-3 for frozen features, 300, 64, 1e-3 for a network;
+            pretrained weights move at a tenth of the rate.
         looks: how often a student is judged on the way.
-        resolution: pixels a side for a trained network.
+        resolution: pixels a side for what is trained on pixels; `None` is 32 for a network, and the set's own for the encoder.
 
     Raises:
         ConfigError: a value that cannot work.
@@ -75,7 +76,7 @@ class Protocol(ABC):
     batch: int | None = None
     rate: float | None = None
     looks: int = 2
-    resolution: int = 32
+    resolution: int | None = None
 
     version: ClassVar[int]
     higher_is_better: ClassVar[bool] = True
@@ -83,7 +84,7 @@ class Protocol(ABC):
     def __post_init__(self) -> None:
         if self.selection not in ("clean", "paper"):
             raise ConfigError(f"selection is 'clean' or 'paper', got {self.selection!r}")
-        if self.student != "frozen":
+        if self.student not in ("frozen", "encoder"):
             registry.get("network", self.student)
         frozen = self.frozen
         defaults: dict[str, Any] = {
@@ -92,11 +93,13 @@ class Protocol(ABC):
             "steps": 400 if frozen else 300,
             "batch": 256 if frozen else 64,
             "rate": 3e-3 if frozen else 1e-3,
+            "resolution": None if self.student == "encoder" else 32,
         }
         for option, value in defaults.items():
             if getattr(self, option) is None:
                 object.__setattr__(self, option, value)
-        if not self.grid or min(x for point in self.grid for x in point) < 0 or self.rank < 1 or self.resolution < 8:
+        wrong = self.rank < 1 or (self.resolution is not None and self.resolution < 8)
+        if wrong or not self.grid or min(x for point in self.grid for x in point) < 0:
             raise ConfigError(
                 "ridge and noise need a value or more, none negative; rank needs 1, resolution 8 or more; got "
                 f"ridge={self.ridge}, noise={self.noise}, rank={self.rank}, resolution={self.resolution}"
@@ -119,6 +122,27 @@ class Protocol(ABC):
         """Whether images are seen as frozen features."""
         return self.student == "frozen"
 
+    def side(self, source: Source) -> int:
+        """Pixels a side at which what is trained on pixels sees the images of `source`."""
+        return self.resolution or source.modalities["image"].shape[-1]
+
+    @abstractmethod
+    def check(self, source: Source) -> None:
+        """Refuses data that lack what a student is trained or tested on, before anything is encoded.
+
+        Raises:
+            DataError: what is lacking.
+        """
+
+    def pretrained(self, small: Source, space: Space, context: Context) -> Callable[[float], Pretrained] | None:
+        """From a ridge to the space's image encoder as a network of the student; `None` where it is not trained."""
+        if self.student != "encoder":
+            return None
+        images = Space({"image": space["image"]})
+        features = embed_source(small, images, context.cache, device=context.device, tick=context.tick)
+        components = Components.of(features["image"].vectors, self.rank)
+        return lambda ridge: Pretrained(space["image"], components, ridge)
+
     @abstractmethod
     def run(self, small: Source, test: Source, space: Space, context: Context) -> dict[str, float]:
         """Trains a student on `small` and tests it; metric name to value.
@@ -129,6 +153,10 @@ class Protocol(ABC):
             space: frozen encoders.
             context: seed, cache, device.
         """
+
+    def training(self, small: Source) -> str:
+        """With what of its own `small` has a student trained, readable; empty where nothing differs from the protocol's."""
+        return ""
 
     @property
     def name(self) -> str:

@@ -37,6 +37,7 @@ class Score:
         peak_bytes: on a GPU the peak of its memory during the evaluation; on a CPU the peak of the process *so far*,
             whatever it did before: rows of one process only grow, and only the first says what its evaluation needs.
         seeds: the seed of each value; 0, 1, ... where they are left out.
+        training: with what of its own the set has the student trained, such as `"wbce, lowrank similarity"`.
 
     Raises:
         ConfigError: no values, a value that is not finite, or a mean or spread that is not that of the values.
@@ -61,6 +62,7 @@ class Score:
     seconds: float
     peak_bytes: int
     seeds: tuple[int, ...] = ()
+    training: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seeds", self.seeds or tuple(range(len(self.values))))
@@ -89,13 +91,14 @@ class Score:
         seconds: float = 0.0,
         peak_bytes: int = 0,
         seeds: Sequence[int] = (),
+        training: str = "",
     ) -> "Score":
         """The score of `values`, one a seed, with their mean and sample standard deviation."""
         found = tuple(float(v) for v in values)
         mean, std = _moments(found) if found else (math.nan, math.nan)
         return cls(
             name, method, pairs, bytes, protocol, fingerprint, metric, higher_is_better, mean, std, found, seconds,
-            peak_bytes, tuple(seeds),
+            peak_bytes, tuple(seeds), training,
         )  # fmt: skip
 
     def row(self) -> dict[str, Any]:
@@ -191,7 +194,7 @@ def read_scores(path: str | Path) -> list[Score]:
     known = {f.name for f in fields(Score)}
     scores = []
     for i, row in enumerate(rows):
-        missing, unknown = known - {"seeds"} - set(row), set(row) - known
+        missing, unknown = known - {"seeds", "training"} - set(row), set(row) - known
         if missing or unknown:
             raise StorageError(
                 f"{path}, row {i}: missing {sorted(missing) or 'nothing'}, unknown {sorted(unknown) or 'nothing'}"

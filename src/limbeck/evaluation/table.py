@@ -17,6 +17,8 @@ Format = Literal["text", "markdown", "csv", "json"]
 def table(scores: Sequence[Score], format: Format = "text") -> str:
     """Scores as a table: `mean +- std` in percent, one row a set, one column a metric.
 
+    Below it stands which sets have the student trained with a loss or a similarity of their own.
+
     Rows of different protocol fingerprints cannot be compared: each fingerprint gets its own table under its own
     heading (text, markdown) or is named in each row (csv, json).
 
@@ -69,16 +71,26 @@ def _readable(scores: Sequence[Score], format: Format) -> str:
         cells = [f"{row[m].mean:.2f} +- {row[m].std:.2f}" if m in row else "-" for m in metrics]
         lines.append([name, str(pairs), str(size), *cells, f"{max(s.seconds for s in row.values()):.1f}"])
     count = " to ".join(str(n) for n in sorted({seeds[0], seeds[-1]})) + (" seed" if seeds == [1] else " seeds")
+    notes = _notes(scores)
     title = f"{scores[0].protocol}  (fingerprint {scores[0].fingerprint[:12]}, {count})"
     if format == "markdown":
         body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
-        return "\n".join([f"**{title}**", "", body[0], "|---" + "|---:" * (len(lines[0]) - 1) + "|", *body[1:]])
+        rule = "|---" + "|---:" * (len(lines[0]) - 1) + "|"
+        return "\n".join([f"**{title}**", "", body[0], rule, *body[1:], *[f"\n{note}" for note in notes]])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     body = [
         "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(x, widths, strict=True)))
         for x in lines
     ]
-    return "\n".join([title, *[line.rstrip() for line in body]])
+    return "\n".join([title, *[line.rstrip() for line in body], *notes])
+
+
+def _notes(scores: Sequence[Score]) -> list[str]:
+    names: dict[str, dict[str, None]] = {}
+    for s in scores:
+        if s.training:
+            names.setdefault(s.training, {})[s.name] = None
+    return [f"{', '.join(found)}: student trained with {training}" for training, found in names.items()]
 
 
 def _csv(groups: Sequence[Sequence[Score]]) -> str:
@@ -87,11 +99,24 @@ def _csv(groups: Sequence[Sequence[Score]]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     spread = [f"{m}{suffix}" for m in metrics for suffix in ("", " std")]
     writer.writerow(
-        ["name", "method", "pairs", "bytes", "protocol", "fingerprint", "seeds", *spread, "seconds", "peak_bytes"]
+        [
+            "name",
+            "method",
+            "pairs",
+            "bytes",
+            "protocol",
+            "fingerprint",
+            "seeds",
+            *spread,
+            "seconds",
+            "peak_bytes",
+            "training",
+        ]
     )
     for group in groups:
         for key, row in _rows(group).items():
             one = next(iter(row.values()))
             cells = [v for m in metrics for v in ((row[m].mean, row[m].std) if m in row else ("", ""))]
-            writer.writerow([*key, one.protocol, one.fingerprint, len(one.values), *cells, one.seconds, one.peak_bytes])
+            end = (one.seconds, one.peak_bytes, one.training)
+            writer.writerow([*key, one.protocol, one.fingerprint, len(one.values), *cells, *end])
     return out.getvalue()

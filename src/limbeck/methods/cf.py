@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from limbeck.core import Method, Problem, Synthetic, chosen_pairs, select
+from limbeck.core import Method, Problem, Synthetic, chosen_pairs, encode, select, whitened, whitening_of
 from limbeck.objectives.characteristic import (
     characteristic,
     dependence,
@@ -18,7 +18,6 @@ from limbeck.objectives.characteristic import (
     square_distance,
 )
 from limbeck.objectives.selection import rule
-from limbeck.objectives.whitening import Whitening, whitening
 
 __all__ = ["CF"]
 
@@ -77,6 +76,7 @@ class CF(Method):
 
     def __post_init__(self) -> None:
         self.require(steps=1, batch=2, frequencies=0, scale=1e-6, ridge=0, uni=0, tie=0, lr=0, lr_text=0)
+        rule(self.init)
 
     @property
     def learns_text(self) -> bool:
@@ -99,8 +99,8 @@ class CF(Method):
 
     def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:
         """Encodes the synthetic samples, and compares them with a batch of the cached real features, group by group."""
-        embedded = problem.space.embed(synthetic.batch())
-        small = {m: self._whitening(problem, m)(embedded[m]) for m in problem.modalities}
+        embedded = encode(problem.space, synthetic)
+        small = {m: whitening_of(problem, m, self.ridge)(embedded[m]) for m in problem.modalities}
         groups = problem.groups(len(synthetic), self.per_class)
         terms: dict[str, Tensor] = {}
         start = 0
@@ -155,15 +155,4 @@ class CF(Method):
 
     def _real(self, problem: Problem, among: Tensor) -> dict[str, Tensor]:
         """Whitened embeddings of the candidates at `among`."""
-        return {m: self._whitened(problem, m)[problem.candidates.rows[m][among]] for m in problem.modalities}
-
-    def _whitened(self, problem: Problem, modality: str) -> Tensor:
-        vectors = problem.features[modality].vectors
-        key = ("whitened", modality, self.ridge)
-        return problem.once(key, lambda: self._whitening(problem, modality)(vectors.to(problem.device)))
-
-    def _whitening(self, problem: Problem, modality: str) -> Whitening:
-        rows = problem.candidates.rows[modality].unique()
-        key = ("whitening", modality, self.ridge)
-        make = partial(whitening, problem.features[modality].vectors[rows], self.ridge)
-        return problem.once(key, lambda: make().to(problem.device))
+        return {m: whitened(problem, m, self.ridge)[problem.candidates.rows[m][among]] for m in problem.modalities}

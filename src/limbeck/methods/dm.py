@@ -56,6 +56,7 @@ class DM(Method):
 
     def __post_init__(self) -> None:
         self.require(steps=1, batch=1, lr=0, lr_text=0, momentum=0, width=1)
+        rule(self.init)
 
     @property
     def learns_text(self) -> bool:

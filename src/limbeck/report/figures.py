@@ -10,10 +10,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch.nn.functional as F
+from torch import Tensor
+
 from limbeck.report.results import Row, Table
 from limbeck.report.words import count, number, size
 
-__all__ = ["MARKERS", "SERIES", "budget", "curves", "dots", "scalars", "shape"]
+__all__ = ["MARKERS", "SERIES", "budget", "curves", "dots", "heatmap", "scalars", "shape"]
 
 SERIES = 6  # colours --s0 .. --s5 of the style sheet
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -44,6 +47,7 @@ STYLE: Any = {
     "lines.linewidth": 1.6,
 }
 POINTS = 160  # a curve is drawn with at most this many
+CELLS = 200  # a side of a heat map, at most
 
 
 def budget(table: Table, colours: Mapping[str, int], name: str) -> str:
@@ -99,6 +103,31 @@ def curves(history: Mapping[str, Sequence[Mapping[str, Any]]], scalar: str, name
         axes.margins(x=0.01)
         axes.set_xlabel("step")
         return _svg(figure, name)
+
+
+def heatmap(matrix: Tensor, limit: float, name: str) -> str:
+    """A square matrix of images by texts: nothing is drawn at 0, `--s0` above it, `--s1` below, full at `limit`.
+
+    Each colour is a rectangle behind a mask, and the mask a picture of one pixel a cell, so that 100 x 100 cells take
+    about 20 kB and still follow the scheme. Of a larger matrix each cell is the strongest of a block.
+    """
+    block = math.ceil(len(matrix) / CELLS)
+    with _style():
+        figure, axes = _axes(4.6, 4.4)
+        for sign in (1, -1):
+            strength = (sign * matrix / limit).clamp(0, 1)
+            strength = F.max_pool2d(strength[None], block, ceil_mode=True)[0]
+            white = strength.new_ones(*strength.shape, 4)
+            white[..., 3] = (strength * 15).round() / 15  # few levels make a small picture
+            axes.imshow(white.numpy(), interpolation="none", extent=(-0.5, len(matrix) - 0.5, len(matrix) - 0.5, -0.5))
+        axes.set(xlabel="text", ylabel="image")
+        axes.grid(visible=False)
+        svg = _svg(figure, name)
+    for k in (0, 1):
+        cells = re.compile(r"<image [^>]*/>").findall(svg)[k]
+        colour = f'<rect width="100%" height="100%" mask="url(#{name}-mask{k})" style="fill: var(--s{k})"/>'
+        svg = svg.replace(cells, f'<mask id="{name}-mask{k}" maskUnits="userSpaceOnUse">{cells}</mask>{colour}')
+    return svg
 
 
 def scalars(history: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:

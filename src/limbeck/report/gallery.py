@@ -13,11 +13,11 @@ from limbeck.core.distilled import DistilledSet
 from limbeck.data.modality import Modality
 from limbeck.data.source import Source
 
-__all__ = ["Card", "Picture", "cards", "contact_sheet"]
+__all__ = ["Card", "Picture", "cards", "contact_sheet", "thumbnail"]
 
 LOSSLESS = 1_500_000  # bytes of pixels a page may carry unaltered; above it pictures are compressed with loss
 LARGEST = 128  # pixels a side of a picture in the gallery
-THUMBNAIL = 64  # pixels a side of a real image beside it
+THUMBNAIL = 64  # pixels a side of a real image beside it, and in lists
 SHEET = 400  # images on the contact sheet
 
 
@@ -107,6 +107,12 @@ def contact_sheet(small: DistilledSet) -> tuple[Picture, int] | None:
         image = _preview(images[i]).resize((cell, cell), Image.Resampling.LANCZOS)
         sheet.paste(image, (i % columns * cell, i // columns * cell))
     return _encode(sheet, f"{shown} synthetic images side by side", lossless=False), shown
+
+
+def thumbnail(small: DistilledSet, i: int) -> Picture | None:
+    """The image of sample `i`, small; `None` where the set has no images."""
+    images = small.tensors.get("image")
+    return None if images is None else _picture(images[i], f"synthetic image {small.keys[i]}", THUMBNAIL)
 
 
 def _real_images(source: Source | None, keys: Sequence[str]) -> Mapping[str, Tensor]:

@@ -13,6 +13,7 @@ from limbeck.errors import ConfigError, StorageError
 from limbeck.evaluation.score import Score
 from limbeck.report import figures, words
 from limbeck.report.gallery import Card, cards, contact_sheet
+from limbeck.report.relation import Relation, relation
 from limbeck.report.results import Row, Table, best, tables
 
 __all__ = ["page"]
@@ -20,17 +21,22 @@ __all__ = ["page"]
 
 @dataclass(frozen=True)
 class Panel:
-    """One set as the page shows it: its tab, its cards and its facts."""
+    """One set as the page shows it: its tab, its cards, its learned similarity and its facts."""
 
     tab: str
     small: DistilledSet
     cards: Sequence[Card]
+    relation: Relation | None
 
     @property
     def parts(self) -> list[tuple[str, int, float]]:
-        """Name, bytes and share in percent of each part, largest first."""
-        sizes = sorted(self.small.sizes.items(), key=lambda part: -part[1])
-        return [(name, nbytes, 100 * nbytes / max(self.small.nbytes, 1)) for name, nbytes in sizes]
+        """Name, bytes and share in percent of each part, largest first; what belongs together is one part."""
+        sizes: dict[str, int] = {}
+        for name, nbytes in self.small.sizes.items():
+            part = name.partition(".")[0]
+            sizes[part] = sizes.get(part, 0) + nbytes
+        total = max(self.small.nbytes, 1)
+        return [(name, n, 100 * n / total) for name, n in sorted(sizes.items(), key=lambda part: -part[1])]
 
     @property
     def encoders(self) -> list[tuple[str, str, str]]:
@@ -104,7 +110,8 @@ def _render(
     first = judged[0] if judged else None
     subject, row = _subject(sets, first)
     panels = [
-        Panel(tab, small, cards(small, source, max_pairs=max_pairs, sets=len(sets))) for tab, small in _tabs(sets)
+        Panel(tab, small, cards(small, source, max_pairs=max_pairs, sets=len(sets)), relation(small, f"relation{i}"))
+        for i, (tab, small) in enumerate(_tabs(sets))
     ]
     template = _environment().get_template("page.html")
     html: str = template.render(

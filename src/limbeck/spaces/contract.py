@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from limbeck import registry
+from limbeck.errors import ConfigError
 from limbeck.spaces.build import space
 from limbeck.spaces.space import Encoder
 
@@ -41,6 +42,8 @@ def check_encoder(encoder: Encoder, samples: Any = None, other: Mapping[str, Any
     assert not any(p.requires_grad for p in network.parameters()), "its network is not frozen"
     if isinstance(samples, Tensor):
         _check_gradient(encoder, samples)
+    else:
+        _check_tokens(encoder, samples, vectors)
     again = space(**{encoder.modality: encoder.describe()})[encoder.modality]
     assert again == encoder, f"describe() does not make the same encoder again: {encoder.describe()}"
     assert again.fingerprint == encoder.fingerprint, "building it twice gave two fingerprints"
@@ -92,7 +95,7 @@ def _row(samples: Tensor | Sequence[str], i: int) -> Any:
     return samples[i : i + 1]
 
 
-def _check_gradient(encoder: Encoder, samples: Tensor) -> None:
+def _check_gradient(encoder: Encoder, samples: Tensor) -> Tensor:
     values = samples.clone().requires_grad_()
     direction = torch.randn(encoder.dim, generator=torch.Generator().manual_seed(0))
     scalar = (encoder(values) @ direction).sum()
@@ -100,3 +103,17 @@ def _check_gradient(encoder: Encoder, samples: Tensor) -> None:
     (gradient,) = torch.autograd.grad(scalar, values, materialize_grads=True)
     assert torch.isfinite(gradient).all(), "the gradient must be finite"
     assert (gradient.flatten(1).norm(dim=1) > 0).all(), "no gradient reaches a sample: the encoder cuts the graph"
+    return gradient
+
+
+def _check_tokens(encoder: Encoder, samples: Sequence[str], vectors: Tensor) -> None:
+    """An encoder of texts may read them as token embeddings; then these give the same vectors, differentiably."""
+    try:
+        tokens = encoder.tokens(samples, 16)
+    except ConfigError:
+        return
+    assert tokens.ndim == 3 and len(tokens) == len(samples), f"tokens are [B, L, E], got {tuple(tokens.shape)}"
+    assert tokens.shape[1] == 16, f"asked for 16 rows of tokens, it gave {tokens.shape[1]}"
+    torch.testing.assert_close(encoder(tokens), vectors, rtol=0, atol=1e-5, msg="tokens gave other vectors than texts")
+    gradient = _check_gradient(encoder, tokens)
+    assert not gradient[~tokens.any(-1)].any(), "a row of zeros is no token: no gradient may reach it"

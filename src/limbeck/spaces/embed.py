@@ -1,5 +1,6 @@
 """Features of a whole source, once: sharded, cached by content, resumable."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -90,7 +91,7 @@ def embed_source(
 
     Raises:
         ConfigError: a batch or shard size below 1.
-        DataError: the source holds embeddings of another encoder.
+        DataError: the source holds embeddings of another encoder, or a vector is not finite.
 
     Example:
         >>> import limbeck as lb
@@ -106,13 +107,13 @@ def embed_source(
         if device != "cpu" and (modality in source.embeddings or modality in source.modalities):
             encoder.to(device)  # also where every shard is cached: what is learned will be encoded there
         if modality in source.embeddings:
-            result[modality] = _given(source, modality, encoder)
+            result[modality] = _given(source, modality, encoder, device)
         elif modality in source.modalities:
             total, read = _strings(source) if modality == "text" else _decoded(source, modality)
             parts = []
             for start in range(0, total, shard):
                 stop = min(start + shard, total)
-                make = partial(_encode, encoder, read, range(start, stop), total, batch_size, device, tick)
+                make = partial(_encode, source, encoder, read, range(start, stop), total, batch_size, device, tick)
                 key = digest(source.fingerprint, modality, encoder.fingerprint, start, stop)
                 parts.append(cache.tensors("features", key, make))
                 if tick:
@@ -123,14 +124,37 @@ def embed_source(
     return result
 
 
-def _given(source: Source, modality: str, encoder: Encoder) -> Features:
+def _given(source: Source, modality: str, encoder: Encoder, device: str) -> Features:
+    given = source.embeddings[modality]
     if source.embedded_by.get(modality) != encoder.fingerprint:
         raise DataError(
             f"{source.name}: its {modality} is embeddings of another encoder than {encoder.describe()}; "
             "use the encoder named in the set's manifest.json"
         )
-    vectors = F.normalize(source.embeddings[modality], dim=-1)
-    return Features(vectors, torch.arange(len(vectors)))
+    if given.ndim == 3:  # tokens, which the encoder reads
+        with torch.no_grad():
+            vectors = encoder(given.to(device)).cpu()
+    else:
+        vectors = F.normalize(given, dim=-1)
+    owner = torch.arange(len(vectors))
+    _refuse_infinite(source, encoder, given, vectors, owner)
+    return Features(vectors, owner)
+
+
+def _refuse_infinite(source: Source, encoder: Encoder, values: Any, vectors: Tensor, owner: Tensor) -> None:
+    """Names the first sample whose vector holds what is no finite number, and whether its value already did."""
+    if math.isfinite(float(vectors.sum())):
+        return
+    row = int((~vectors.isfinite()).any(dim=1).nonzero()[0])
+    modality, key = encoder.modality, source.keys[int(owner[row])]
+    if isinstance(values, Tensor) and not values[row].isfinite().all():
+        raise DataError(
+            f"{source.name}: the {modality} of sample {key!r} holds NaN or infinite values; mend it or drop it"
+        )
+    raise DataError(
+        f"{source.name}: the encoder {encoder.describe()['name']!r} gives NaN or infinite values for the {modality} of "
+        f"sample {key!r}; check its weights, or use another encoder"
+    )
 
 
 def _strings(source: Source) -> tuple[int, Read]:
@@ -153,7 +177,14 @@ def _decoded(source: Source, modality: str) -> tuple[int, Read]:
 
 
 def _encode(
-    encoder: Encoder, read: Read, span: range, total: int, batch_size: int, device: str, tick: Tick | None
+    source: Source,
+    encoder: Encoder,
+    read: Read,
+    span: range,
+    total: int,
+    batch_size: int,
+    device: str,
+    tick: Tick | None,
 ) -> dict[str, Tensor]:
     """The vectors and owners of the values in `span`, batch by batch."""
     encoder.to(device)
@@ -165,6 +196,7 @@ def _encode(
             if len(owner):
                 vectors.append(encoder(values.to(device) if isinstance(values, Tensor) else values).cpu())
                 owners.append(owner)
+                _refuse_infinite(source, encoder, values, vectors[-1], owner)
             if tick:
                 tick(encoder.modality, stop, total)
     return {"vectors": torch.cat(vectors), "owner": torch.cat(owners)}

@@ -29,7 +29,7 @@ class Encoder(ABC):
     `"hf:NAME"`, and `modality` may be a field, too.
 
     Attributes:
-        requires: packages that must be importable, and the extra that brings them.
+        requires: packages that must be importable, and the extra that brings each (or the `pip` command that does).
     """
 
     requires: ClassVar[tuple[tuple[str, str], ...]] = ()
@@ -54,8 +54,27 @@ class Encoder(ABC):
 
         Args:
             network: what `build` made.
-            values: images `float [B, C, H, W]` in [0, 1] of any size, or a list of B strings.
+            values: images `float [B, C, H, W]` in [0, 1] of any size, a list of B strings, or where the encoder has
+                `tokens`, B texts as such `float [B, L, E]`.
         """
+
+    def tokens(self, strings: Sequence[str], length: int) -> Float[Tensor, "b {length} e"]:
+        """Texts as token embeddings `float [B, L, E]`: what the network reads after its table of word vectors.
+
+        A row of zeros is no token. A text that is longer than `length` is cut; `encode` of the tokens of a text that is
+        not gives the vector of the text.
+
+        Args:
+            strings: B texts.
+            length: rows of each text L.
+
+        Raises:
+            ConfigError: this encoder reads no token embeddings.
+        """
+        raise ConfigError(
+            f"the encoder {self.describe()['name']!r} reads no token embeddings, so its texts are learned as vectors "
+            "only; encoders that do: minilm, bag_of_words, and hf:NAME of a model of text alone"
+        )
 
     @property
     @abstractmethod
@@ -145,8 +164,8 @@ class Space:
     def embed(self, batch: Batch) -> dict[str, Tensor]:
         """Unit vectors `[B, D_m]` for each modality of the batch that this space knows.
 
-        A two-axis tensor under `"text"` is taken as embeddings of this space and only brought to unit length, so that a
-        learned text is differentiable like a learned image. Strings need exactly one caption a sample; for several,
+        A tensor under `"text"` is a learned text, differentiable like a learned image: with two axes embeddings of this
+        space, which are only brought to unit length, with three the encoder's `tokens`, which pass through it. Strings need exactly one caption a sample; for several,
         embed the source (`limbeck.spaces.embed_source`).
         """
         vectors = {}
@@ -154,9 +173,9 @@ class Space:
             if modality not in batch:
                 continue
             value = batch[modality]
-            if modality == "text" and isinstance(value, Tensor):
+            if modality == "text" and isinstance(value, Tensor) and value.ndim == 2:
                 vectors[modality] = F.normalize(value, dim=-1)
-            elif modality == "text":
+            elif modality == "text" and not isinstance(value, Tensor):
                 vectors[modality] = encoder(_single(value))
             else:
                 vectors[modality] = encoder(value)

@@ -1,12 +1,13 @@
 """A text network: tokenizer, transformer and pooling, run over strings in order of length."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from limbeck.errors import DataError
+from limbeck.errors import ConfigError, DataError
 
 __all__ = ["TextNetwork", "first_token", "mean_of_tokens"]
 
@@ -42,12 +43,33 @@ class TextNetwork(nn.Module):
         self.model, self.tokenizer, self.pool = model, tokenizer, pool
         self.max_length, self.fixed = max_length, fixed
 
+    def tokens(self, texts: Sequence[str], length: int) -> Float[Tensor, "b {length} e"]:
+        """The rows of the table of word vectors that B strings read, with rows of zeros behind them.
+
+        Args:
+            texts: B strings, each cut to `length` tokens.
+            length: rows of each.
+
+        Raises:
+            ConfigError: a length that the network cannot read.
+        """
+        if not 1 <= length <= self.max_length:
+            raise ConfigError(f"this text encoder reads 1 to {self.max_length} tokens of a text, got {length}")
+        table = self.model.get_input_embeddings()  # type: ignore[operator]
+        ids = self.tokenizer(list(texts), truncation=True, max_length=length)
+        padded = self.tokenizer.pad(ids, padding="max_length", max_length=length, return_tensors="pt")
+        padded = padded.to(table.weight.device)
+        return table(padded["input_ids"]) * padded["attention_mask"].unsqueeze(-1)  # type: ignore[no-any-return]
+
     def forward(self, texts: Any) -> Tensor:
-        """Vectors `[B, D]` of B strings, in their order.
+        """Vectors `[B, D]` of B strings, in their order, or of `tokens` `[B, L, E]`.
 
         Raises:
             DataError: the input is no list of strings, or it is empty.
         """
+        if isinstance(texts, Tensor):
+            mask = (texts.detach() != 0).any(-1).long()
+            return self.pool(self.model, {"inputs_embeds": texts, "attention_mask": mask})
         if isinstance(texts, str) or not len(texts) or not all(isinstance(text, str) for text in texts):
             raise DataError(f"a text encoder takes a list of at least one string, got {texts!r:.80}")
         device = next(self.model.parameters()).device

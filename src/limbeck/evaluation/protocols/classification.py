@@ -13,7 +13,7 @@ from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.metrics import accuracy
 from limbeck.evaluation.protocol import Context, Protocol
-from limbeck.evaluation.students import Components, Tower, best_student, fit, noisy, pixels, shaken
+from limbeck.evaluation.students import Components, Tower, best_student, chunk_of, fit, noisy, pixels, shaken
 from limbeck.spaces import Features, Space, embed_source
 
 __all__ = ["Classification"]
@@ -24,7 +24,7 @@ class Classification(Protocol):
     """Accuracy in percent of classifiers trained on the set.
 
     Each modality gets a linear head on its frozen features; images get a trained network with light augmentation
-    instead where `student` names one. With several modalities two ways of fusion are reported beside the single ones:
+    instead where `student` names one, or the encoder itself. With several modalities two ways of fusion are reported beside the single ones:
 
         late    p = mean_m softmax(W_m x_m)                      heads trained apart: blind to which values are paired
         joint   p = softmax(V gelu(sum_m W_m x_m))               one hidden layer on the concatenated features
@@ -45,6 +45,13 @@ class Classification(Protocol):
 
     dim: int = 64
 
+    def check(self, source: Source) -> None:
+        """Labels are needed."""
+        if source.labels is None:
+            raise DataError(
+                f"{source.name} has no labels, so it cannot be judged by classification; judge it by retrieval"
+            )
+
     def run(self, small: Source, test: Source, space: Space, context: Context) -> dict[str, float]:
         """`accuracy` for one modality; else `joint accuracy`, `late accuracy` and one a modality."""
         if small.classes and test.classes and small.classes != test.classes:
@@ -52,14 +59,16 @@ class Classification(Protocol):
                 f"{small.name} has the classes {small.classes}, {test.name} has {test.classes}; they must be the same"
             )
         modalities = self._modalities(small, test, space)
-        train, judge = (self._read(source, modalities, space, context) for source in (small, self.judge(test)))
-        fitting = _Training(self, train, max(len(test.classes), int(train.labels.max()) + 1), context)
+        side = self.side(small) if "image" in modalities else 0
+        train, judge = (self._read(source, modalities, space, context, side) for source in (small, self.judge(test)))
+        pretrained = self.pretrained(small, space, context) if "image" in modalities else None
+        fitting = _Training(self, train, max(len(test.classes), int(train.labels.max()) + 1), context, pretrained)
         unions = [(m,) for m in modalities] + ([modalities] if len(modalities) > 1 else [])
         students = {}
         for i, union in enumerate(unions):
             tick = partial(self._tell, context, i, len(unions))
             students[union] = best_student((fitting.candidate(union, r, n, judge) for r, n in self.grid), tick)
-        held_out = self._read(test, modalities, space, context)
+        held_out = self._read(test, modalities, space, context, side)
         logits = {union: fitting.logits(student, held_out) for union, student in students.items()}
         result = {" ".join(union): accuracy(x, held_out.labels) for union, x in logits.items()}
         if len(modalities) == 1:
@@ -83,12 +92,11 @@ class Classification(Protocol):
             )
         return shared
 
-    def _read(self, source: Source, modalities: tuple[str, ...], space: Space, context: Context) -> "_Samples":
+    def _read(
+        self, source: Source, modalities: tuple[str, ...], space: Space, context: Context, side: int
+    ) -> "_Samples":
         labels = source.labels
-        if labels is None:
-            raise DataError(
-                f"{source.name} has no labels, so it cannot be judged by classification; try protocol='retrieval'"
-            )
+        assert labels is not None  # see `check`
         trained = () if self.frozen else ("image",)
         needed = Space({m: space[m] for m in modalities if m not in trained})
         features = embed_source(source, needed, context.cache, device=context.device, tick=context.tick)
@@ -100,7 +108,7 @@ class Classification(Protocol):
             raise DataError(f"{source.name}: no sample has a label and all of {', '.join(modalities)}")
         values = {m: _averaged(found, len(source))[index] for m, found in features.items()}
         if "image" in modalities and not self.frozen:
-            values["image"] = pixels(source, self.resolution, context.cache)[index]
+            values["image"] = pixels(source, side, context.cache)[index]
         return _Samples(values, labels[index])
 
 
@@ -125,8 +133,16 @@ class _Fusion(nn.Module):
 class _Training:
     """What all students of one set share."""
 
-    def __init__(self, protocol: Classification, train: _Samples, classes: int, context: Context) -> None:
+    def __init__(
+        self,
+        protocol: Classification,
+        train: _Samples,
+        classes: int,
+        context: Context,
+        pretrained: Callable[[float], nn.Module] | None,
+    ) -> None:
         self.protocol, self.train, self.classes, self.context = protocol, train, classes, context
+        self.pretrained = pretrained
         self.of = {m: Components.of(x, protocol.rank) for m, x in train.values.items() if x.dtype != torch.uint8}
 
     def inputs(self, samples: _Samples, ridge: float) -> dict[str, Tensor]:
@@ -137,12 +153,12 @@ class _Training:
     ) -> tuple[nn.Module, Iterator[int], Callable[[nn.Module], float]]:
         p, seed, device = self.protocol, self.context.seed, self.context.device
         generator = stream(seed, "student weights " + " ".join(union))
-        single = len(union) == 1
+        single, network = len(union) == 1, self.pretrained(ridge) if self.pretrained else p.student
         width, gain = (self.classes, 0.1) if single else (p.dim, 1.0)
         towers = {
             m: Tower(len(self.of[m].variance), width, generator, gain=gain)
             if m in self.of
-            else Tower(0, width, generator, p.student, p.resolution, gain=gain)
+            else Tower(0, width, generator, network, p.resolution or 0, gain=gain)
             for m in union
         }
         student = _Fusion(towers, None if single else Tower(width, self.classes, generator), ridge)
@@ -163,11 +179,11 @@ class _Training:
         return F.cross_entropy(logits, self.train.labels[index].to(logits.device))
 
     @torch.no_grad()
-    def logits(self, student: nn.Module, samples: _Samples, chunk: int = 1024) -> Tensor:
+    def logits(self, student: nn.Module, samples: _Samples) -> Tensor:
         assert isinstance(student, _Fusion)
         inputs, device = self.inputs(samples, student.ridge), self.context.device
         student.eval()
-        rows = torch.split(torch.arange(len(samples.labels)), chunk)
+        rows = torch.split(torch.arange(len(samples.labels)), min(map(chunk_of, inputs.values())))
         result = torch.cat([student({m: x[r].to(device) for m, x in inputs.items()}).cpu() for r in rows])
         student.train()
         return result

@@ -10,22 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.core import DistilledSet, stream
+from limbeck.data.captions import check_captions
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.metrics import retrieval
 from limbeck.evaluation.protocol import Context, Protocol
-from limbeck.evaluation.students import (
-    Components,
-    Side,
-    Tower,
-    best_student,
-    fit,
-    noisy,
-    pixels,
-    shaken,
-    side_of,
-    soft_cross_entropy,
-)
+from limbeck.evaluation.students import Components, Side, Tower, best_student, fit, noisy, pixels, shaken, side_of
+from limbeck.objectives.contrastive import Loss, contrastive, cwcl, false_negatives, infonce
 from limbeck.spaces import Features, Space, embed_source
 
 __all__ = ["Retrieval"]
@@ -33,24 +24,31 @@ __all__ = ["Retrieval"]
 
 @dataclass(frozen=True)
 class Retrieval(Protocol):
-    """Two towers trained by symmetric InfoNCE, hit rates on the test split.
+    """Two towers trained by symmetric InfoNCE, or as the set asks to; hit rates on the test split.
 
-        s_ij = <f(image_i), g(text_j)> / temperature
-        loss = (CE(s, Y) + CE(s^T, Y^T)) / 2,    Y = identity, or the rows of the set's relation brought to sum one
+        s_ij = <f(image_i), g(text_j)> / temperature,    loss = (CE(s, I) + CE(s^T, I)) / 2
 
     The text tower is a head on the space's frozen text features. The image tower is a head on its frozen image
-    features, or a network that is trained on pixels with light augmentation (`student`). Features are seen in the ridge-whitened
+    features, or the encoder itself or a network, trained on pixels with light augmentation (`student`). Features are seen in the ridge-whitened
     principal components of the set that is judged, and Gaussian noise is added in training; without them a linear
     student on the full Flickr8k loses a third of its recall.
 
     An epoch takes each sample once, with one of its captions drawn anew, so that no two captions of one image meet as
     negatives in a batch.
 
+    A distilled set may carry how it wants to be learned: a loss (a name of `limbeck.objectives.contrastive`) with its
+    temperature and the similarity that it learned, and learning rates. The loss takes the place of InfoNCE, for every
+    student of the grid; a similarity without a loss is read as soft targets (`cwcl`). The rates make one student more,
+    trained without noise by SGD (momentum 0.9, weight decay 5e-4, a tenth of the rates from half of the steps on); it is
+    chosen where it is the best on validation, as any other.
+
     Args:
         student, selection, ridge, noise, rank, steps, batch, rate, looks, resolution: see `Protocol`.
         head: `"linear"`, or `"mlp"` with one hidden layer of 512.
         dim: components of the joint space.
-        temperature: of the softmax.
+        temperature: of the softmax, where the set carries none.
+        carried: train with what the set carries; off, every set is learned by InfoNCE at the protocol's temperature.
+        mask_duplicates: pairs of a set that started from one real image are no negatives of each other.
 
     Example:
         >>> Retrieval().title
@@ -64,6 +62,8 @@ class Retrieval(Protocol):
     head: Literal["linear", "mlp"] = "linear"
     dim: int = 256
     temperature: float = 0.07
+    carried: bool = True
+    mask_duplicates: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,32 +72,54 @@ class Retrieval(Protocol):
         if self.temperature <= 0 or self.dim < 1:
             raise ConfigError(f"temperature and dim must be positive, got {self.temperature} and {self.dim}")
 
-    def run(self, small: Source, test: Source, space: Space, context: Context) -> dict[str, float]:
-        """Hit rates in percent: `IR@1, IR@5, IR@10, TR@1, TR@5, TR@10, mean`."""
-        pairs = self._read(small, space, context)
-        samples = ((pairs.image.count > 0) & (pairs.text.count > 0)).nonzero().squeeze(1)
-        if len(samples) < 2:
-            raise DataError(f"{small.name} has {len(samples)} image-text pairs; a retrieval student needs two or more")
-        train = _Training(self, pairs.take(samples), _relation(small, samples), context)
-        judge = self.judge(test)
-        held_out = self._read(judge, space, context)
-        tick = partial(context.say, "student", total=self.looks * len(self.grid))
-        student = best_student((train.candidate(r, n, held_out) for r, n in self.grid), tick)
-        if judge.fingerprint != test.fingerprint:
-            held_out = self._read(test, space, context)
-        return train.score(student, held_out)
-
-    def _read(self, source: Source, space: Space, context: Context) -> "_Pairs":
+    def check(self, source: Source) -> None:
+        """Images and texts are needed, and texts that differ."""
         for modality in ("image", "text"):
             if modality not in source.modalities:
                 raise DataError(
                     f"{source.name} has no {modality}, so it cannot be judged by retrieval; "
                     f"it holds {', '.join(source.modalities)}"
                 )
+        check_captions(source)
+
+    def run(self, small: Source, test: Source, space: Space, context: Context) -> dict[str, float]:
+        """Hit rates in percent: `IR@1, IR@5, IR@10, TR@1, TR@5, TR@10, mean`."""
+        side = self.side(small)
+        pairs = self._read(small, space, context, side)
+        samples = ((pairs.image.count > 0) & (pairs.text.count > 0)).nonzero().squeeze(1)
+        if len(samples) < 2:
+            raise DataError(f"{small.name} has {len(samples)} image-text pairs; a retrieval student needs two or more")
+        lesson = _Lesson.of(self, small, samples)
+        train = _Training(self, pairs.take(samples), lesson, context, self.pretrained(small, space, context))
+        judge = self.judge(test)
+        held_out = self._read(judge, space, context, side)
+        points: list[tuple[float, float, dict[str, float]]] = [(r, n, {}) for r, n in self.grid]
+        if lesson.rates:
+            points.append((self.grid[0][0], 0.0, lesson.rates))
+        tick = partial(context.say, "student", total=self.looks * len(points))
+        student = best_student((train.candidate(*point, held_out) for point in points), tick)
+        if judge.fingerprint != test.fingerprint:
+            held_out = self._read(test, space, context, side)
+        return train.score(student, held_out)
+
+    def training(self, small: Source) -> str:
+        """Loss, temperature, similarity and rates that the set carries, such as `"wbce, lowrank similarity"`."""
+        if not self.carried or not isinstance(small, DistilledSet):
+            return ""
+        name, said = str(small.training.get("loss", "")), [str(small.training.get("loss", ""))]
+        if (temperature := small.training.get("temperature", self.temperature)) != self.temperature:
+            said.append(f"temperature {temperature}")
+        if small.relation is not None and name != "infonce":
+            said.append(f"{small.similarity.get('kind', 'soft')} similarity")
+        if _rates(small):
+            said.append("learned rates")
+        return ", ".join(filter(None, said))
+
+    def _read(self, source: Source, space: Space, context: Context, side: int) -> "_Pairs":
         needed = Space({m: space[m] for m in (("image", "text") if self.frozen else ("text",))})
         features = embed_source(source, needed, context.cache, device=context.device, tick=context.tick)
         if not self.frozen:
-            features["image"] = Features(pixels(source, self.resolution, context.cache), torch.arange(len(source)))
+            features["image"] = Features(pixels(source, side, context.cache), torch.arange(len(source)))
         every = torch.arange(len(source))
         return _Pairs(features, *(side_of(features[m], every, len(source)) for m in ("image", "text")))
 
@@ -113,11 +135,63 @@ class _Pairs:
         return _Pairs(self.features, image, text)
 
 
-class _Training:
-    """Everything that the points of the grid share: components, relation, streams."""
+@dataclass(frozen=True)
+class _Lesson:
+    """What a student is taught: a loss at a temperature, the labels of all pairs, and who is no negative of whom.
 
-    def __init__(self, protocol: Retrieval, pairs: _Pairs, relation: Tensor | None, context: Context) -> None:
-        self.protocol, self.pairs, self.relation, self.context = protocol, pairs, relation, context
+    Args:
+        loss: of logits, labels and ignored entries.
+        temperature: of the logits.
+        similarity: labels `float [n, n]`; `None` for the identity.
+        origin: `int64 [n]`, equal where pairs are no negatives of each other; `None` where all are.
+        rates: tower to learned learning rate; empty where the set has none.
+    """
+
+    loss: Loss
+    temperature: float
+    similarity: Tensor | None
+    origin: Tensor | None
+    rates: dict[str, float]
+
+    @classmethod
+    def of(cls, protocol: Retrieval, small: Source, samples: Tensor) -> "_Lesson":
+        if not isinstance(small, DistilledSet):
+            return cls(infonce, protocol.temperature, None, None, {})
+        first = {key: i for i, key in reversed(list(enumerate(small.origins)))}
+        origin = torch.tensor([first[key] for key in small.origins])[samples] if protocol.mask_duplicates else None
+        if not protocol.carried:
+            return cls(infonce, protocol.temperature, None, origin, {})
+        temperature = float(small.training.get("temperature", protocol.temperature))
+        similarity = None if small.relation is None else small.relation[samples][:, samples]
+        if "loss" in small.training:
+            loss = contrastive(str(small.training["loss"]))
+        elif similarity is None:
+            loss = infonce
+        else:
+            loss, similarity = cwcl, _shares(small, similarity)
+        return cls(loss, temperature, similarity, origin, _rates(small))
+
+    def __call__(self, image: Tensor, text: Tensor, index: Tensor) -> Tensor:
+        """The loss of unit vectors `[B, D]` of the pairs at `index`."""
+        logits = image @ text.T / self.temperature
+        target = None if self.similarity is None else self.similarity[index][:, index].to(logits.device)
+        ignored = None if self.origin is None else false_negatives(self.origin[index]).to(logits.device)
+        return self.loss(logits, target, ignored)
+
+
+class _Training:
+    """Everything that the points of the grid share: components, lesson, streams."""
+
+    def __init__(
+        self,
+        protocol: Retrieval,
+        pairs: _Pairs,
+        lesson: _Lesson,
+        context: Context,
+        pretrained: Callable[[float], nn.Module] | None,
+    ) -> None:
+        self.protocol, self.pairs, self.lesson, self.context = protocol, pairs, lesson, context
+        self.pretrained = pretrained
         self.of_text = Components.of(pairs.features["text"].vectors, protocol.rank)
         self.of_image = Components.of(pairs.features["image"].vectors, protocol.rank) if protocol.frozen else None
 
@@ -129,22 +203,22 @@ class _Training:
         )
 
     def candidate(
-        self, ridge: float, noise: float, held_out: _Pairs
+        self, ridge: float, noise: float, rates: dict[str, float], held_out: _Pairs
     ) -> tuple[nn.Module, Iterator[int], Callable[[nn.Module], float]]:
         p, device = self.protocol, self.context.device
         image, text = self.inputs(self.pairs.features, ridge)
         student = self.student(ridge)
         loss = partial(self.loss, student, (image.to(device), text.to(device)), noise)
-        training = fit(student, loss, len(self.pairs.image.start), p.schedule, self.context.seed, device)
+        training = fit(student, loss, len(self.pairs.image.start), p.schedule, self.context.seed, device, rates)
         return student, training, lambda s: self.score(s, held_out)["mean"]
 
     def student(self, ridge: float) -> nn.ModuleDict:
         p, generator = self.protocol, stream(self.context.seed, "student weights")
         hidden = 512 if p.head == "mlp" else 0
-        network = None if p.frozen else p.student
+        network = self.pretrained(ridge) if self.pretrained else None if p.frozen else p.student
         width = 0 if self.of_image is None else len(self.of_image.variance)
         towers = {
-            "image": Tower(width, p.dim, generator, network, p.resolution, hidden),
+            "image": Tower(width, p.dim, generator, network, p.resolution or 0, hidden),
             "text": Tower(len(self.of_text.variance), p.dim, generator, hidden=hidden),
         }
         student = nn.ModuleDict(towers)
@@ -162,11 +236,7 @@ class _Training:
         y = noisy(y, noise, len(self.of_text.mean), generator)
         x = shaken(x, generator) if self.of_image is None else noisy(x, noise, len(self.of_image.mean), generator)
         image, text = F.normalize(student["image"](x), dim=1), F.normalize(student["text"](y), dim=1)
-        logits = image @ text.T / self.protocol.temperature
-        target = torch.eye(len(index)) if self.relation is None else self.relation[index][:, index]
-        target = target.to(logits.device)
-        rows, columns = (r / r.sum(dim=1, keepdim=True).clamp(min=1e-6) for r in (target, target.T))
-        return (soft_cross_entropy(logits, rows) + soft_cross_entropy(logits.T, columns)) / 2
+        return self.lesson(image, text, index)
 
     def score(self, student: nn.Module, held_out: _Pairs) -> dict[str, float]:
         assert isinstance(student, nn.ModuleDict)
@@ -180,12 +250,16 @@ class _Training:
         )
 
 
-def _relation(small: Source, samples: Tensor) -> Tensor | None:
-    if not isinstance(small, DistilledSet) or "relation" not in small.tensors:
-        return None
-    relation = small.tensors["relation"][samples][:, samples].clamp(min=0)
-    if bool((relation.sum(dim=0) <= 0).any() or (relation.sum(dim=1) <= 0).any()):
+def _shares(small: DistilledSet, similarity: Tensor) -> Tensor:
+    """A similarity as soft targets: nothing below zero, something positive for every image and text."""
+    similarity = similarity.clamp(min=0)
+    if bool((similarity.sum(dim=0) <= 0).any() or (similarity.sum(dim=1) <= 0).any()):
         raise DataError(
             f"{small.name}: its relation has a row or a column without a positive entry; nothing to learn there"
         )
-    return relation
+    return similarity
+
+
+def _rates(small: DistilledSet) -> dict[str, float]:
+    rates = {tower: small.hints.get(f"rate_{tower}", 0.0) for tower in ("image", "text")}
+    return rates if min(rates.values()) > 0 else {}

@@ -2,18 +2,20 @@
 
 from limbeck.evaluation.students.components import Components
 from limbeck.evaluation.students.inputs import Side, pixels, shaken, side_of
-from limbeck.evaluation.students.training import Schedule, Tower, best_student, fit, noisy, soft_cross_entropy
+from limbeck.evaluation.students.pretrained import Pretrained
+from limbeck.evaluation.students.training import Schedule, Tower, best_student, chunk_of, fit, noisy
 
 __all__ = [
     "Components",
+    "Pretrained",
     "Schedule",
     "Side",
     "Tower",
     "best_student",
+    "chunk_of",
     "fit",
     "noisy",
     "pixels",
     "shaken",
     "side_of",
-    "soft_cross_entropy",
 ]

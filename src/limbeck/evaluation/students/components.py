@@ -47,6 +47,10 @@ class Components:
         basis = centred.T @ vectors / (variance * len(x)).sqrt() if small else vectors
         return cls(mean.float(), basis.float(), variance.float(), unit)
 
+    def to(self, device: str) -> "Components":
+        """The same components on `device`."""
+        return Components(self.mean.to(device), self.basis.to(device), self.variance.to(device), self.ridge_unit)
+
     def whiten(self, x: Float[Tensor, "n d"], ridge: float) -> Float[Tensor, "n r"]:
         """Coordinates `(L + ridge mean(L))^(-1/2) U^T (x - mean)`, scaled to a mean square of one on the training set.
 

@@ -2,19 +2,25 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
 
 from limbeck import registry
 from limbeck.core import stream
 from limbeck.errors import ConfigError
+from limbeck.spaces.trainable import TrainableEncoder
 
-__all__ = ["Schedule", "Tower", "best_student", "fit", "noisy", "soft_cross_entropy"]
+__all__ = ["Schedule", "Tower", "best_student", "chunk_of", "fit", "noisy"]
+
+CHUNK = 1024 * 3 * 32 * 32  # numbers that are judged at a time
+PRETRAINED = 0.1  # of the rate, for weights that are pretrained
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class Tower(nn.Module):
         inputs: components of a feature; ignored with a network.
         outputs: components of the result.
         generator: of the initial weights.
-        network: name of a network of `limbeck.networks`; `None` for features.
+        network: name of a network of `limbeck.networks`, or a network that has `dim`; `None` for features.
         resolution: pixels a side that the network is built for.
         hidden: width of a hidden layer; 0 for a linear head.
         gain: of the last layer's initial weights; small, so that what is not learned adds little; 1 before a nonlinearity.
@@ -58,14 +64,16 @@ class Tower(nn.Module):
         inputs: int,
         outputs: int,
         generator: torch.Generator,
-        network: str | None = None,
+        network: str | nn.Module | None = None,
         resolution: int = 0,
         hidden: int = 0,
         gain: float = 0.1,
     ) -> None:
         super().__init__()
-        self.network = None if network is None else registry.get("network", network)(resolution, generator=generator)
-        width = inputs if self.network is None else self.network.dim
+        if isinstance(network, str):
+            network = cast(nn.Module, registry.get("network", network)(resolution, generator=generator))
+        self.network: nn.Module | None = network
+        width = inputs if network is None else cast(int, network.dim)
         sizes = [width, hidden, outputs] if hidden else [width, outputs]
         layers: list[nn.Module] = []
         for a, b in pairwise(sizes):
@@ -80,13 +88,18 @@ class Tower(nn.Module):
         return self.head(x)  # type: ignore[no-any-return]
 
     @torch.no_grad()
-    def encode(self, x: Tensor, device: str, chunk: int = 1024) -> Tensor:
+    def encode(self, x: Tensor, device: str) -> Tensor:
         """`forward` in eval mode, chunk by chunk, on the CPU."""
         was = self.training
         self.eval()
-        result = torch.cat([self(part.to(device)).cpu() for part in torch.split(x, chunk)])
+        result = torch.cat([self(part.to(device)).cpu() for part in torch.split(x, chunk_of(x))])
         self.train(was)
         return result
+
+
+def chunk_of(x: Tensor) -> int:
+    """How many rows of `x` are judged at a time: 1024 of features or of small images, fewer of large ones."""
+    return max(1, min(1024, CHUNK // x[0].numel())) if len(x) else 1
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator, gain: float) -> nn.Linear:
@@ -98,7 +111,13 @@ def _linear(inputs: int, outputs: int, generator: torch.Generator, gain: float) 
 
 
 def fit(
-    student: nn.Module, loss: Callable[[Tensor, int], Tensor], samples: int, schedule: Schedule, seed: int, device: str
+    student: nn.Module,
+    loss: Callable[[Tensor, int], Tensor],
+    samples: int,
+    schedule: Schedule,
+    seed: int,
+    device: str,
+    rates: Mapping[str, float] | None = None,
 ) -> Iterator[int]:
     """Trains `student`; yields the number of steps done at each look.
 
@@ -109,9 +128,12 @@ def fit(
         schedule: how.
         seed: of the orders.
         device: where it is trained.
+        rates: child module to learning rate, where the set brings its own: SGD with momentum at these rates, a tenth of
+            them from half of the steps on, takes the place of AdamW with a cosine.
     """
     student.to(device).train()
-    optimizer = torch.optim.AdamW(student.parameters(), lr=schedule.rate, weight_decay=schedule.decay)
+    optimizer, factor = _optimizer(student, schedule, rates or {})
+    initial = [group["lr"] for group in optimizer.param_groups]
     looks = {math.ceil(schedule.steps * (i + 1) / schedule.looks) for i in range(schedule.looks)}
     queue, epoch = torch.zeros(0, dtype=torch.long), 0
     for t in range(schedule.steps):
@@ -121,13 +143,31 @@ def fit(
             queue = torch.randperm(samples, generator=stream(seed, "student order", epoch))
             epoch += 1
         index, queue = queue[: schedule.batch], queue[schedule.batch :]
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.rate * 0.5 * (1 + math.cos(math.pi * t / schedule.steps))
+        for group, rate in zip(optimizer.param_groups, initial, strict=True):
+            group["lr"] = rate * factor(t)
         optimizer.zero_grad(set_to_none=True)
         loss(index, t).backward()
         optimizer.step()
         if t + 1 in looks:
             yield t + 1
+
+
+def _optimizer(
+    student: nn.Module, schedule: Schedule, rates: Mapping[str, float]
+) -> tuple[Optimizer, Callable[[int], float]]:
+    """The optimizer, and what its rates are multiplied by at step t."""
+    if rates:
+        groups = [{"params": list(student.get_submodule(n).parameters()), "lr": rate} for n, rate in rates.items()]
+        return SGD(groups, momentum=0.9, weight_decay=5e-4), lambda t: 1.0 if t < schedule.steps / 2 else 0.1
+    towers = [m for m in student.modules() if isinstance(m, TrainableEncoder)]
+    pretrained = [p for tower in towers for p in tower.parameters()]
+    known = {id(p) for p in pretrained}
+    fresh = [p for p in student.parameters() if id(p) not in known]
+    parts: list[dict[str, Any]] = [{"params": fresh}]
+    if pretrained:
+        parts.append({"params": pretrained, "lr": PRETRAINED * schedule.rate})
+    optimizer = AdamW(parts, lr=schedule.rate, weight_decay=schedule.decay)
+    return optimizer, lambda t: 0.5 * (1 + math.cos(math.pi * t / schedule.steps))
 
 
 def best_student(
@@ -153,11 +193,6 @@ def best_student(
     if best is None:
         raise ConfigError("the grid of the protocol is empty; give it a ridge and a noise or more")
     return best[1]
-
-
-def soft_cross_entropy(logits: Float[Tensor, "b k"], target: Float[Tensor, "b k"]) -> Float[Tensor, ""]:
-    """`-mean_i sum_j target_ij log softmax(logits_i)_j`, each row of `target` a distribution."""
-    return -(target * logits.log_softmax(dim=1)).sum(dim=1).mean()
 
 
 def noisy(x: Float[Tensor, "b r"], noise: float, dim: int, generator: torch.Generator) -> Float[Tensor, "b r"]:

@@ -1,11 +1,13 @@
 """Any image or text model that transformers opens: CLIP, SigLIP, ViT, DINO, BERT and their families."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from inspect import signature
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from limbeck.data.cache import digest
@@ -107,8 +109,19 @@ class HuggingFace(Encoder):
         return TextNetwork(model, tokenizer, pool, limit, fixed=kind.startswith("siglip"))
 
     def encode(self, network: nn.Module, values: Any) -> Tensor:
-        """Vectors `[B, dim]` of images `[B, 3, H, W]` in [0, 1] or of B strings."""
+        """Vectors `[B, dim]` of images `[B, 3, H, W]` in [0, 1], or of B strings or token embeddings `[B, L, E]`."""
         return network(values)  # type: ignore[no-any-return]
+
+    def tokens(self, strings: Sequence[str], length: int) -> Float[Tensor, "b {length} e"]:
+        """Token embeddings `[B, length, E]` of B strings, zeros behind them; of models of text alone."""
+        network = self.network
+        if (
+            not isinstance(network, TextNetwork)
+            or network.pool is _joint_text
+            or "inputs_embeds" not in signature(network.model.forward).parameters
+        ):
+            return super().tokens(strings, length)
+        return network.tokens(strings, length)
 
 
 def read_preprocess(numbers: Mapping[str, Any], name: str) -> Preprocess:

@@ -1,10 +1,12 @@
 """MiniLM: all-MiniLM-L6-v2, small real sentence features that come through pip."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from limbeck.errors import ConfigError
@@ -57,5 +59,9 @@ class MiniLM(Encoder):
         return TextNetwork(model, tokenizer, mean_of_tokens, self.max_length)
 
     def encode(self, network: nn.Module, values: Any) -> Tensor:
-        """Means of tokens `[B, 384]` of B strings."""
+        """Means of tokens `[B, 384]` of B strings, or of B texts as token embeddings `[B, L, 384]`."""
         return network(values)  # type: ignore[no-any-return]
+
+    def tokens(self, strings: Sequence[str], length: int) -> Float[Tensor, "b {length} e"]:
+        """Word vectors `[B, length, 384]` of B strings, zeros behind them."""
+        return self.network.tokens(strings, length)  # type: ignore[no-any-return,operator]

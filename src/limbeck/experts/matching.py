@@ -1,0 +1,331 @@
+"""`TrajectoryMatching`: what MTT-VL and LoRS share."""
+
+from abc import ABC
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from math import cos, pi
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adam, Optimizer
+
+from limbeck.core import LearnedRate, Method, Problem, Synthetic, chosen_pairs, leaves, select
+from limbeck.data.augment import check_operations, siamese
+from limbeck.errors import ConfigError, Diverged
+from limbeck.experts.store import Experts, ExpertTraining
+from limbeck.experts.towers import Head, TwoTowers
+from limbeck.objectives.contrastive import contrastive, false_negatives
+from limbeck.objectives.selection import rule
+from limbeck.objectives.similarity import Similarity
+from limbeck.objectives.trajectory import Gradient, Student, match
+
+__all__ = ["TrajectoryMatching"]
+
+RATES = (1e-4, 10.0)  # the least and the largest learning rate of a student
+CURES = {"relation": "lr_similarity", "hints": "lr_rate", "learned.text": "lr_text", "learned.image": "lr"}
+LARGEST = 100.0  # a similarity beyond it has diverged
+
+
+@dataclass(frozen=True)
+class TrajectoryMatching(Method, ABC):
+    """Learns pairs on which a student, started where an expert was, lands where that expert went.
+
+        L = sum_k |theta_T,k - theta*_k|^2 / |theta_0,k - theta*_k|^2,      theta_{t+1} = theta_t - rate_k grad loss(theta_t; batch_t)
+
+    for the image and the text tower k, with T steps on batches of the synthetic set, theta_0 an expert's snapshot and theta* a later
+    one. Where a tower is frozen, each synthetic sample is encoded once a step, for all segments of that step.
+
+    Args:
+        steps: number of steps.
+        students: what is trained: frozen (two heads on frozen features), encoder (the space's image encoder, pretrained), or
+            networks by name; of several, each segment draws one.
+        text: the text tower: frozen, or encoder (text is then learned as token embeddings).
+        head: linear, mlp or residual (as published).
+        dim: components of the joint space.
+        temperature: of the logits.
+        ridge, components: of the components that heads on frozen features see.
+        resolution: pixels a side that a network is trained at; 0 for those of the data.
+        tokens: token embeddings a text consists of where its encoder is trained.
+        experts: how many experts.
+        expert_rate, expert_batch, expert_captions, expert_noise, expert_augment, expert_precision: see `ExpertTraining`.
+        mask: captions of one image are no negatives of each other, for experts and students.
+        max_start: experts' epochs that a segment may start from: 0 to max_start - 1.
+        max_start_text: the same for the text tower alone, drawn apart; 0 starts both together.
+        expert_epochs: epochs from the start of a segment to its target.
+        inner_steps: T, steps of the student.
+        inner_batch: synthetic pairs a step of the student; 0 takes all.
+        segments: segments a step, whose gradients are averaged.
+        gradient: unrolled, exact (the same in flat memory) or truncated (as published).
+        merged: one quotient for both towers instead of one each.
+        blend: weights of mixed pairs are drawn from Beta(blend, blend); 0 mixes none (RepBlend; frozen towers only).
+        augment: Siamese operations that synthetic images are moved by, one draw a step; empty for none.
+        compiled: compile the student's derivatives; pays for towers that are networks.
+        student_rate: the student's learning rate at the start; learned from there, between 1e-4 and 10.
+        lr, lr_text, lr_rate: learning rates of pixels, text and the student's learning rates.
+        update: adam (with a cosine decay to zero) or sgd (constant, as published).
+        momentum: of sgd.
+        init: which real pairs to start from: random, herding, kcenter, prototypes or kmeans.
+        average: decay of a moving average of what is learned, which is the result; 0 takes the last state.
+        max_norm: largest norm of the whole gradient; 0 for none.
+    """
+
+    needs = ("image", "text")
+
+    steps: int = 60
+    students: tuple[str, ...] = ("frozen",)
+    text: Literal["frozen", "encoder"] = "frozen"
+    head: Head = "linear"
+    dim: int = 256
+    temperature: float = 0.07
+    ridge: float = 30.0
+    components: int = 512
+    resolution: int = 0
+    tokens: int = 32
+    experts: int = 20
+    expert_rate: float = 0.01
+    expert_batch: int = 128
+    expert_captions: Literal["all", "one"] = "all"
+    expert_noise: float = 0.0
+    expert_augment: bool = True
+    expert_precision: Literal["float32", "bfloat16"] = "float32"
+    mask: bool = False
+    max_start: int = 1
+    max_start_text: int = 0
+    expert_epochs: int = 1
+    inner_steps: int = 4
+    inner_batch: int = 0
+    segments: int = 4
+    gradient: Gradient = "truncated"
+    merged: bool = False
+    blend: float = 0.0
+    augment: tuple[str, ...] = ()
+    compiled: bool = False
+    student_rate: float = 0.02
+    lr: float = 0.08
+    lr_text: float = 0.01
+    lr_rate: float = 0.02
+    update: Literal["adam", "sgd"] = "adam"
+    momentum: float = 0.5
+    init: str = "random"
+    average: float = 0.0
+    max_norm: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.require(
+            steps=1, dim=1, temperature=1e-6, ridge=0, components=1, resolution=0, tokens=3, experts=1, expert_rate=1e-12,
+            expert_batch=2, expert_noise=0, max_start=1, max_start_text=0, expert_epochs=1, inner_steps=1, inner_batch=0,
+            segments=1, blend=0, student_rate=RATES[0], lr=0, lr_text=0, lr_rate=0, momentum=0, average=0, max_norm=0,
+        )  # fmt: skip
+        if self.average >= 1 or self.student_rate > RATES[1]:
+            raise ConfigError(
+                f"average must be below 1 and student_rate at most {RATES[1]}, got {self.average} and {self.student_rate}"
+            )
+        if not self.students:
+            raise ConfigError("students names none; give frozen, encoder or a network's name")
+        if self.blend and self.students != ("frozen",):
+            raise ConfigError("blend mixes features of frozen towers; leave it 0, or train the frozen student alone")
+        rule(self.init)
+        check_operations(self.augment)
+        contrastive(self.contrast)
+
+    @property
+    def contrast(self) -> str:
+        """The student's loss on the synthetic set, one of `limbeck.objectives.contrastive.LOSSES`."""
+        return "infonce"
+
+    @property
+    def learns_text(self) -> bool:
+        """Text is an embedding."""
+        return True
+
+    @property
+    def clip(self) -> float | None:
+        """`max_norm`."""
+        return self.max_norm or None
+
+    def rate(self, t: int) -> float:
+        """Cosine decay to zero for adam, constant for sgd."""
+        return (1 + cos(pi * t / self.steps)) / 2 if self.update == "adam" else 1.0
+
+    def learned_similarity(self, problem: Problem, pairs: int) -> Similarity | None:
+        """How much synthetic image i matches synthetic text j, learned; `None` for the identity."""
+        return None
+
+    def start(self, problem: Problem) -> Synthetic:
+        """Real pairs, the student's learning rates and, where it is learned, their similarity; all experts that will be read."""
+        tokens = self.tokens if self.text == "encoder" else 0
+        pairs = problem.pairs(learned_text=True, tokens=tokens)
+        if self.inner_batch > pairs:
+            raise ConfigError(
+                f"inner_batch is {self.inner_batch}, but the set has {pairs} pairs; lower inner_batch (0 takes all) or ask for more"
+            )
+        similarity = self.learned_similarity(problem, pairs)
+        for student in self.students:
+            self._experts(problem, student).check()
+        chosen = select(problem, rule(self.init), pairs, per_class=False)
+        synthetic = chosen_pairs(
+            problem,
+            chosen,
+            learn=problem.modalities,
+            tokens=tokens,
+            relation=similarity,
+            hints={f"rate_{tower}": LearnedRate(self.student_rate, *RATES) for tower in ("image", "text")},
+            training={"loss": self.contrast, "temperature": self.temperature},
+            average=self.average,
+        )
+        for student in self.students:
+            experts = self._experts(problem, student)
+            for k in range(self.experts):
+                experts.snapshot(k, max(self.max_start, self.max_start_text) - 1 + self.expert_epochs)
+        return synthetic
+
+    def optimizer(self, synthetic: Synthetic) -> Optimizer:
+        """Adam or SGD, a learning rate for each kind of thing that is learned."""
+        rates = {"image": self.lr, "text": self.lr_text}
+        groups = [{"params": [value], "lr": rates[m]} for m, value in synthetic.learned.items()]
+        groups.append({"params": list(synthetic.hints.parameters()), "lr": self.lr_rate})
+        if synthetic.relation is not None:
+            groups.append({"params": list(synthetic.relation.parameters()), "lr": self.lr_relation})
+        return Adam(groups) if self.update == "adam" else SGD(groups, lr=self.lr, momentum=self.momentum)
+
+    @property
+    def lr_relation(self) -> float:
+        """Learning rate of the similarity."""
+        return 0.0
+
+    def cure(self, name: str) -> str:
+        """Which learning rate a parameter, or the student, has taken too far."""
+        field = next((field for start, field in CURES.items() if name.startswith(start)), "student_rate or lr")
+        return f"lower {field}"
+
+    def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:
+        """Draws segments, trains a student on each from its start, and averages the gradients of where they end."""
+        logs: dict[str, Tensor] = {}
+        kinds = [self._draw(problem.rng(f"segment {s}", t), len(self.students)) for s in range(self.segments)]
+        for kind in sorted(set(kinds)):
+            experts = self._experts(problem, self.students[kind])
+            moved = partial(self._moved, problem.rng("augment", t))
+            with leaves(experts.towers.synthetic(problem, synthetic, moved)) as values:
+                for s in (s for s, own in enumerate(kinds) if own == kind):
+                    found = self._segment(problem, experts, synthetic, values, problem.rng(f"segment {s} batches", t))
+                    logs = {name: logs.get(name, 0) + value / self.segments for name, value in found.items()}
+        for value in synthetic.parameters():
+            if value.grad is not None:
+                value.grad /= self.segments
+        return {**logs, **self._state(synthetic)}
+
+    def _segment(
+        self,
+        problem: Problem,
+        experts: Experts,
+        synthetic: Synthetic,
+        values: Mapping[str, Tensor],
+        rng: torch.Generator,
+    ) -> dict[str, Tensor]:
+        expert, begin = self._draw(rng, self.experts), {"image": self._draw(rng, self.max_start)}
+        begin["text"] = self._draw(rng, self.max_start_text) if self.max_start_text else begin["image"]
+        start, target = (
+            {
+                name: value
+                for tower, epoch in begin.items()
+                for name, value in experts.snapshot(expert, epoch + more).items()
+                if name.startswith(f"{tower}.")
+            }
+            for more in (0, self.expert_epochs)
+        )
+        batches = self._batches(len(synthetic), rng)
+        mixes = [self._mix(len(index), rng) for index in batches]
+        return match(
+            problem.once((self, "student", experts.towers), partial(self._student, experts)),
+            start,
+            target,
+            lambda t: self._batch(synthetic, values, batches[t].to(problem.device), mixes[t]),
+            {tower: synthetic.hints[f"rate_{tower}"]() for tower in ("image", "text")},
+            self.inner_steps,
+            self.gradient,
+            self.merged,
+        )
+
+    def _batch(
+        self, synthetic: Synthetic, values: Mapping[str, Tensor], index: Tensor, mix: tuple[Tensor, float] | None
+    ) -> tuple[Tensor, ...]:
+        """Image, text and similarity of one step of the student, and which entries are false negatives."""
+        image, text = values["image"][index], values["text"][index]
+        if mix is not None:
+            order, weight = mix
+            image, text = (weight * x + (1 - weight) * x[order.to(x.device)] for x in (image, text))
+        relation = synthetic.relation
+        similarity = torch.eye(len(index), device=image.device) if relation is None else relation(index)
+        ignored = (false_negatives(synthetic.origin[index]),) if self.mask else ()
+        return image, text, similarity, *ignored
+
+    def _batches(self, pairs: int, rng: torch.Generator) -> list[Tensor]:
+        """The synthetic pairs of each inner step: chunks of a permutation, drawn anew when too few are left."""
+        size, queue, batches = self.inner_batch or pairs, torch.zeros(0, dtype=torch.long), []
+        for _ in range(self.inner_steps):
+            if len(queue) < size:
+                queue = torch.randperm(pairs, generator=rng)
+            batches.append(queue[:size])
+            queue = queue[size:]
+        return batches
+
+    def _moved(self, rng: torch.Generator, images: Tensor) -> Tensor:
+        """The images under one random operation, the same for all."""
+        return siamese([images], rng, self.augment)[0]
+
+    def _mix(self, size: int, rng: torch.Generator) -> tuple[Tensor, float] | None:
+        """RepBlend's mixture of a batch: a permutation, and a weight from Beta(blend, blend)."""
+        if not self.blend:
+            return None
+        seed = int(torch.randint(2**31, (), generator=rng))
+        return torch.randperm(size, generator=rng), float(np.random.default_rng(seed).beta(self.blend, self.blend))
+
+    def _student(self, experts: Experts) -> Student:
+        return Student(experts.towers.loss(experts.network, self.contrast), self.compiled)
+
+    def _experts(self, problem: Problem, student: str) -> Experts:
+        towers = TwoTowers(
+            student,
+            self.text,
+            self.head,
+            self.dim,
+            self.temperature,
+            self.ridge,
+            self.components,
+            self.resolution,
+            self.tokens,
+        )
+        training = ExpertTraining(
+            rate=self.expert_rate,
+            batch=self.expert_batch,
+            captions=self.expert_captions,
+            mask=self.mask,
+            noise=self.expert_noise,
+            augment=self.expert_augment,
+            precision=self.expert_precision,
+        )
+        return problem.once(("experts", towers, training), lambda: Experts(problem, towers, training))
+
+    def _state(self, synthetic: Synthetic) -> dict[str, float | Tensor]:
+        """The learned learning rates and the range of the similarity; refuses what has diverged."""
+        with torch.no_grad():
+            state: dict[str, float | Tensor] = {name: rate() for name, rate in synthetic.hints.items()}
+            if synthetic.relation is None:
+                return state
+            similarity = synthetic.relation()
+        largest = float(similarity.abs().max())
+        if not largest < LARGEST:
+            raise Diverged(f"the learned similarity reached {largest:.0f}; lower lr_similarity, or bound it")
+        own = similarity.diagonal()
+        return state | {
+            "similarity_min": similarity.min(),
+            "similarity_max": similarity.max(),
+            "similarity_own": own.mean(),
+        }
+
+    @staticmethod
+    def _draw(rng: torch.Generator, count: int) -> int:
+        return int(torch.randint(count, (), generator=rng))

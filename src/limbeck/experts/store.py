@@ -1,0 +1,191 @@
+"""`Experts`: snapshots of students trained on the real data, each made once, kept by content, and only when it is read."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.core import Problem, stream
+from limbeck.data.cache import digest
+from limbeck.errors import ConfigError, DataError, Diverged, StorageError
+from limbeck.evaluation.students import noisy
+from limbeck.experts.towers import TwoTowers
+from limbeck.objectives.contrastive import contrastive, false_negatives
+
+__all__ = ["ExpertTraining", "Experts"]
+
+VERSION = 1  # raised when the same options would give other snapshots
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class ExpertTraining:
+    """How experts are trained: plain SGD with the symmetric InfoNCE loss.
+
+    Args:
+        rate: learning rate of both towers.
+        batch: pairs a step; the last, smaller batch of an epoch is dropped.
+        captions: `"all"`: an epoch takes each caption once (as published); `"one"`: each image once, with one of its captions.
+        mask: captions of one image are no negatives of each other within a batch.
+        noise: norm of white noise on frozen features, as the retrieval protocol's students see it.
+        augment: mirror and shift images that are pixels.
+        precision: of the stored weights, `"float32"` or `"bfloat16"`; training goes on from what is stored.
+
+    Raises:
+        ConfigError: a value that cannot work.
+    """
+
+    rate: float = 0.1
+    batch: int = 128
+    captions: str = "all"
+    mask: bool = False
+    noise: float = 0.0
+    augment: bool = True
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.captions not in ("all", "one"):
+            raise ConfigError(f"an epoch takes 'all' captions or 'one' an image, got {self.captions!r}")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"experts are stored as {' or '.join(PRECISIONS)}, got {self.precision!r}")
+        if not (self.rate > 0 and self.batch > 1 and self.noise >= 0):
+            raise ConfigError(
+                f"experts need rate > 0, batch >= 2 and noise >= 0, got {self.rate}, {self.batch} and {self.noise}"
+            )
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Snapshots of students that are trained on the real data.
+
+    `snapshot(k, e)` is expert k after e epochs: a pure function of the data, the encoders, the towers and their training, and
+    of nothing that a distillation chooses. It is trained from `snapshot(k, e - 1)` when it is first asked for, and kept in
+    the cache under a digest of all that made it. So experts go only as far as they are read, a killed training goes on after its
+    last epoch, and another distillation with other options retrains nothing. A snapshot holds the parameters that move, by
+    name, and is mapped into memory. All seeds share the same experts.
+
+    Args:
+        problem: whose training source and encoders.
+        towers: which student.
+        training: how it is trained.
+    """
+
+    problem: Problem
+    towers: TwoTowers = field(default_factory=TwoTowers)
+    training: ExpertTraining = field(default_factory=ExpertTraining)
+
+    def check(self) -> None:
+        """Refuses data that no expert can learn from, before time is spent.
+
+        Raises:
+            DataError: one caption in all.
+            ConfigError: a batch larger than an epoch.
+        """
+        pairs = self.problem.candidates
+        if len(set(self.problem.captions)) < 2:
+            raise DataError(
+                f"{self.problem.source.name} has one caption in all; which text belongs to which image cannot be learned from it"
+            )
+        units = len(pairs) if self.training.captions == "all" else len(self.problem.complete)
+        if units < self.training.batch:
+            raise ConfigError(
+                f"the experts' batch of {self.training.batch} is larger than an epoch of {units} pairs; lower it"
+            )
+
+    def snapshot(self, expert: int, epoch: int) -> dict[str, Tensor]:
+        """The parameters of an expert after so many epochs, on the problem's device, in float32.
+
+        Args:
+            expert: which, from 0.
+            epoch: 0 is before training.
+
+        Raises:
+            Diverged: a parameter is not finite.
+            StorageError: what is stored does not fit the towers.
+        """
+        found = self.problem.once((self._key, expert, epoch), lambda: self._stored(expert, epoch))
+        expected = {name: tuple(value.shape) for name, value in self.network.named_parameters()}
+        if wrong := _differences({name: tuple(value.shape) for name, value in found.items()}, expected):
+            where = self.problem.cache.path("experts", self._entry(expert, epoch))
+            raise StorageError(f"the expert in {where} is not of these towers: {wrong}; delete that folder")
+        return {name: value.float().to(self.problem.device) for name, value in found.items()}
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The towers with the weights that the first expert starts from."""
+        return self.towers.network(self.problem, stream(0, "expert weights", 0))
+
+    @cached_property
+    def _key(self) -> str:
+        plain = [asdict(self.towers), asdict(self.training), self.towers.encoders(self.problem)]
+        return digest(VERSION, plain, self.problem.source.fingerprint)
+
+    def _entry(self, expert: int, epoch: int) -> str:
+        return digest(self._key, expert, epoch)
+
+    def _stored(self, expert: int, epoch: int) -> dict[str, Tensor]:
+        def make() -> dict[str, Tensor]:
+            network = self.towers.network(self.problem, stream(0, "expert weights", expert))
+            if epoch == 0:
+                values = {name: value.detach() for name, value in network.named_parameters()}
+            else:
+                values = self._train(network, self.snapshot(expert, epoch - 1), expert, epoch)
+            return {name: value.to(PRECISIONS[self.training.precision]) for name, value in values.items()}
+
+        return self.problem.cache.tensors("experts", self._entry(expert, epoch), make)
+
+    def _train(self, network: nn.Module, start: dict[str, Tensor], expert: int, epoch: int) -> dict[str, Tensor]:
+        """One epoch of SGD from `start`."""
+        theta = {name: value.detach().clone().requires_grad_() for name, value in start.items()}
+        network.load_state_dict(theta, strict=False)
+        parameters = dict(network.named_parameters())
+        measure = contrastive("infonce")
+        for step, (sample, caption) in enumerate(self._batches(expert, epoch)):
+            generator = stream(0, f"expert {expert} draws {epoch}", step)
+            image, text = self.towers.real(self.problem, sample, caption, generator if self.training.augment else None)
+            u, v = network(self._noisy(image, "image", generator), self._noisy(text, "text", generator))
+            ignored = false_negatives(sample).to(u.device) if self.training.mask else None
+            loss = measure(u @ v.T / self.towers.temperature, None, ignored)
+            grads = torch.autograd.grad(loss, list(parameters.values()))
+            with torch.no_grad():
+                for value, gradient in zip(parameters.values(), grads, strict=True):
+                    value.sub_(gradient, alpha=self.training.rate)
+        if bad := [name for name, value in parameters.items() if not bool(torch.isfinite(value).all())]:
+            raise Diverged(
+                f"expert {expert}, epoch {epoch}: {bad[0]} is not finite; lower the experts' rate ({self.training.rate})"
+            )
+        return {name: value.detach() for name, value in parameters.items()}
+
+    def _batches(self, expert: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """(samples, rows of their captions) of every step of an epoch."""
+        pairs, generator = self.problem.candidates, stream(0, f"expert {expert} order", epoch)
+        order = torch.randperm(len(pairs), generator=generator)
+        if self.training.captions == "one":
+            _, position = torch.unique(pairs.sample[order], return_inverse=True)
+            first = torch.full((int(position.max()) + 1,), len(order))
+            first = first.scatter_reduce(0, position, torch.arange(len(order)), "amin")
+            order = order[first.sort().values]
+        total = len(order) // self.training.batch
+        for i in range(total):
+            chosen = order[i * self.training.batch : (i + 1) * self.training.batch]
+            if self.problem.tick and not i % 50:
+                self.problem.tick(f"expert {expert}, epoch {epoch}", i, total)
+            yield pairs.sample[chosen], pairs.rows["text"][chosen]
+
+    def _noisy(self, x: Tensor, modality: str, generator: torch.Generator) -> Tensor:
+        if not self.training.noise or getattr(self.towers, modality) != "frozen":
+            return x
+        width = len(self.towers.components(self.problem, modality).mean)
+        return noisy(x, self.training.noise, width, generator)
+
+
+def _differences(found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> str:
+    """In words what differs between two lists of named shapes; empty where nothing does."""
+    if missing := sorted(expected.keys() - found.keys()):
+        return f"{missing[0]} is missing"
+    if odd := sorted(found.keys() - expected.keys()):
+        return f"{odd[0]} is unknown"
+    other = [name for name in expected if found[name] != expected[name]]
+    return f"{other[0]} has shape {list(found[other[0]])}, expected {list(expected[other[0]])}" if other else ""

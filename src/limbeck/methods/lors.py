@@ -1,0 +1,64 @@
+"""LoRS: trajectory matching that learns how much each synthetic image matches each synthetic text."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from limbeck.core import Problem
+from limbeck.experts import TrajectoryMatching
+from limbeck.objectives.contrastive import contrastive
+from limbeck.objectives.similarity import Similarity
+
+__all__ = ["LoRS"]
+
+
+@dataclass(frozen=True)
+class LoRS(TrajectoryMatching):
+    """Trajectory matching with a learned similarity of images and texts, stored in low rank.
+
+        S = diag(w) + alpha / r  L R^T,      w = 1, R = 0 at the start: S = I
+
+    S takes the place of the identity in the student's loss, in distillation and in every student of the set.
+
+    Args:
+        loss: ence, cwcl, wbce (as published), bce or infonce (which reads no similarity).
+        similarity: lowrank, diagonal (w alone), scalar (one w), full (all M x M entries) or none (S = I).
+        rank: r of lowrank.
+        alpha: weight of the low-rank part.
+        bound: sigmoid or clamp keep S in [0, 1]; none (as published) leaves it free.
+        lr_similarity: learning rate of w, L and R.
+
+    Paper: Xu et al., Low-rank similarity mining for multimodal dataset distillation, ICML 2024.
+
+    Example:
+        >>> LoRS(rank=5).describe()["rank"]
+        5
+    """
+
+    loss: str = "ence"
+    similarity: Literal["none", "scalar", "diagonal", "lowrank", "full"] = "lowrank"
+    rank: int = 10
+    alpha: float = 1.0
+    bound: Literal["none", "clamp", "sigmoid"] = "sigmoid"
+    lr_similarity: float = 0.04
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(rank=1, alpha=0, lr_similarity=0)
+        contrastive(self.loss)
+
+    @property
+    def contrast(self) -> str:
+        """`loss`."""
+        return self.loss
+
+    @property
+    def lr_relation(self) -> float:
+        """`lr_similarity`."""
+        return self.lr_similarity
+
+    def learned_similarity(self, problem: Problem, pairs: int) -> Similarity | None:
+        """The low-rank module, or what `similarity` says."""
+        if self.similarity == "none":
+            return None
+        rng = problem.rng("similarity")
+        return Similarity(pairs, self.similarity, self.rank, self.alpha, self.bound, generator=rng)
