@@ -79,7 +79,7 @@ def test_python_blocks_compile_and_use_names_that_exist(page: Path) -> None:
 def test_shell_lines_are_commands_with_real_options(page: Path) -> None:
     import importlib
 
-    lines = [line.strip() for text in blocks(page, "sh") for line in text.splitlines()]
+    lines = [line.strip() for text in blocks(page, "sh") for line in text.replace("\\\n", " ").splitlines()]
     inline = re.findall(r"`(limbeck [a-z]+ [^`]*)`", page.read_text(encoding="utf-8").replace("\n", " "))
     for line in [*lines, *inline]:
         words = shlex.split(line.split(" #")[0])

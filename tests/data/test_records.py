@@ -183,7 +183,7 @@ def test_broken_images_are_skipped_counted_and_written(listing: Listing, tmp_pat
     lines = source.write_skipped(tmp_path / "run").read_text().splitlines()
     assert [json.loads(line)["reason"] for line in lines] == reasons
     with pytest.raises(
-        DataError, match=r"4 records \(64.3%\) cannot be read and 3 can: .*1 not JSON.*max_skipped=0.65"
+        DataError, match=r"4 records \(64.3%\) cannot be read and 3 can: .*1 not JSON.*--source.max_skipped 0.65 "
     ):
         len(opened(listed, tmp_path / "cache", max_skipped=0.5))
 

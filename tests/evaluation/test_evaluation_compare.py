@@ -111,7 +111,7 @@ def test_data_that_cannot_be_judged_on_are_refused_before_anything_is_embedded(s
 
     monkeypatch.setattr(sys.modules["limbeck.evaluation.compare"], "embed_source", never)
     options = {"space": space, "run": tmp_path, "cache": Cache(tmp_path / "cache")}
-    with pytest.raises(ConfigError, match=r"no split 'test' in toy.* add one or pass on="):
+    with pytest.raises(ConfigError, match=r"no split 'test' in toy.* add one or name data to test on with --on"):
         compare(Some("train", "val"), ["random"], [4], **options)
     with pytest.raises(ConfigError, match="no split 'test'"):
         compare(Some(), ["random"], [4], on=Some(), selection="paper", **options)

@@ -199,7 +199,7 @@ def test_what_cannot_be_judged_says_why(train, small, space, cache):
     leaked = replace(small, recipe=replace(small.recipe, fingerprints={"source": test.fingerprint}))
     with pytest.raises(ConfigError, match="was made from"):
         judge(what=leaked)
-    with pytest.raises(ConfigError, match="pass space="):
+    with pytest.raises(ConfigError, match=r"name them with --space\.image"):
         judge(space=None)
     with pytest.raises(ConfigError, match="repeat"):
         judge(seeds=(1, 1))

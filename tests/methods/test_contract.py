@@ -54,7 +54,7 @@ def test_per_class_needs_labels() -> None:
         lb.distill(problem, lb.methods.Random(per_class=True))
 
 
-@pytest.mark.parametrize("name", ["cf", "dm", "lors", "mtt_vl"])
+@pytest.mark.parametrize("name", ["cf", "covmatch", "dm", "kip", "lors", "mtt_vl"])
 def test_an_unknown_start_names_the_nearest(name: str) -> None:
     with pytest.raises(UnknownName, match="did you mean herding"):
         registry.get("method", name)(init="hearding")

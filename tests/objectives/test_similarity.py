@@ -86,7 +86,7 @@ def test_bounds_hold_and_let_gradients_through(bound: str) -> None:
         assert torch.equal(found, plain) and torch.equal(s(), free().clamp(0, 1))
     else:
         y = (6 * (2 * free() - 1)).sigmoid()
-        assert torch.allclose(s(), y) and torch.allclose(found, 8 * y * (1 - y) * weights, atol=1e-6)
+        assert torch.allclose(s(), y) and torch.allclose(found, 12 * y * (1 - y) * weights, atol=1e-6)
 
 
 @pytest.mark.draws_globally  # gradgradcheck does

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from limbeck.engine.run import Run
-from limbeck.errors import StorageError
+from limbeck.errors import ConfigError, StorageError
 from limbeck.report import show
 
 
@@ -23,6 +23,13 @@ def test_a_saved_set(tmp_path, small, console, source):
     assert "toy by cf" in printed and "4.8 kB (image 4.6 kB, text 192 bytes)" in printed and "CC0-1.0" in printed
     assert source.captions[0][0] in printed and source.captions[5][0] not in printed.replace(source.captions[1][0], "")
     assert 'class="thumb"' in written.read_text(encoding="utf-8")
+
+
+def test_a_source_that_it_was_not_made_from(tmp_path, small, console, source):
+    saved = small(origins=["gone"] * 6).save(tmp_path / "tiny")
+    with pytest.raises(ConfigError, match=r"was not made from toy\[train\]: it started from toy, .* such as 'gone'"):
+        show(saved, console=console, source=source)
+    assert not (tmp_path / "tiny.html").exists()
 
 
 def test_a_finished_run_with_its_curves(tmp_path, small, console):

@@ -180,3 +180,10 @@ def test_an_exported_set_comes_back_with_its_classes(tmp_path: Path) -> None:
             i = int(key.removesuffix(".png")[1:])
             assert label == small.labels[i] and caption == small.captions[i]
             assert back.batch([back.keys.index(key)])["image"].equal(small.batch([i])["image"])
+
+
+def test_a_table_of_which_nothing_can_be_read_says_why(tmp_path: Path) -> None:
+    (tmp_path / "metadata.jsonl").write_text('["a.png", "a cat"]\n{"image": "b.png"}\n{"file_name":\n')
+    says = r"no samples in split 'train'; its splits: none; what cannot be read: 1 not an object, 1 no file name, 1 not JSON; "
+    with pytest.raises(DataError, match=says + r"the first: \? \(not an object, .*metadata.jsonl, line 1\)"):
+        lb.source(f"folder:{tmp_path}")

@@ -10,6 +10,8 @@ from limbeck import registry
 
 __all__ = ["arguments", "options", "summary"]
 
+ROOT = Path(registry.__file__).parent
+
 
 def summary(kind: str, name: str) -> str:
     """The first sentence of the class registered under `name`.
@@ -23,16 +25,14 @@ def summary(kind: str, name: str) -> str:
 
 
 def options(kind: str, name: str) -> list[str]:
-    """The names of the fields that the class registered under `name` declares itself.
+    """The names of the fields of the class registered under `name`, with those of the classes of ours above it.
 
     Example:
-        >>> options("method", "herding")
-        ['per_class']
+        >>> options("method", "herding"), "steps" in options("method", "lors")
+        (['per_class'], True)
     """
-    found = _parse(kind, name)
-    body = [] if found is None else [node for node in found.body if isinstance(node, ast.AnnAssign)]
-    names = [node.target.id for node in body if isinstance(node.target, ast.Name) and "ClassVar" not in ast.dump(node)]
-    return names if not found or _is_frozen(found) else []
+    path, found = _path(kind, name), _parse(kind, name)
+    return list(dict.fromkeys(_fields(path, found))) if found else []
 
 
 def arguments(cls: type) -> dict[str, str]:
@@ -49,10 +49,36 @@ def arguments(cls: type) -> dict[str, str]:
     return {f.name: found.get(f.name, "") for f in fields(cls)} if is_dataclass(cls) else found
 
 
+def _fields(path: Path, found: ast.ClassDef) -> list[str]:
+    names = []
+    for base in found.bases:
+        above = _find(path, base.id) if isinstance(base, ast.Name) else None
+        names += _fields(*above) if above else []
+    body = [node for node in found.body if isinstance(node, ast.AnnAssign)] if _is_frozen(found) else []
+    own = [node.target.id for node in body if isinstance(node.target, ast.Name) and "ClassVar" not in ast.dump(node)]
+    return names + own
+
+
+def _find(path: Path, name: str) -> tuple[Path, ast.ClassDef] | None:
+    """The class `name` of the module at `path`, there or where it is imported from."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return path, node
+        if isinstance(node, ast.ImportFrom) and node.module and name in [alias.name for alias in node.names]:
+            package, *parts = node.module.split(".")
+            module = ROOT.joinpath(*parts)
+            if package == ROOT.name:
+                return _find(module / "__init__.py" if module.is_dir() else module.with_suffix(".py"), name)
+    return None
+
+
+def _path(kind: str, name: str) -> Path:
+    return ROOT.joinpath(*registry.KINDS[kind].split(".")[1:], f"{name}.py")
+
+
 @lru_cache
 def _parse(kind: str, name: str) -> ast.ClassDef | None:
-    package = Path(registry.__file__).parent.joinpath(*registry.KINDS[kind].split(".")[1:])
-    path = package / f"{name}.py"
+    path = _path(kind, name)
     if not path.is_file():
         return None
     tree = ast.parse(path.read_text(encoding="utf-8"))

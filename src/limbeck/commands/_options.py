@@ -70,6 +70,7 @@ class Command(ABC):
     json: bool = False
     debug: bool = False
     fingerprints: Mapping[str, str] = field(default_factory=dict, metadata={"hidden": True})
+    named: frozenset[str] = field(default=frozenset(), metadata={"hidden": True})  # the options that were given
 
     @abstractmethod
     def execute(self, tick: Tick) -> Answer:
@@ -107,17 +108,17 @@ def parse(command: type[C], argv: Sequence[str]) -> C:
     """
     line = read_line(argv, _flags(command), command.words, _mappings(command))
     known = _known(command, line)
-    values: dict[str, Any] = {"fingerprints": line.fingerprints or {}}
-    values |= {name: _below(name, line.given) for name in _mappings(command)}
-    plain = {name: raw for name, raw in line.given.items() if name in values or name.partition(".")[0] not in values}
+    held = {name: _below(name, line.given) for name in _mappings(command)}
+    plain = {name: raw for name, raw in line.given.items() if name in held or name.partition(".")[0] not in held}
     for name, raw in plain.items():
-        if name in values:
+        if name in held:
             raise ConfigError(f"{name} is a mapping, as in {name}: {{KEY: VALUE}}, got {raw!r}")
         if name not in known:
             raise _unknown(command, name, known, line)
     if len(line.words) > bool(command.words):
         raise ConfigError(f"limbeck {_title(command)} does not know what to do with {line.words[-1]!r}")
     given = {name: typed(known[name], raw) for name, raw in plain.items()}
+    values: dict[str, Any] = {"fingerprints": line.fingerprints or {}, "named": frozenset(line.given), **held}
     for f in _visible(command):
         if "kind" in f.metadata:
             values[f.name] = _parts(command, f, line, given)

@@ -56,20 +56,18 @@ def add(parser: Any, option: Option) -> None:
     if is_flag(option):
         parser.add_argument(f"--{option.name}", dest=target, action="store_true", help=text.replace("%", "%%"))
         return
-    shown = str(option.type)
+    kind, shown = option.type, str(option.type)
     named = {} if "Literal" in shown or "bool" in shown else {"metavar": _readable(option.type).split(" ")[0].upper()}
     if not _is_empty(option.default):
         shown = ",".join(map(str, option.default)) if isinstance(option.default, tuple) else option.default
         text += f" (default: {shown})"
-    if is_mapping(option.type):
-        named = {"type": str, "metavar": "KEY=VALUE"}
-    parser.add_argument(
-        f"--{option.name}", dest=target, default=None, help=text.replace("%", "%%"), **{"type": option.type, **named}
-    )
+    if is_mapping(kind):
+        kind, named = str, {"metavar": "KEY=VALUE"}
+    parser.add_argument(f"--{option.name}", dest=target, type=kind, default=None, help=text.replace("%", "%%"), **named)
 
 
 def _is_empty(default: Any) -> bool:
-    return default is None or default is MISSING or default in ("", (), {})
+    return default is None or default is MISSING or default in ("", ())
 
 
 def _readable(type_: Any) -> str:

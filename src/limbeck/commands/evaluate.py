@@ -30,8 +30,8 @@ class Evaluate(Encoded):
         seeds: how many students.
         name: of the row in the table; by default the set's.
         out: a scores.json to write.
-        image: the image encoder; by default, for a set, the one that it was distilled with.
-        text: the text encoder; by default, for a set, the one that it was distilled with.
+        image: the image encoder, or none; by default, for a set, the one that it was distilled with.
+        text: the text encoder, or none; by default, for a set, the one that it was distilled with.
     """
 
     words = "small"
@@ -91,11 +91,12 @@ class Evaluate(Encoded):
     def _space(self, small: "Source") -> "Space | None":
         from limbeck.core import DistilledSet
 
-        if self.image is None and self.text is None and isinstance(small, DistilledSet):
+        named = {m for m in ("image", "text") if f"space.{m}" in self.named}  # also where it is named none
+        if not named and isinstance(small, DistilledSet):
             return None
         made = small.recipe.space if isinstance(small, DistilledSet) else {}
-        image = self.image or _encoder(made.get("image", {"name": IMAGE}))
-        text = self.text or _encoder(made.get("text", {"name": TEXT}))
+        image = self.image if "image" in named else _encoder(made.get("image", {"name": IMAGE}))
+        text = self.text if "text" in named else _encoder(made.get("text", {"name": TEXT}))
         return space_of(image, text, small)
 
 

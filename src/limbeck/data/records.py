@@ -50,7 +50,8 @@ class RecordSource(Source):
         self._cache, self._tick = cache or Cache(), tick
         if split not in listing.splits:
             held = ", ".join(listing.splits) or "none"
-            raise DataError(f"{self.name} has no samples in split {split!r}; its splits: {held}")
+            lost = f"; what cannot be read: {_told(listing.skipped)}" if listing.skipped else ""
+            raise DataError(f"{self.name} has no samples in split {split!r}; its splits: {held}{lost}")
 
     @cached_property
     def _opened(self) -> tuple[list[Record], Store, list[Skipped]]:
@@ -73,12 +74,11 @@ class RecordSource(Source):
         share = here / max(1, kept + here) + anywhere / max(1, len(self._listing.records) + anywhere)
         if kept and share <= self._layout.max_skipped:
             return
-        reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(s.reason for s in skipped).most_common())
-        first = "; ".join(f"{s.key} ({s.reason}, {s.where})" for s in skipped[:3])
-        enough = f", or allow more with max_skipped={min(1.0, np.ceil(share * 100) / 100):g}" if kept else ""
+        most = f"{min(1.0, np.ceil(share * 100) / 100):g}"
+        enough = f", or allow more: --source.max_skipped {most} (in Python max_skipped={most})" if kept else ""
         raise DataError(
             f"{self.name}, split {self._split!r}: {len(skipped)} records ({share:.1%}) cannot be read and {kept} can: "
-            f"{reasons}; the first: {first}. Mend them{enough}"
+            f"{_told(skipped)}. Mend them{enough}"
         )
 
     @property
@@ -205,3 +205,9 @@ class RecordSource(Source):
     def describe(self) -> dict[str, Any]:
         """Name, split and options: what `limbeck.source` takes to open this again."""
         return {**self._layout.describe(), "split": self._split}
+
+
+def _told(skipped: Sequence[Skipped]) -> str:
+    """How many records for which reason, and the first of them."""
+    reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(s.reason for s in skipped).most_common())
+    return f"{reasons}; the first: " + "; ".join(f"{s.key} ({s.reason}, {s.where})" for s in skipped[:3])

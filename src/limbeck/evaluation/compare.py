@@ -191,7 +191,7 @@ class _Bench:
         if "test" not in self.on.splits and (test is train or test.fingerprint == train.fingerprint):
             raise ConfigError(
                 f"there is no split 'test' in {self.on.name} (its splits: {', '.join(self.on.splits) or 'none'}); add "
-                "one or pass on= with data to test on"
+                "one or name data to test on with --on (in Python on=)"
             )
         for judge in judges:
             refuse_leaks([train], test, judge)

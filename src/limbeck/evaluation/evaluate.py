@@ -194,7 +194,8 @@ def _space(sets: Sequence[Source]) -> Space:
         if isinstance(small, DistilledSet) and small.recipe.space:
             return space(**small.recipe.space)
     raise ConfigError(
-        f"{sets[0].name} does not say which encoders to use; pass space=limbeck.space(image=..., text=...)"
+        f"{sets[0].name} does not say which encoders to use; name them with --space.image and --space.text (in Python "
+        "space=limbeck.space(image=..., text=...))"
     )
 
 

@@ -189,6 +189,6 @@ class Protocol(ABC):
             raise DataError(
                 f"{test.name} has no validation split to choose the student on (its splits: "
                 f"{', '.join(test.splits) or 'none'}); add a split named 'val' to the data, or accept an optimistic "
-                "number with selection='paper'"
+                "number with --protocol.selection paper (in Python selection='paper')"
             )
         return test.split("val")

@@ -19,7 +19,7 @@ from limbeck.experts.store import Experts, ExpertTraining
 from limbeck.experts.towers import Head, TwoTowers
 from limbeck.objectives.contrastive import contrastive, false_negatives
 from limbeck.objectives.selection import rule
-from limbeck.objectives.similarity import Similarity
+from limbeck.objectives.similarity import Similarity, summary
 from limbeck.objectives.trajectory import Gradient, Student, match
 
 __all__ = ["TrajectoryMatching"]
@@ -316,15 +316,11 @@ class TrajectoryMatching(Method, ABC):
             if synthetic.relation is None:
                 return state
             similarity = synthetic.relation()
-        largest = float(similarity.abs().max())
+        said = summary(similarity)
+        largest = max(-said["min"], said["max"])
         if not largest < LARGEST:
             raise Diverged(f"the learned similarity reached {largest:.0f}; lower lr_similarity, or bound it")
-        own = similarity.diagonal()
-        return state | {
-            "similarity_min": similarity.min(),
-            "similarity_max": similarity.max(),
-            "similarity_own": own.mean(),
-        }
+        return state | {f"similarity_{name}": value for name, value in said.items()}
 
     @staticmethod
     def _draw(rng: torch.Generator, count: int) -> int:

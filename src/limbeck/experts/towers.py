@@ -125,7 +125,8 @@ class TwoTowers:
         """
         frozen = Space({m: problem.space[m] for m in ("image", "text") if getattr(self, m) == "frozen"})
         values = {
-            m: self.components(problem, m).whiten(z, self.ridge) for m, z in encode(frozen, synthetic, moved=moved).items()
+            m: self.components(problem, m).whiten(z, self.ridge)
+            for m, z in encode(frozen, synthetic, moved=moved).items()
         }
         if "image" not in values:
             image = synthetic.value("image")

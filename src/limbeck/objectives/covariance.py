@@ -47,8 +47,8 @@ def indexed_covariance(
     """
     share_x, share_y = (torch.bincount(i, minlength=len(z)).to(z) / len(i) for i, z in ((of_x, x), (of_y, y)))
     ones = torch.ones(len(of_x), dtype=x.dtype, device=x.device)
-    partners = torch.sparse_coo_tensor(torch.stack([of_x, of_y]), ones, (len(x), len(y))) @ (y - share_y @ y)
-    return (x - share_x @ x).T @ partners / max(len(of_x) - 1, 1)
+    pairs = torch.sparse_coo_tensor(torch.stack([of_x, of_y]), ones, (len(x), len(y)), check_invariants=True)
+    return (x - share_x @ x).T @ (pairs @ (y - share_y @ y)) / max(len(of_x) - 1, 1)
 
 
 def covariance_distance(own: Float[Tensor, "a b"], target: Float[Tensor, "a b"], rho: float = 1.0) -> Float[Tensor, ""]:
@@ -80,7 +80,8 @@ def covariance_angle(own: Float[Tensor, "a b"], target: Float[Tensor, "a b"]) ->
         >>> covariance_angle(3 * torch.eye(2), torch.eye(2)).abs() < 1e-6
         tensor(True)
     """
-    return 1 - (own * target).sum() / (own.norm() * target.norm()).clamp(min=1e-12)
+    cosine: Tensor = (own * target).sum() / (own.norm() * target.norm()).clamp(min=1e-12)
+    return 1 - cosine
 
 
 def linear_contrastive(image: Float[Tensor, "n d"], text: Float[Tensor, "n d"]) -> Float[Tensor, ""]:

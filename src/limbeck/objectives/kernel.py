@@ -33,4 +33,5 @@ def ridge_tower(own: Float[Tensor, "m d"], points: Float[Tensor, "n d"], ridge: 
     kernel = centred @ centred.T
     level = (ridge * kernel.diagonal().mean()).clamp(min=1e-12)
     regular = kernel + level * torch.eye(len(own), dtype=own.dtype, device=own.device)
-    return torch.linalg.solve(regular, centred @ (points - mean).T).T
+    tower: Tensor = torch.linalg.solve(regular, centred @ (points - mean).T).T
+    return tower

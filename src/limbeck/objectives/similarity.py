@@ -13,7 +13,9 @@ __all__ = ["BOUNDS", "KINDS", "Similarity", "centred", "partners", "summary"]
 
 KINDS = ("scalar", "diagonal", "lowrank", "full")
 BOUNDS = ("none", "clamp", "sigmoid")
-STEEP = 6.0  # of the sigmoid bound: 0.9975 on the diagonal and 0.0025 off it at the start, little beside 1 for 100 pairs
+STEEP = (
+    6.0  # of the sigmoid bound: 0.9975 on the diagonal and 0.0025 off it at the start, little beside 1 for 100 pairs
+)
 
 
 class Similarity(nn.Module):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from limbeck.core.distilled import DistilledSet
-from limbeck.objectives.similarity import centred, partners
+from limbeck.objectives.similarity import centred, partners, summary
 from limbeck.report import figures
 from limbeck.report.gallery import Picture, thumbnail
 
@@ -67,8 +67,8 @@ def relation(small: DistilledSet, name: str) -> Relation | None:
     similarity = small.relation.float()
     rest = centred(similarity)
     limit = float(rest.abs().quantile(0.995)) if rest.numel() < 2**24 else float(rest.abs().max())
-    numbers = (similarity.min(), similarity.max(), similarity.mean(), similarity.diagonal().mean())
-    low, high, mean, diagonal = (float(value) for value in numbers)
+    said = summary(similarity)
+    low, high, mean, diagonal = said["min"], said["max"], said["mean"], said["diagonal"]
     if limit < NOTHING:
         return Relation(low, high, mean, diagonal, "", 0.0, [])
     found = [tie for tie in partners(similarity, TIES) if tie[2] > 0]

@@ -7,7 +7,7 @@ from limbeck.core.distilled import DistilledSet, load
 from limbeck.core.recipe import Recipe
 from limbeck.data.source import Source
 from limbeck.engine.run import Run
-from limbeck.errors import StorageError
+from limbeck.errors import ConfigError, StorageError
 from limbeck.report.page import page
 from limbeck.report.words import count, size
 
@@ -33,11 +33,18 @@ def show(
 
     Raises:
         StorageError: `path` is neither, or a run that is not finished.
+        ConfigError: the set was not made from `source`: it holds none of the samples that the set started from.
     """
     from rich.console import Console
 
     path = Path(path)
     small, history = _open(path)
+    if source is not None and not set(small.origins) & set(source.keys):
+        made = small.recipe.source.get("name", "another source")
+        raise ConfigError(
+            f"{small.name} was not made from {source.name}: it started from {made}, with samples such as "
+            f"{small.origins[0]!r}; name that source, or leave it out"
+        )
     name = path.resolve().name
     default = path / "report.html" if (path / "recipe.yaml").is_file() else path.resolve().with_name(f"{name}.html")
     written = page(out or default, sets=[small], history={name: history} if history else {}, source=source)

@@ -102,7 +102,9 @@ class HuggingFace(Layout):
         image = self._image(first)
         caption, label = self._caption(first, image), self._label(first, image)
         if not caption and not label:
-            raise DataError(f"{self.name} has no caption or label column; {_listed(first)}; name one with caption=")
+            raise DataError(
+                f"{self.name} has no caption or label column; {_listed(first)}; name one with --source.caption (in Python caption=)"
+            )
         named = tuple(getattr(first.features[label], "names", None) or ()) if label else ()
         records: list[Record] = []
         labels: list[Any] = []

@@ -75,13 +75,17 @@ class Karpathy(Layout):
         files = sorted(folder.glob(self.annotations or "*.json"))
         if not files:
             wanted = self.annotations or "*.json"
-            raise DataError(f"{self.name}: no {wanted} in {folder.absolute()}; name it with annotations=")
+            raise DataError(
+                f"{self.name}: no {wanted} in {folder.absolute()}; name it with --source.annotations (in Python annotations=)"
+            )
         by_split = [file for file in files if _split_of(file)]
         if len(files) > 1 and not self.annotations:
             files = by_split
         if not files or len({_split_of(file) for file in files}) < len(files):
             names = ", ".join(file.name for file in sorted(folder.glob("*.json"))[:8])
-            raise DataError(f"{self.name}: several JSON files ({names}); choose one with annotations=")
+            raise DataError(
+                f"{self.name}: several JSON files ({names}); choose one with --source.annotations (in Python annotations=)"
+            )
         return files
 
     def _images(self, folder: Path) -> Path:
@@ -89,7 +93,9 @@ class Karpathy(Layout):
         if images.is_dir():
             return images
         if self.images:
-            raise DataError(f"{self.name}: there is no folder {images.absolute()}; check images=")
+            raise DataError(
+                f"{self.name}: there is no folder {images.absolute()}; check --source.images (in Python images=)"
+            )
         return folder
 
 
