@@ -1,6 +1,5 @@
 """Experts: made once, kept by content, resumed by epoch, read by name; the three settings of towers; what cannot work."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,9 @@ from safetensors.torch import load_file, save_file
 
 import limbeck as lb
 from limbeck.check import toy_source
-from limbeck.core import Problem, encode
+from limbeck.core import Problem, Recipe, encode, leaves
 from limbeck.data.cache import Cache
+from limbeck.engine.run import Run
 from limbeck.errors import ConfigError, DataError, Diverged, StorageError
 from limbeck.experts import Experts, ExpertTraining, TwoTowers
 from limbeck.methods.lors import LoRS
@@ -196,7 +196,7 @@ def test_blending_mixes_pairs_alike(tmp_path: Path, blend: float) -> None:
     synthetic = method.start(problem)
     values = method._experts(problem, "frozen").towers.synthetic(problem, synthetic)
     index, mix = torch.arange(4), method._mix(4, problem.rng("x"))
-    image, text, similarity = method._batch(synthetic, values, index, mix)
+    image, text, similarity = method._batch(problem, synthetic, values, index, mix)
     assert torch.equal(similarity, torch.eye(4)), "labels are not mixed"
     if mix is None:
         assert torch.equal(image, values["image"][:4])
@@ -221,12 +221,14 @@ def test_synthetic_images_can_be_moved(tmp_path: Path, students: tuple[str, ...]
     ("options", "error", "says"),
     [
         ({"inner_batch": 20}, ConfigError, "inner_batch is 20, but the set has 6 pairs"),
-        ({"expert_batch": 500}, ConfigError, "batch of 500 is larger than an epoch of 48 pairs"),
+        ({"expert_batch": 500}, ConfigError, "expert_batch is 500, but an epoch has 48 pairs"),
         ({"students": ("frozzen",)}, ConfigError, "frozzen"),
         ({"augment": ("flop",)}, ConfigError, "unknown augmentation flop"),
         ({"students": ()}, ConfigError, "students names none"),
         ({"blend": 1.0, "students": ("convnet",)}, ConfigError, "blend mixes features of frozen towers"),
-        ({"student_rate": 50.0}, ConfigError, "student_rate at most 10"),
+        ({"student_rate": 10.0}, ConfigError, "student_rate between 0.0001 and 10"),
+        ({"inner_batch": 1}, ConfigError, "one pair alone teaches nothing"),
+        ({"students": ("frozen", "typo")}, ConfigError, "typo"),
         ({"expert_rate": 1e30, "students": ("convnet",)}, Diverged, "lower the experts' rate"),
     ],
 )
@@ -235,10 +237,16 @@ def test_what_cannot_work_is_refused(tmp_path: Path, options: dict[str, Any], er
         lb.distill(problem_in(tmp_path), MTTVL(**{**QUICK, **options}))
 
 
-def test_a_rank_larger_than_the_set_is_refused_before_experts_are_trained(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="rank"):
+def test_a_rank_larger_than_the_set_is_refused_before_anything_is_encoded(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="rank 7 is above the 6 pairs"):
         lb.distill(problem_in(tmp_path), LoRS(**QUICK, rank=7))
-    assert not entries(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_rank_zero_leaves_the_weights_alone(tmp_path: Path) -> None:
+    small = lb.distill(problem_in(tmp_path), LoRS(**QUICK, rank=0))
+    assert small.similarity["kind"] == "diagonal"
+    assert lb.distill(problem_in(tmp_path), LoRS(**QUICK, similarity="none")).relation is None
 
 
 def test_one_caption_in_all_is_refused(tmp_path: Path) -> None:
@@ -263,11 +271,93 @@ def test_a_store_of_other_towers_is_named(tmp_path: Path) -> None:
         experts_in(tmp_path).snapshot(0, 0)
 
 
-def test_a_similarity_that_diverges_stops_with_advice(tmp_path: Path) -> None:
-    method = replace(LoRS(**QUICK, rank=2, lr_similarity=1e6, bound="none"), steps=5)
-    with pytest.raises(Diverged, match=r"similarity reached .*; lower lr_similarity.*last good state is in"):
-        lb.distill(problem_in(tmp_path), method, run=tmp_path / "run")
-    assert list((tmp_path / "run").glob("checkpoint/*")), "the last good state is kept"
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"lr_similarity": 1e6, "bound": "none"}, "similarity reached .*; lower lr_similarity"),
+     ({"lr_rate": 1e3}, "rate_.* reached an end of its range, 0.0001 to 10; lower lr_rate")],
+)  # fmt: skip
+def test_what_diverges_stops_with_advice_and_the_state_before(
+    tmp_path: Path, options: dict[str, Any], says: str
+) -> None:
+    method = LoRS(**{**QUICK, "steps": 8, **options}, rank=2)
+    problem = problem_in(tmp_path)
+    with pytest.raises(Diverged, match=says + ".*last good state is in"):
+        lb.distill(problem, method, run=tmp_path / "run")
+    synthetic = method.start(problem)
+    run = Run(tmp_path / "run", Recipe.of(problem, method))
+    run.restore(synthetic, method.optimizer(synthetic))
+    method.sound(synthetic)
+
+
+@pytest.mark.parametrize("students", [("frozen",), ("frozen", "convnet")])
+def test_a_step_is_the_mean_of_its_segments(tmp_path: Path, students: tuple[str, ...]) -> None:
+    problem = problem_in(tmp_path)
+    method = MTTVL(**QUICK, segments=4, students=students, expert_rate=0.01)
+    synthetic = method.start(problem)
+    logs = method.step(problem, synthetic, 0)
+    found = {name: value.grad.clone() for name, value in synthetic.named_parameters()}  # type: ignore[union-attr]
+    synthetic.zero_grad()
+    losses = []
+    for s in range(4):
+        kind = students[method._draw(problem.rng(f"segment {s}", 0), len(students))]
+        experts = method._experts(problem, kind)
+        with leaves(experts.towers.synthetic(problem, synthetic)) as values:
+            part = method._segment(problem, experts, synthetic, values, problem.rng(f"segment {s} batches", 0))
+        losses.append(part["loss"])
+    assert float(logs["loss"]) == pytest.approx(float(torch.stack(losses).mean()), rel=1e-5)
+    for name, value in synthetic.named_parameters():
+        torch.testing.assert_close(found[name], value.grad / 4, rtol=1e-3, atol=1e-7)  # type: ignore[operator]
+
+
+def test_lors_without_its_similarity_is_mtt_vl(tmp_path: Path) -> None:
+    problem = problem_in(tmp_path)
+    plain = lb.distill(problem, MTTVL(**QUICK))
+    frozen = LoRS(**QUICK, loss="ence", bound="none", rank=2, alpha=0.0, lr_similarity=0.0)
+    for twin in (frozen, LoRS(**QUICK, loss="ence", similarity="none")):
+        small = lb.distill(problem, twin)
+        assert torch.equal(small.tensors["image"], plain.tensors["image"])
+        torch.testing.assert_close(small.tensors["text"], plain.tensors["text"], rtol=1e-5, atol=1e-6)
+        assert small.hints == pytest.approx(plain.hints)
+
+
+def test_options_that_are_not_read_make_no_other_experts(tmp_path: Path) -> None:
+    experts_in(tmp_path).snapshot(0, 1)
+    made = entries(tmp_path)
+    experts_in(tmp_path, ExpertTraining(batch=8, augment=False), tokens=16, resolution=8).snapshot(0, 1)
+    assert entries(tmp_path) == made
+    experts_in(tmp_path, ExpertTraining(batch=8, noise=0.5)).snapshot(0, 1)
+    assert len(entries(tmp_path)) == 2 * len(made)
+
+
+def test_networks_with_batch_norms_are_functions_of_their_parameters(tmp_path: Path) -> None:
+    method = MTTVL(**{**QUICK, "experts": 1}, students=("resnet18",), expert_rate=0.01, student_rate=0.01)
+    assert len(lb.distill(problem_in(tmp_path), method)) == 6
+
+
+def test_equal_captions_are_masked_in_the_student(tmp_path: Path) -> None:
+    problem = problem_in(tmp_path, pairs=20)
+    method = MTTVL(**QUICK, mask=True)
+    synthetic = method.start(problem)
+    wording = method._wording(problem, synthetic).tolist()
+    texts = [problem.captions[row] for row in synthetic.caption.tolist()]  # type: ignore[union-attr]
+    assert [[a == b for b in wording] for a in wording] == [[a == b for b in texts] for a in texts]
+    values = method._experts(problem, "frozen").towers.synthetic(problem, synthetic)
+    *_, ignored = method._batch(problem, synthetic, values, torch.arange(20), None)
+    assert int(ignored.sum()) == sum(a == b for a in texts for b in texts) - 20
+
+
+def test_a_similarity_is_paid_for_in_bytes(tmp_path: Path) -> None:
+    space = lb.space(**SPACE)
+    problem = Problem(toy_source(96), space, lb.Budget(bytes=20_000), cache=Cache(tmp_path))
+    quick = {**QUICK, "expert_batch": 16}
+    plain, full = lb.distill(problem, MTTVL(**quick)), lb.distill(problem, LoRS(**quick, similarity="full"))
+    assert full.nbytes <= 20_000 and plain.nbytes <= 20_000
+    assert len(full) < len(plain)
+
+
+def test_kmeans_starts_from_other_pairs(tmp_path: Path) -> None:
+    problem = problem_in(tmp_path)
+    assert not torch.equal(MTTVL(**QUICK, init="kmeans").start(problem).origin, MTTVL(**QUICK).start(problem).origin)
 
 
 def test_learned_rates_and_similarity_travel_with_the_set(tmp_path: Path) -> None:

@@ -55,7 +55,9 @@ class Budget:
         if pairs < 1:
             raise ConfigError(f"a budget of {self.bytes} bytes holds no pair: one takes {sample_bytes} bytes")
         if pairs > available:
-            raise ConfigError(f"a budget of {pairs} pairs is larger than the data: {available} samples; ask for fewer")
+            raise ConfigError(
+                f"a budget of {pairs} pairs is larger than the data: {available} samples can make a pair; ask for fewer"
+            )
         return pairs
 
 

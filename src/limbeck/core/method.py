@@ -80,6 +80,13 @@ class Method(ABC):
         """The optimizer of the synthetic set's parameters; `None` where `step` edits in place."""
         return None
 
+    def sound(self, synthetic: Synthetic) -> None:  # noqa: B027  by default every finite set is
+        """Refuses a set that is finite but of no use, after every step; the loop keeps the one before.
+
+        Raises:
+            Diverged: says what went too far and which option to lower.
+        """
+
     def cure(self, name: str) -> str:
         """What to change where a logged scalar, the gradient or a parameter of this name stopped being finite."""
         return "lower the learning rate"

@@ -12,7 +12,8 @@ __all__ = ["LearnedRate"]
 
 
 class LearnedRate(nn.Module):
-    """A positive, bounded number with one parameter p, learned in log space: equal steps of p are equal factors.
+    """A positive, bounded number with one parameter p, learned in log space: in the middle of its
+    range equal steps of p are about equal factors, towards its ends they shrink.
 
         rate = exp( log low + (log high - log low) sigmoid(p) )
 

@@ -1,5 +1,6 @@
 """The one loop: zero_grad > step > finite? > clip > optimizer.step > project > log > save."""
 
+import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ def steps(problem: Problem, method: Method, run: str | Path | None = None, *, sa
         def stop(what: str, cure: str = "", t: int = t) -> Diverged:
             return _diverged(what, t, synthetic, optimizer, folder, cure)
 
+        before = None
         if optimizer is not None:
             optimizer.zero_grad(set_to_none=True)
         try:
@@ -82,11 +84,19 @@ def steps(problem: Problem, method: Method, run: str | Path | None = None, *, sa
             norm = _gradient_norm(synthetic, method.clip)
             if not math.isfinite(norm):
                 raise stop(f"the gradient norm = {norm} is not finite", method.cure("gradient"))
+            before = None if folder is None else copy.deepcopy((synthetic.state_dict(), optimizer.state_dict()))
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * method.rate(t)
             optimizer.step()
             logs["gradient"] = norm
         synthetic.project()
+        try:
+            method.sound(synthetic)
+        except Diverged as error:
+            if optimizer is not None and before is not None:  # what this step was computed from was still good
+                synthetic.load_state_dict(before[0])
+                optimizer.load_state_dict(before[1])
+            raise stop(str(error)) from error
         if bad := [name for name, value in synthetic.named_parameters() if not _finite(value)]:
             raise stop(f"the parameter {bad[0]} is not finite", method.cure(bad[0]))
         if folder is not None:

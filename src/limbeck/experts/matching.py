@@ -20,13 +20,15 @@ from limbeck.experts.towers import Head, TwoTowers
 from limbeck.objectives.contrastive import contrastive, false_negatives
 from limbeck.objectives.selection import rule
 from limbeck.objectives.similarity import Similarity, summary
-from limbeck.objectives.trajectory import Gradient, Student, match
+from limbeck.objectives.trajectory import GRADIENTS, Gradient, Student, match
 
 __all__ = ["TrajectoryMatching"]
 
 RATES = (1e-4, 10.0)  # the least and the largest learning rate of a student
 CURES = {"relation": "lr_similarity", "hints": "lr_rate", "learned.text": "lr_text", "learned.image": "lr"}
 LARGEST = 100.0  # a similarity beyond it has diverged
+FAR = 1e6  # and so has a student at such a distance
+RATE_BYTES = 8  # of both learned rates in a set
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class TrajectoryMatching(Method, ABC):
         tokens: token embeddings a text consists of where its encoder is trained.
         experts: how many experts.
         expert_rate, expert_batch, expert_captions, expert_noise, expert_augment, expert_precision: see `ExpertTraining`.
-        mask: captions of one image are no negatives of each other, for experts and students.
+        mask: captions of one image for experts, and pairs that started from equal captions for students, are no negatives of
+            each other.
         max_start: experts' epochs that a segment may start from: 0 to max_start - 1.
         max_start_text: the same for the text tower alone, drawn apart; 0 starts both together.
         expert_epochs: epochs from the start of a segment to its target.
@@ -119,14 +122,28 @@ class TrajectoryMatching(Method, ABC):
             expert_batch=2, expert_noise=0, max_start=1, max_start_text=0, expert_epochs=1, inner_steps=1, inner_batch=0,
             segments=1, blend=0, student_rate=RATES[0], lr=0, lr_text=0, lr_rate=0, momentum=0, average=0, max_norm=0,
         )  # fmt: skip
-        if self.average >= 1 or self.student_rate > RATES[1]:
+        if self.average >= 1 or not RATES[0] < self.student_rate < RATES[1]:
             raise ConfigError(
-                f"average must be below 1 and student_rate at most {RATES[1]}, got {self.average} and {self.student_rate}"
+                f"average must be below 1, and student_rate between {RATES[0]} and {RATES[1]}; got {self.average} and "
+                f"{self.student_rate}"
             )
+        if self.inner_batch == 1:
+            raise ConfigError("inner_batch must be 2 or more, or 0 for all pairs: one pair alone teaches nothing")
+        for name, known in {"update": ("adam", "sgd"), "gradient": GRADIENTS}.items():
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name} is one of {', '.join(known)}, got {getattr(self, name)!r}")
+        for name in ("students", "augment"):
+            if isinstance(getattr(self, name), str):
+                raise ConfigError(
+                    f"{name} takes several names, got the string {getattr(self, name)!r}; write ({getattr(self, name)!r},)"
+                )
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         if not self.students:
             raise ConfigError("students names none; give frozen, encoder or a network's name")
         if self.blend and self.students != ("frozen",):
             raise ConfigError("blend mixes features of frozen towers; leave it 0, or train the frozen student alone")
+        for student in self.students:
+            self._towers(student)
         rule(self.init)
         check_operations(self.augment)
         contrastive(self.contrast)
@@ -154,15 +171,40 @@ class TrajectoryMatching(Method, ABC):
         """How much synthetic image i matches synthetic text j, learned; `None` for the identity."""
         return None
 
-    def start(self, problem: Problem) -> Synthetic:
-        """Real pairs, the student's learning rates and, where it is learned, their similarity; all experts that will be read."""
-        tokens = self.tokens if self.text == "encoder" else 0
-        pairs = problem.pairs(learned_text=True, tokens=tokens)
+    def check(self, problem: Problem) -> None:
+        """Refuses what needs no encoder to be seen: budgets that are too small for the batches."""
+        super().check(problem)
+        if problem.budget.pairs is not None:
+            self.fits(problem.budget.pairs)
+        units = len(problem.captions) if self.expert_captions == "all" else len(problem.source)
+        if units < self.expert_batch:
+            raise ConfigError(f"expert_batch is {self.expert_batch}, but an epoch has {units} pairs at most; lower it")
+
+    def fits(self, pairs: int) -> None:
+        """Refuses a set that is too small.
+
+        Raises:
+            ConfigError: fewer than two pairs, or fewer than an inner batch.
+        """
+        if pairs < 2:
+            raise ConfigError(f"trajectory matching needs two pairs or more, got {pairs}: one alone teaches nothing")
         if self.inner_batch > pairs:
             raise ConfigError(
                 f"inner_batch is {self.inner_batch}, but the set has {pairs} pairs; lower inner_batch (0 takes all) or ask for more"
             )
+
+    def start(self, problem: Problem) -> Synthetic:
+        """Real pairs, the student's learning rates and, where it is learned, their similarity; all experts that will be read."""
+        tokens = self.tokens if self.text == "encoder" else 0
+        pairs = problem.pairs(learned_text=True, tokens=tokens)
+        self.fits(pairs)
         similarity = self.learned_similarity(problem, pairs)
+        if problem.budget.bytes is not None:  # the similarity is paid for with pairs
+            each = problem.sample_bytes(learned_text=True, tokens=tokens)
+            while pairs > 2 and pairs * each + RATE_BYTES + _bytes(similarity) > problem.budget.bytes:
+                pairs -= 1
+                self.fits(pairs)
+                similarity = self.learned_similarity(problem, pairs)
         for student in self.students:
             self._experts(problem, student).check()
         chosen = select(problem, rule(self.init), pairs, per_class=False)
@@ -215,6 +257,10 @@ class TrajectoryMatching(Method, ABC):
         for value in synthetic.parameters():
             if value.grad is not None:
                 value.grad /= self.segments
+        if float(logs["loss"]) > FAR:
+            raise Diverged(
+                f"students end {float(logs['loss']):.0f} times as far from the expert as they began; lower student_rate or lr_rate"
+            )
         return {**logs, **self._state(synthetic)}
 
     def _segment(
@@ -227,13 +273,9 @@ class TrajectoryMatching(Method, ABC):
     ) -> dict[str, Tensor]:
         expert, begin = self._draw(rng, self.experts), {"image": self._draw(rng, self.max_start)}
         begin["text"] = self._draw(rng, self.max_start_text) if self.max_start_text else begin["image"]
+        read = {e: experts.snapshot(expert, e) for first in begin.values() for e in (first, first + self.expert_epochs)}
         start, target = (
-            {
-                name: value
-                for tower, epoch in begin.items()
-                for name, value in experts.snapshot(expert, epoch + more).items()
-                if name.startswith(f"{tower}.")
-            }
+            {n: v for tower, e in begin.items() for n, v in read[e + more].items() if n.startswith(f"{tower}.")}
             for more in (0, self.expert_epochs)
         )
         batches = self._batches(len(synthetic), rng)
@@ -242,7 +284,7 @@ class TrajectoryMatching(Method, ABC):
             problem.once((self, "student", experts.towers), partial(self._student, experts)),
             start,
             target,
-            lambda t: self._batch(synthetic, values, batches[t].to(problem.device), mixes[t]),
+            lambda t: self._batch(problem, synthetic, values, batches[t].to(problem.device), mixes[t]),
             {tower: synthetic.hints[f"rate_{tower}"]() for tower in ("image", "text")},
             self.inner_steps,
             self.gradient,
@@ -250,7 +292,12 @@ class TrajectoryMatching(Method, ABC):
         )
 
     def _batch(
-        self, synthetic: Synthetic, values: Mapping[str, Tensor], index: Tensor, mix: tuple[Tensor, float] | None
+        self,
+        problem: Problem,
+        synthetic: Synthetic,
+        values: Mapping[str, Tensor],
+        index: Tensor,
+        mix: tuple[Tensor, float] | None,
     ) -> tuple[Tensor, ...]:
         """Image, text and similarity of one step of the student, and which entries are false negatives."""
         image, text = values["image"][index], values["text"][index]
@@ -259,8 +306,19 @@ class TrajectoryMatching(Method, ABC):
             image, text = (weight * x + (1 - weight) * x[order.to(x.device)] for x in (image, text))
         relation = synthetic.relation
         similarity = torch.eye(len(index), device=image.device) if relation is None else relation(index)
-        ignored = (false_negatives(synthetic.origin[index]),) if self.mask else ()
+        ignored = (false_negatives(self._wording(problem, synthetic)[index]),) if self.mask else ()
         return image, text, similarity, *ignored
+
+    def _wording(self, problem: Problem, synthetic: Synthetic) -> Tensor:
+        """A number for each pair, equal where the captions that they started from are."""
+
+        def make() -> Tensor:
+            assert synthetic.caption is not None
+            texts = [problem.captions[row] for row in synthetic.caption.tolist()]
+            first = {text: i for i, text in reversed(list(enumerate(texts)))}
+            return torch.tensor([first[text] for text in texts], device=synthetic.caption.device)
+
+        return problem.once(("wording", len(synthetic)), make)
 
     def _batches(self, pairs: int, rng: torch.Generator) -> list[Tensor]:
         """The synthetic pairs of each inner step: chunks of a permutation, drawn anew when too few are left."""
@@ -286,8 +344,8 @@ class TrajectoryMatching(Method, ABC):
     def _student(self, experts: Experts) -> Student:
         return Student(experts.towers.loss(experts.network, self.contrast), self.compiled)
 
-    def _experts(self, problem: Problem, student: str) -> Experts:
-        towers = TwoTowers(
+    def _towers(self, student: str) -> TwoTowers:
+        return TwoTowers(
             student,
             self.text,
             self.head,
@@ -298,6 +356,8 @@ class TrajectoryMatching(Method, ABC):
             self.resolution,
             self.tokens,
         )
+
+    def _experts(self, problem: Problem, student: str) -> Experts:
         training = ExpertTraining(
             rate=self.expert_rate,
             batch=self.expert_batch,
@@ -307,21 +367,34 @@ class TrajectoryMatching(Method, ABC):
             augment=self.expert_augment,
             precision=self.expert_precision,
         )
+        towers = self._towers(student)
         return problem.once(("experts", towers, training), lambda: Experts(problem, towers, training))
 
-    def _state(self, synthetic: Synthetic) -> dict[str, float | Tensor]:
-        """The learned learning rates and the range of the similarity; refuses what has diverged."""
+    def sound(self, synthetic: Synthetic) -> None:
+        """Refuses a similarity or a student's learning rate that has gone too far."""
         with torch.no_grad():
-            state: dict[str, float | Tensor] = {name: rate() for name, rate in synthetic.hints.items()}
-            if synthetic.relation is None:
-                return state
-            similarity = synthetic.relation()
-        said = summary(similarity)
-        largest = max(-said["min"], said["max"])
+            low, high = 1.1 * RATES[0], 0.9 * RATES[1]
+            ended = [name for name, rate in synthetic.hints.items() if not low < float(rate()) < high]
+            largest = 0.0 if synthetic.relation is None else float(synthetic.relation().abs().max())
+        if ended:
+            raise Diverged(
+                f"the learned {ended[0]} reached an end of its range, {RATES[0]:g} to {RATES[1]:g}; lower lr_rate"
+            )
         if not largest < LARGEST:
             raise Diverged(f"the learned similarity reached {largest:.0f}; lower lr_similarity, or bound it")
-        return state | {f"similarity_{name}": value for name, value in said.items()}
+
+    def _state(self, synthetic: Synthetic) -> dict[str, float | Tensor]:
+        """The learned learning rates and, in numbers, the similarity."""
+        with torch.no_grad():
+            state: dict[str, float | Tensor] = {name: rate() for name, rate in synthetic.hints.items()}
+            if synthetic.relation is not None:
+                state |= {f"similarity_{name}": value for name, value in summary(synthetic.relation()).items()}
+        return state
 
     @staticmethod
     def _draw(rng: torch.Generator, count: int) -> int:
         return int(torch.randint(count, (), generator=rng))
+
+
+def _bytes(similarity: Similarity | None) -> int:
+    return 0 if similarity is None else similarity.nbytes

@@ -1,7 +1,7 @@
 """`Experts`: snapshots of students trained on the real data, each made once, kept by content, and only when it is read."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -119,8 +119,19 @@ class Experts:
 
     @cached_property
     def _key(self) -> str:
-        plain = [asdict(self.towers), asdict(self.training), self.towers.encoders(self.problem)]
+        plain = [asdict(self.towers.read), asdict(self._training_read), self.towers.encoders(self.problem)]
         return digest(VERSION, plain, self.problem.source.fingerprint)
+
+    @property
+    def _training_read(self) -> ExpertTraining:
+        """The training without what has no say in it, which must not make other experts."""
+        frozen = "frozen" in (self.towers.image, self.towers.text)
+        return replace(
+            self.training,
+            augment=self.training.augment and self.towers.image != "frozen",
+            noise=self.training.noise if frozen else 0.0,
+            mask=self.training.mask and self.training.captions == "all",
+        )
 
     def _entry(self, expert: int, epoch: int) -> str:
         return digest(self._key, expert, epoch)

@@ -1,13 +1,14 @@
 """`TwoTowers`: the image-text student that experts train and that trajectory matching unrolls."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limbeck import registry
 from limbeck.core import Problem, Synthetic
 from limbeck.core.encode import encode
 from limbeck.errors import ConfigError
@@ -35,7 +36,7 @@ class TwoTowers:
     Args:
         image: `"frozen"`, `"encoder"` or the name of a network.
         text: `"frozen"` or `"encoder"`.
-        head: `"linear"`; `"mlp"` with one hidden layer; `"residual"` as published: no image head on a trained tower, and
+        head: `"linear"`; `"mlp"` with one hidden layer; `"residual"` as published: no head on a trained encoder of images, and
             Linear, GELU, Linear, plus the first linear, LayerNorm on the others.
         dim: components of the joint space; of `"residual"` beside a trained image tower its own.
         temperature: of the logits.
@@ -62,11 +63,25 @@ class TwoTowers:
             raise ConfigError(f"the text tower is 'frozen' or 'encoder', got {self.text!r}")
         if self.head not in ("linear", "mlp", "residual"):
             raise ConfigError(f"head is 'linear', 'mlp' or 'residual', got {self.head!r}")
+        if self.image not in ("frozen", "encoder"):
+            registry.get("network", self.image)
         if not (self.temperature > 0 and self.dim > 0 and self.rank > 0 and self.ridge >= 0 and self.tokens > 2):
             raise ConfigError(
                 "temperature, dim and rank must be positive, ridge not negative and tokens 3 or more; got "
                 f"{self.temperature}, {self.dim}, {self.rank}, {self.ridge} and {self.tokens}"
             )
+
+    @property
+    def read(self) -> "TwoTowers":
+        """The same towers without what has no say in them."""
+        frozen, own = "frozen" in (self.image, self.text), self.image == "frozen"
+        return replace(
+            self,
+            ridge=self.ridge if frozen else 0.0,
+            rank=self.rank if frozen else 1,
+            resolution=0 if own else self.resolution,
+            tokens=self.tokens if self.text == "encoder" else 3,
+        )
 
     def network(self, problem: Problem, generator: torch.Generator) -> nn.Module:
         """Two towers with new heads: `forward(image, text)` gives unit vectors `[B, dim]` of each."""
@@ -174,7 +189,8 @@ class TwoTowers:
             return self._head(len(self.components(problem, "image").variance), self.dim, generator)
         side = self.resolution or problem.source.modalities["image"].shape[-1]
         if self.image != "encoder":
-            return Tower(0, self.dim, generator, self.image, side, HIDDEN if self.head == "mlp" else 0)
+            hidden = HIDDEN if self.head == "mlp" else 0
+            return _without_statistics(Tower(0, self.dim, generator, self.image, side, hidden))
         tower = TrainableEncoder(problem.space["image"])
         if self.head == "residual":
             return tower
@@ -191,6 +207,15 @@ class TwoTowers:
             return _Residual(inputs, dim, generator)
         head = Tower(inputs, dim, generator, hidden=HIDDEN if self.head == "mlp" else 0)
         return nn.Sequential(_Unit(), head) if normed else head
+
+
+def _without_statistics(network: nn.Module) -> nn.Module:
+    """Batch norms see their batch alone: a student is a function of its parameters, and snapshots hold nothing else."""
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.track_running_stats = False
+            module.running_mean = module.running_var = module.num_batches_tracked = None
+    return network
 
 
 class _Pair(nn.Module):

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from limbeck.core import Problem
+from limbeck.errors import ConfigError
 from limbeck.experts import TrajectoryMatching
-from limbeck.objectives.contrastive import contrastive
-from limbeck.objectives.similarity import Similarity
+from limbeck.objectives.similarity import BOUNDS, KINDS, Similarity
 
 __all__ = ["LoRS"]
 
@@ -22,7 +22,7 @@ class LoRS(TrajectoryMatching):
     Args:
         loss: ence, cwcl, wbce (as published), bce or infonce (which reads no similarity).
         similarity: lowrank, diagonal (w alone), scalar (one w), full (all M x M entries) or none (S = I).
-        rank: r of lowrank.
+        rank: r of lowrank; 0 leaves w alone.
         alpha: weight of the low-rank part.
         bound: sigmoid or clamp keep S in [0, 1]; none (as published) leaves it free.
         lr_similarity: learning rate of w, L and R.
@@ -43,8 +43,11 @@ class LoRS(TrajectoryMatching):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(rank=1, alpha=0, lr_similarity=0)
-        contrastive(self.loss)
+        self.require(rank=0, alpha=0, lr_similarity=0)
+        if self.similarity != "none" and self.similarity not in KINDS:
+            raise ConfigError(f"similarity is none, {', '.join(KINDS)}; got {self.similarity!r}")
+        if self.bound not in BOUNDS:
+            raise ConfigError(f"bound is {', '.join(BOUNDS)}; got {self.bound!r}")
 
     @property
     def contrast(self) -> str:
@@ -56,9 +59,17 @@ class LoRS(TrajectoryMatching):
         """`lr_similarity`."""
         return self.lr_similarity
 
+    def fits(self, pairs: int) -> None:
+        """Refuses a rank above the number of pairs, too."""
+        super().fits(pairs)
+        if self.similarity == "lowrank" and self.rank > pairs:
+            raise ConfigError(
+                f"rank {self.rank} is above the {pairs} pairs of the set; lower rank, or ask for more pairs"
+            )
+
     def learned_similarity(self, problem: Problem, pairs: int) -> Similarity | None:
         """The low-rank module, or what `similarity` says."""
         if self.similarity == "none":
             return None
-        rng = problem.rng("similarity")
-        return Similarity(pairs, self.similarity, self.rank, self.alpha, self.bound, generator=rng)
+        kind = "diagonal" if self.similarity == "lowrank" and self.rank == 0 else self.similarity
+        return Similarity(pairs, kind, self.rank or 1, self.alpha, self.bound, generator=problem.rng("similarity"))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from limbeck.errors import UnknownName
 
-__all__ = ["RULES", "Rule", "View", "herding", "kcenter", "prototypes", "random", "rule"]
+__all__ = ["RULES", "Rule", "View", "herding", "kcenter", "kmeans", "prototypes", "random", "rule"]
 
 View = tuple[Tensor, Tensor]  # vectors float [U, D] and the row of each candidate int64 [R]
 Rule = Callable[[Sequence[View], Tensor, int, torch.Generator], Tensor]
@@ -150,7 +150,42 @@ def prototypes(
     return torch.tensor(chosen)
 
 
-RULES: dict[str, Rule] = {"random": random, "herding": herding, "kcenter": kcenter, "prototypes": prototypes}
+def kmeans(views: Sequence[View], sample: Int[Tensor, " r"], k: int, generator: torch.Generator) -> Int[Tensor, " k"]:
+    """Clusters the concatenation of the views, and takes the medoid of each cluster.
+
+    Args:
+        views: the modalities.
+        sample: the sample of each candidate.
+        k: how many to choose.
+        generator: seeds k-means.
+
+    Example:
+        >>> x = torch.tensor([[0.0], [0.1], [5.0], [5.1]])
+        >>> sorted(kmeans([(x, torch.arange(4))], torch.arange(4), 2, torch.Generator()).tolist())[0] < 2
+        True
+    """
+    from sklearn.cluster import MiniBatchKMeans
+
+    seed = int(torch.randint(2**31, (), generator=generator))
+    joint = torch.cat([vectors[rows] for vectors, rows in views], dim=1)
+    fit = MiniBatchKMeans(k, n_init=1, random_state=seed, batch_size=max(1024, 4 * k)).fit(joint.numpy())
+    far = torch.cdist(joint, torch.from_numpy(fit.cluster_centers_).to(joint))
+    free = torch.ones(len(sample), dtype=torch.bool)
+    chosen = []
+    for c in range(k):
+        pick = int(far[:, c].masked_fill(~free, torch.inf).argmin())
+        chosen.append(pick)
+        free &= sample != sample[pick]
+    return torch.tensor(chosen)
+
+
+RULES: dict[str, Rule] = {
+    "random": random,
+    "herding": herding,
+    "kcenter": kcenter,
+    "prototypes": prototypes,
+    "kmeans": kmeans,
+}
 
 
 def rule(name: str) -> Rule:
