@@ -189,7 +189,7 @@ def test_minilm_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
         ({"name": "hf:x", "max_length": 1}, ConfigError, "at least 3"),
     ],
 )
-def test_space_refuses(spec: Any, error: type[Exception], message: str) -> None:
+def test_space_refuses(spec: Any, error: type[Exception], message: str, random_mobilenet: None) -> None:
     with pytest.raises(error, match=message):
         _ = lb.space(image=spec)["image"].dim
 
