@@ -44,7 +44,7 @@ RANK = {
     "cli": 10,
     "__main__": 11,
 }
-EQUALS = {("spaces", "networks"), ("evaluation", "networks")}
+EQUALS = {("spaces", "networks"), ("spaces", "objectives"), ("evaluation", "networks")}
 LAZY = {("evaluation", "engine"), ("sources", "core"), ("report", "sources"), ("spaces", "core")}  # inside functions
 
 

@@ -492,6 +492,35 @@ def test_doctor_finds_an_image_in_two_splits(tmp_path: Path, limbeck: Run) -> No
     assert "1 image files are in both train and test" in out
 
 
+def test_doctor_counts_experts_and_stores_none(
+    pets: str, tmp_path: Path, limbeck: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path))
+    words = ["doctor", pets, "--source.max_skipped", "0.2", "--source.resolution", "16", "--pairs", "4", *SMALL]
+    matching = [
+        *words,
+        "--method",
+        "mtt_vl",
+        "--method.dim",
+        "8",
+        "--method.experts",
+        "3",
+        "--method.expert_batch",
+        "4",
+    ]
+    code, out, err = limbeck([*matching, "--method.expert_epochs", "2", "--json"])
+    assert code == 0, err
+    task = json.loads(out)["task"]
+    heads = 8 * sum(1 + min(11, dim) for dim in (128, 256))  # twelve samples span eleven components
+    assert task["disk for experts, estimated"] == 3 * 2 * 4 * heads
+    assert task["seconds of experts, estimated"] > 0
+    assert not (tmp_path / "experts").exists()
+    code, out, err = limbeck(words)
+    assert code == 0 and "disk for experts, estimated: 0\n" in out, err
+    code, _, err = limbeck([*words, "--method", "mtt_vl"])
+    assert code == 2 and "expert_batch is 128, but an epoch has 12 pairs at most" in err
+
+
 def test_compare_writes_one_table_and_resumes(pets: str, tmp_path: Path, limbeck: Run) -> None:
     words = [
         "compare",

@@ -35,6 +35,22 @@ PUBLISHED = {
     "lors-coco-500": (499, 30, 2, 5000, 500, 40, 1, 3000, True, 0.1),
 }
 
+# pairs, rho, weight of the means, steps
+COVARIANCES = {
+    "covmatch-flickr30k-100": (100, 2, 0.1, 10_000),
+    "covmatch-flickr30k-200": (200, 1, 0.1, 10_000),
+    "covmatch-flickr30k-500": (500, 1, 0.6, 20_000),
+    "covmatch-coco-100": (100, 2, 0.1, 10_000),
+    "covmatch-coco-200": (200, 1, 0.1, 10_000),
+    "covmatch-coco-500": (500, 1, 0.5, 20_000),
+}
+TRAJECTORIES = sorted({*PUBLISHED, "mtt_vl-flickr30k-100"})
+SMALLER = {  # what two steps of it are run with, by the method
+    "lors": {"experts": 1, "inner_batch": 4, "inner_steps": 2, "expert_batch": 8, "rank": 2, "lr_similarity": 1},
+    "mtt_vl": {"experts": 1, "inner_batch": 4, "inner_steps": 2, "expert_batch": 8},
+    "covmatch": {"tokens": 8, "dim": 8, "reset": 2, "real_batch": 6},
+}
+
 
 class Pooled(nn.Module):
     """Stands for NFNet-L0 without its classifier."""
@@ -109,7 +125,7 @@ def _task(name: str) -> distill.Distill:
 
 
 def test_every_recipe_says_what_it_is_and_how_it_is_used() -> None:
-    assert set(recipes()) == {*PUBLISHED, "mtt_vl-flickr30k-100"}
+    assert set(recipes()) == {*TRAJECTORIES, *COVARIANCES}
     for name, says in recipes().items():
         text = config_file(f"recipe:{name}").read_text(encoding="utf-8")
         assert says.endswith("as published.") and f"--config recipe:{name} " in text
@@ -137,12 +153,27 @@ def test_lors_has_the_published_figures(name: str) -> None:
     assert method.expert_augment == (name != "lors-coco-500")
 
 
-@pytest.mark.parametrize("name", sorted(recipes()))
-def test_what_all_recipes_share(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(COVARIANCES))
+def test_covmatch_has_the_published_figures(name: str) -> None:
     task, method = _task(name), _task(name).method.make()
+    assert (task.pairs, method.rho, method.means, method.steps) == COVARIANCES[name]
+    assert (task.method.spec, task.pixels, method.match, method.spread) == ("covmatch", "float32", "absolute", 0)
+    assert (method.towers, method.text, method.head, method.dim) == ("encoder", "encoder", "mlp", 2304)
+    assert (method.reset, method.real_batch, method.update, method.momentum) == (50, 128, "sgd", 0.5)
+    assert (method.lr, method.lr_text) == (pytest.approx(PIXELS, rel=0.03), 1)
+
+
+@pytest.mark.parametrize("name", sorted(recipes()))
+def test_all_recipes_are_for_the_same_encoders(name: str) -> None:
+    task = _task(name)
     assert task.source and (task.source.spec, task.source.options) == ("karpathy:somewhere", {"resolution": 224})
     assert task.image and (task.image.spec, task.image.options) == ("timm:nfnet_l0", {})
     assert task.text and (task.text.spec, task.text.options) == ("hf:bert-base-uncased", {"pooling": "cls"})
+
+
+@pytest.mark.parametrize("name", TRAJECTORIES)
+def test_what_all_recipes_of_trajectories_share(name: str) -> None:
+    method = _task(name).method.make()
     assert (method.students, method.text, method.head) == (("encoder",), "frozen", "residual")
     assert (method.experts, method.expert_rate, method.expert_batch, method.expert_epochs) == (20, 0.1, 128, 1)
     assert (method.inner_steps, method.segments, method.student_rate) == (8, 1, 0.1)
@@ -177,9 +208,9 @@ def test_two_steps_of_it_run(
     name: str, tiny: list[Any], photographs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["distill", photographs, "--config", f"recipe:{name}", "--run", str(tmp_path / "r")]
-    words += ["--source.resolution", "16", "--pairs", "6", "--method.steps", "2", "--method.experts", "1"]
-    words += ["--method.inner_batch", "4", "--method.inner_steps", "2", "--method.expert_batch", "8"]
-    words += ["--method.rank", "2", "--method.lr_similarity", "1"] if name.startswith("lors") else []
+    smaller = {"steps": 2, **SMALLER[name.partition("-")[0]]}
+    words += ["--source.resolution", "16", "--pairs", "6"]
+    words += [word for key, value in smaller.items() for word in (f"--method.{key}", str(value))]
     assert main(words) == 0, capsys.readouterr().err
     assert set(tiny) == {("nfnet_l0", True, 0), "bert-base-uncased"}
     small = lb.load(tmp_path / "r" / "set")
@@ -187,6 +218,5 @@ def test_two_steps_of_it_run(
     assert (small.relation is not None) == name.startswith("lors")
     written = yaml.safe_load((tmp_path / "r" / "recipe.yaml").read_text())
     asked = yaml.safe_load(config_file(f"recipe:{name}").read_text(encoding="utf-8"))
-    changed = {"steps", "experts", "inner_batch", "inner_steps", "expert_batch", "rank", "lr_similarity"}
-    kept = {key: value for key, value in asked["method"].items() if key not in changed}
+    kept = {key: value for key, value in asked["method"].items() if key not in smaller}
     assert {key: written["method"][key] for key in kept} == kept

@@ -1,5 +1,7 @@
 """The parts of students against independent references."""
 
+import importlib
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -42,6 +44,21 @@ def test_components_equal_scikit_learn(rows):
     ours, theirs = found.whiten(x, 0.0), torch.tensor(pca.transform(x.numpy()))
     cosine = F.cosine_similarity(ours, theirs, dim=0)  # equal up to the sign of each component and one scale
     assert torch.allclose(cosine.abs(), torch.ones(6), atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [9, 10_000])
+def test_components_are_those_of_one_piece(rows):
+    """Summed up in chunks of rows, against double precision in one piece."""
+    x = random(rows, 12) * torch.linspace(3, 0.3, 12) + 5
+    centred = x.double() - x.double().mean(0)
+    variance, vectors = torch.linalg.eigh(centred.T @ centred / rows)
+    found = Components.of(x, rank=6)
+    kept = min(6, rows - 1)
+    assert torch.allclose(found.mean.double(), x.double().mean(0), rtol=1e-6)
+    assert torch.allclose(found.variance.double(), variance.flip(0)[:kept], rtol=1e-6)
+    cosine = (found.basis.double() * vectors.flip(1)[:, :kept]).sum(0)
+    assert torch.allclose(cosine.abs(), torch.ones(kept, dtype=torch.float64), atol=1e-6)
+    assert found.ridge_unit == pytest.approx(float(variance.sum()) / 12, rel=1e-9)
 
 
 def test_a_ridge_is_counted_in_mean_variances():
@@ -189,6 +206,18 @@ def test_the_encoder_is_a_student_at_the_resolution_of_the_set(protocol, space, 
     assert seen == {16} and all(0 <= value <= 100 for score in scores for value in score.values)
     evaluate(source, source, protocol, space, 1, cache=cache, **options, resolution=8)
     assert seen == {16, 8}
+
+
+@pytest.mark.parametrize("protocol", ["retrieval", "classification"])
+@pytest.mark.parametrize("augment", [True, False])
+def test_images_are_mirrored_and_shifted_where_the_protocol_says_so(protocol, augment, space, cache, monkeypatch):
+    called = []
+    module = importlib.import_module(f"limbeck.evaluation.protocols.{protocol}")
+    monkeypatch.setattr(module, "shaken", lambda images, generator: called.append(True) or images)
+    source = toy_source(12)
+    options = {"student": "convnet", "selection": "paper", "steps": 2, "batch": 6, "looks": 1, "resolution": 16}
+    evaluate(source, source, protocol, space, 1, cache=cache, **options, augment=augment)
+    assert bool(called) is augment
 
 
 def test_resolutions_by_default():

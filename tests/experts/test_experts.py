@@ -14,6 +14,7 @@ from limbeck.data.cache import Cache
 from limbeck.engine.run import Run
 from limbeck.errors import ConfigError, DataError, Diverged, StorageError
 from limbeck.experts import Experts, ExpertTraining, TwoTowers
+from limbeck.experts.draws import draw, mix
 from limbeck.methods.lors import LoRS
 from limbeck.methods.mtt_vl import MTTVL
 
@@ -60,14 +61,16 @@ def entries(folder: Path) -> list[Path]:
 def test_snapshots_are_made_once_and_only_as_far_as_they_are_read(tmp_path: Path) -> None:
     experts = experts_in(tmp_path)
     last = experts.snapshot(0, 2)
-    assert len(entries(tmp_path)) == 3, "before training and after each of two epochs"
+    assert len(entries(tmp_path)) == 2, "after each of two epochs; before training nothing is stored"
     stamps = [path.stat().st_mtime_ns for path in entries(tmp_path)]
     again = experts_in(tmp_path)
     assert all(torch.equal(value, last[name]) for name, value in again.snapshot(0, 2).items())
     again.snapshot(0, 1)
     assert [path.stat().st_mtime_ns for path in entries(tmp_path)] == stamps
     again.snapshot(1, 0)
-    assert len(entries(tmp_path)) == 4
+    assert len(entries(tmp_path)) == 2
+    again.snapshot(1, 1)
+    assert len(entries(tmp_path)) == 3
 
 
 def test_snapshots_differ_between_epochs_and_experts(tmp_path: Path) -> None:
@@ -90,12 +93,12 @@ def test_another_distillation_retrains_nothing(tmp_path: Path) -> None:
     problem = problem_in(tmp_path)
     lb.distill(problem, MTTVL(**QUICK, max_start=2))
     made = {path: path.stat().st_mtime_ns for path in entries(tmp_path)}
-    assert len(made) == 2 * 3
+    assert len(made) == 2 * 2
     fresh = problem_in(tmp_path)
     lb.distill(fresh, LoRS(**{**QUICK, "inner_steps": 3}, rank=2, lr=0.1, loss="ence", gradient="exact", max_start=1))
     assert {path: path.stat().st_mtime_ns for path in entries(tmp_path)} == made
     lb.distill(fresh, LoRS(**QUICK, rank=2, expert_rate=0.2, max_start=1))
-    assert len(entries(tmp_path)) == 6 + 4, "another rate makes other experts"
+    assert len(entries(tmp_path)) == 4 + 2, "another rate makes other experts"
 
 
 def test_experts_learn(tmp_path: Path) -> None:
@@ -143,6 +146,38 @@ def test_half_the_bytes_in_bfloat16(tmp_path: Path) -> None:
     assert {value.dtype for path in entries(tmp_path) for value in load_file(path).values()} == {torch.bfloat16}
 
 
+def test_bfloat16_rounds_what_moved_and_not_the_weights(tmp_path: Path) -> None:
+    whole, half = (
+        experts_in(tmp_path, ExpertTraining(rate=0.003, batch=8, precision=precision))
+        for precision in ("float32", "bfloat16")
+    )
+    for name, start in whole.snapshot(0, 0).items():
+        assert torch.equal(half.snapshot(0, 0)[name], start)
+        expected, found = (experts.snapshot(0, 1)[name] - start for experts in (whole, half))
+        assert float(found.norm()) == pytest.approx(float(expected.norm()), rel=0.01)
+        torch.testing.assert_close(found, expected, rtol=2**-8, atol=1e-6)
+
+
+def test_training_goes_on_from_what_was_rounded(tmp_path: Path) -> None:
+    """A second epoch is the same, whether the first is still in memory or is read from disk."""
+    training = ExpertTraining(batch=8, precision="bfloat16")
+    whole = experts_in(tmp_path / "whole", training).snapshot(0, 2)
+    experts_in(tmp_path / "parts", training).snapshot(0, 1)
+    rest = experts_in(tmp_path / "parts", training).snapshot(0, 2)
+    assert all(torch.equal(value, whole[name]) for name, value in rest.items())
+
+
+def test_what_is_pretrained_is_held_once(tmp_path: Path) -> None:
+    experts = experts_in(tmp_path, image="encoder")
+    starts = [experts.snapshot(k, 0) for k in range(3)]
+    for name in starts[0]:
+        places = {start[name].data_ptr() for start in starts}
+        assert len(places) == (1 if name.startswith("image.0.") or name.endswith("bias") else 3), name
+    held = dict(experts.network.named_parameters())
+    moved = experts.snapshot(1, 1)
+    assert all(torch.equal(held[name], starts[0][name]) for name in moved), "training leaves what is held alone"
+
+
 @pytest.mark.parametrize(
     "towers",
     [
@@ -186,7 +221,7 @@ def test_text_and_image_may_start_apart(tmp_path: Path) -> None:
     problem = problem_in(tmp_path)
     method = MTTVL(**QUICK, max_start=1, max_start_text=3)
     lb.distill(problem, method)
-    assert len(entries(tmp_path)) == 2 * 4, "as far as the text is read"
+    assert len(entries(tmp_path)) == 2 * 3, "as far as the text is read"
 
 
 @pytest.mark.parametrize("blend", [0.0, 1.0])
@@ -195,13 +230,13 @@ def test_blending_mixes_pairs_alike(tmp_path: Path, blend: float) -> None:
     method = MTTVL(**QUICK, blend=blend)
     synthetic = method.start(problem)
     values = method._experts(problem, "frozen").towers.synthetic(problem, synthetic)
-    index, mix = torch.arange(4), method._mix(4, problem.rng("x"))
-    image, text, similarity = method._batch(problem, synthetic, values, index, mix)
+    index, mixed = torch.arange(4), mix(4, blend, problem.rng("x"))
+    image, text, similarity = method._batch(problem, synthetic, values, index, mixed)
     assert torch.equal(similarity, torch.eye(4)), "labels are not mixed"
-    if mix is None:
+    if mixed is None:
         assert torch.equal(image, values["image"][:4])
     else:
-        order, weight = mix
+        order, weight = mixed
         torch.testing.assert_close(text, weight * values["text"][:4] + (1 - weight) * values["text"][:4][order])
         assert not torch.equal(image, values["image"][:4])
 
@@ -260,15 +295,29 @@ def test_one_caption_in_all_is_refused(tmp_path: Path) -> None:
         lb.distill(Problem(source, lb.space(**SPACE), lb.Budget(pairs=4), cache=Cache(tmp_path)), MTTVL(**QUICK))
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_method_says_what_its_experts_will_take(tmp_path: Path, precision: Any) -> None:
+    method = MTTVL(**QUICK, students=("frozen", "convnet"), max_start=2, expert_rate=0.01, expert_precision=precision)
+    problem = problem_in(tmp_path)
+    seconds, size = method.prepares(problem)
+    assert seconds > 0 and not entries(tmp_path)
+    networks = [method._experts(problem, student).network for student in method.students]
+    numbers = sum(value.numel() for network in networks for value in network.parameters())
+    assert size == 2 * 2 * numbers * (4 if precision == "float32" else 2), "experts, epochs, numbers and bytes of each"
+    method.start(problem)
+    assert size == pytest.approx(sum(path.stat().st_size for path in entries(tmp_path)), rel=0.02)
+    assert method.prepares(problem_in(tmp_path)) == (0, 0), "what is there costs nothing"
+
+
 def test_a_store_of_other_towers_is_named(tmp_path: Path) -> None:
     experts = experts_in(tmp_path)
-    experts.snapshot(0, 0)
+    experts.snapshot(0, 1)
     (path,) = entries(tmp_path)
     values = load_file(path)
     values["image.other"] = values.pop("image.head.0.weight")
     save_file(values, path)
     with pytest.raises(StorageError, match=r"is not of these towers: image.head.0.weight is missing; delete"):
-        experts_in(tmp_path).snapshot(0, 0)
+        experts_in(tmp_path).snapshot(0, 1)
 
 
 @pytest.mark.parametrize(
@@ -299,7 +348,7 @@ def test_a_step_is_the_mean_of_its_segments(tmp_path: Path, students: tuple[str,
     synthetic.zero_grad()
     losses = []
     for s in range(4):
-        kind = students[method._draw(problem.rng(f"segment {s}", 0), len(students))]
+        kind = students[draw(problem.rng(f"segment {s}", 0), len(students))]
         experts = method._experts(problem, kind)
         with leaves(experts.towers.synthetic(problem, synthetic)) as values:
             part = method._segment(problem, experts, synthetic, values, problem.rng(f"segment {s} batches", 0))

@@ -1,5 +1,6 @@
 """The three gradients of the matching loss against each other, central differences, and what must come out."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -114,7 +115,9 @@ def test_truncated_is_another_gradient() -> None:
 
 
 def test_truncated_is_the_published_formula() -> None:
-    """2 (rate (target - start) + rate^2 G)^T dg_t / |target - start|^2, with G the sum of all gradients."""
+    """2 (rate (target - start) + rate^2 G)^T dg_t / |target - start|^2, with G the sum of all gradients; and for a rate, where G
+    is a constant, -2 (end - target)^T G / |target - start|^2.
+    """
     case = Case(steps=3)
     _, found = case.run("truncated")
     theta, gradients = dict(case.start), []
@@ -124,18 +127,21 @@ def test_truncated_is_the_published_formula() -> None:
         g = dict(zip(leaf, torch.autograd.grad(loss, list(leaf.values()), create_graph=True), strict=True))
         gradients.append(g)
         theta = {k: v - case.rates[k.split(".")[0]].detach() * g[k].detach() for k, v in theta.items()}
-    expected = torch.zeros_like(case.x)
+    batched = [case.x, case.y, *case.s.parameters()]
+    expected, of_rates = [torch.zeros_like(value) for value in batched], []
     for tower, names in {"image": ["image.a", "image.b"], "text": ["text.a"]}.items():
         rate = case.rates[tower].detach()
         far = torch.stack([(case.start[k] - case.target[k]).square().sum() for k in names]).sum()
+        total = {k: torch.stack([h[k].detach() for h in gradients]).sum(0) for k in names}
         for g in gradients:
             product = torch.zeros((), dtype=torch.float64)
             for k in names:
-                total = torch.stack([h[k].detach() for h in gradients]).sum(0)
-                vector = rate * (case.target[k] - case.start[k]) + rate**2 * total
+                vector = rate * (case.target[k] - case.start[k]) + rate**2 * total[k]
                 product = product + 2 * (vector * g[k]).sum() / far
-            expected = expected + torch.autograd.grad(product, case.x, retain_graph=True)[0]
-    torch.testing.assert_close(found[0], expected, rtol=1e-9, atol=1e-12)
+            parts = torch.autograd.grad(product, batched, retain_graph=True, materialize_grads=True)
+            expected = [value + part for value, part in zip(expected, parts, strict=True)]
+        of_rates.append(torch.stack([-2 * ((theta[k] - case.target[k]) * total[k]).sum() / far for k in names]).sum())
+    torch.testing.assert_close(found, [*expected, *of_rates], rtol=1e-9, atol=1e-12)
 
 
 def test_a_student_that_hardly_moves_stays_at_distance_one() -> None:
@@ -192,6 +198,20 @@ def test_what_is_not_learned_gets_nothing() -> None:
     assert (found[1] == 0).all()
 
 
+def in_a_process(script: str, *words: str) -> str:
+    """What a script prints in a process of its own, which gives freed memory back at once."""
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent,
+        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "500000", "MALLOC_TRIM_THRESHOLD_": "500000"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
 SCRIPT = """
 import torch
 from test_trajectory import Case
@@ -204,10 +224,79 @@ print("equal")
 @pytest.mark.slow
 def test_compiled_gradients_are_the_same() -> None:
     """In a process of its own: the checks of shapes that tests run under cannot be compiled."""
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], check=False, capture_output=True, text=True, cwd=Path(__file__).parent
-    )
-    assert done.stdout.strip() == "equal", done.stderr
+    assert in_a_process(SCRIPT) == "equal"
+
+
+TOWERS = """
+import torch
+from limbeck.core import stream
+from limbeck.experts import TwoTowers
+from limbeck.experts.towers import _Pair
+from limbeck.evaluation.students import Tower
+from limbeck.networks.convnet import ConvNet
+from limbeck.objectives.trajectory import Student, match
+rng = stream(0, "test")
+network = _Pair(Tower(0, 8, rng, ConvNet(32, width=8, generator=rng)), Tower(12, 8, rng))
+start = {name: value.detach() for name, value in network.named_parameters()}
+target = {name: value + 0.01 * torch.randn(value.shape, generator=rng) for name, value in start.items()}
+x, y = torch.rand(6, 3, 32, 32, generator=rng), torch.randn(6, 12, generator=rng)
+found = []
+for compiled in (False, True):
+    learned = [x.clone().requires_grad_(), y.clone().requires_grad_(), *(torch.tensor(0.02, requires_grad=True) for _ in "ab")]
+    student = Student(TwoTowers("convnet").loss(network, "infonce"), compiled)
+    rates = {"image": learned[2], "text": learned[3]}
+    match(student, start, target, lambda t: (learned[0], learned[1], torch.eye(6)), rates, 2, "exact")
+    found.append([value.grad for value in learned])
+for one, other in zip(*found):
+    assert (one - other).norm() <= 1e-4 * one.norm(), ((one - other).norm(), one.norm())
+print("equal")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_compiled_gradients_of_towers_are_the_same() -> None:
+    assert in_a_process(TOWERS) == "equal"
+
+
+MEMORY = """
+import sys
+import torch
+from limbeck.objectives.trajectory import Student, match
+torch.set_num_threads(1)
+
+def peak():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+
+def loss(theta, x):
+    for value in theta.values():
+        x = torch.tanh(x @ value)
+    return x.square().mean()
+
+rng = torch.Generator().manual_seed(0)
+start = {f"image.{i}": torch.randn(64, 64, generator=rng) / 8 for i in range(4)}
+target = {name: value + 0.1 for name, value in start.items()}
+x = torch.randn(4096, 64, generator=rng, requires_grad=True)
+rate = torch.tensor(0.1, requires_grad=True)
+before = peak()
+match(Student(loss), start, target, lambda t: (x,), {"image": rate}, int(sys.argv[2]), sys.argv[1])
+print(peak() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from Linux's /proc")
+def test_memory_of_the_gradients_is_flat_in_the_steps() -> None:
+    """A process each: `ru_maxrss` would begin at the peak of the process that starts it, VmHWM begins anew."""
+
+    def growth(gradient: Gradient) -> float:
+        few, many = (int(in_a_process(MEMORY, gradient, str(steps))) for steps in (4, 16))
+        return many / few
+
+    assert growth("exact") < 1.3
+    assert growth("truncated") < 1.3
+    assert growth("unrolled") > 2
 
 
 @pytest.mark.parametrize(

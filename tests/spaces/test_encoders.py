@@ -23,15 +23,18 @@ from limbeck.spaces.encoders import mobilenet_v2
 OTHER: dict[str, dict[str, Any]] = {  # an option that must change the vectors
     "convnet": {"seed": 1},
     "efficientnet_lite0": {"resolution": 48},
+    "efficientnet_lite2": {"resolution": 48},
     "mobilenet_v2": {"resolution": 48},
     "minilm": {"max_length": 8},
 }
-FAMILIES = {
+FAMILIES = {  # need a name: tested below, in test_binder.py, or in test_hf.py on tiny or fake models
     "hf",
     "timm",
     "openclip",
     "ensemble",
-}  # need a name; all but the last are in test_hf.py, on tiny or fake models
+    "bound",
+    "vectors",
+}
 
 
 @pytest.mark.parametrize("name", sorted(set(registry.names("encoder")) - FAMILIES))
@@ -95,9 +98,10 @@ def temple() -> Tensor:
     return torch.tensor(photograph).permute(2, 0, 1)[None, :, :, 106:533] / 255
 
 
-def test_efficientnet_recognises_a_photograph(temple: Tensor) -> None:
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite2"])
+def test_efficientnet_recognises_a_photograph(name: str, temple: Tensor) -> None:
     """The classifier on top of the same features sees a palace or a bell cote."""
-    encoder = lb.space(image={"name": "efficientnet_lite0", "resolution": 224})["image"]
+    encoder = lb.space(image={"name": name, "resolution": 224})["image"]
     classifier: Any = encoder.network
     best = classifier._fc(encoder.encode(encoder.network, temple))[0].topk(2).indices.tolist()
     assert set(best) == {442, 698}

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from limbeck.commands._open import Task, open_source
@@ -56,17 +57,21 @@ class Doctor(Task):
         budget = Budget(pairs, self.bytes, self.pixels)
         method = self.method.make()
         problem = Problem(source, space, budget, self.seed, self.device, tick=tick)
+        method.check(problem)
         pairs = problem.pairs(method.learns_text, method.text_tokens)
         problem.groups(pairs)  # refuses a budget below one a class
         size = problem.sample_bytes(method.learns_text, method.text_tokens) * pairs
-        floats = 4 * pairs * sum(_components(source, space, m) for m in problem.modalities)
+        floats = 4 * pairs * sum(_components(problem, m, method.text_tokens) for m in problem.modalities)
+        seconds, disk = method.prepares(problem)
         copies = 4 if method.steps else 1  # value, gradient and the two moments of Adam
         return {
             "method": method.describe(),
             "pairs": pairs,
             "bytes of the set": size,
+            "seconds of experts, estimated": seconds,
             "seconds of all steps, estimated": _seconds(problem, method, pairs),
             "memory for what is learned, estimated": floats * copies,
+            "disk for experts, estimated": disk,
             "disk for checkpoints and set, estimated": floats * (copies - 1 or 1) * 2 + size * 2,
         }
 
@@ -163,13 +168,11 @@ def _seconds(problem: "Problem", method: "Method", pairs: int) -> float:
     return (time.perf_counter() - start) * pairs / len(images) * method.steps
 
 
-def _components(source: "Source", space: "Space", modality: str) -> int:
+def _components(problem: "Problem", modality: str, tokens: int) -> int:
     if modality == "text":
-        return space["text"].dim
-    count = 1
-    for side in source.modalities[modality].shape:
-        count *= side
-    return count
+        encoder = problem.space["text"]
+        return encoder.tokens(["a"], tokens).numel() if tokens else encoder.dim
+    return prod(problem.source.modalities[modality].shape)
 
 
 def _advice(found: Mapping[str, Any]) -> list[str]:
@@ -184,11 +187,12 @@ def _advice(found: Mapping[str, Any]) -> list[str]:
     for name, split in found["splits"].items():
         if split["skipped"]:
             advice.append(f"{name}: {sum(split['skipped'].values())} records were skipped ({split['skipped']})")
-    disk = sum(e["bytes of features"] for e in found["encoders"].values())
-    if disk > found["machine"]["free disk at the cache"]:
-        advice.append(
-            f"the features take {disk:,} bytes, more than is free at the cache; set LIMBECK_CACHE to another disk"
-        )
+    features = sum(e["bytes of features"] for e in found["encoders"].values())
+    for what, disk in (("features", features), ("experts", found["task"]["disk for experts, estimated"])):
+        if disk > found["machine"]["free disk at the cache"]:
+            advice.append(
+                f"the {what} take {disk:,} bytes, more than is free at the cache; set LIMBECK_CACHE to another disk"
+            )
     return advice
 
 

@@ -12,7 +12,7 @@ from limbeck.core.synthetic import Synthetic
 from limbeck.data.batch import Batch
 from limbeck.spaces import Space
 
-__all__ = ["encode", "leaves"]
+__all__ = ["chunked", "encode", "leaves"]
 
 VALUES = 3 * 2**20  # of a chunk: 64 images of 128 pixels, whose graph takes about 2 GB in a small convolutional network
 
@@ -53,11 +53,26 @@ def encode(
         if modality == "image" and moved is not None:
             value = moved(value)
         space[modality].to(value.device)  # built here, as what happens inside a chunk happens twice
-        chunks = min(ceil(value.numel() / values), len(value))
-        *parts, last = value.split(ceil(len(value) / chunks))
-        done = [checkpoint(embed, part, use_reentrant=False, preserve_rng_state=False) for part in parts]
-        vectors[modality] = torch.cat([*done, embed(last)])
+        vectors[modality] = chunked(embed, value, values)
     return vectors
+
+
+def chunked(function: Callable[[Tensor], Tensor], value: Tensor, values: int = VALUES) -> Tensor:
+    """`function(value)` of a function that treats every row alone, chunk by chunk: see `encode`.
+
+    Args:
+        function: of some rows of `value`; called once more for a chunk when the gradient reaches it.
+        value: `float [M, ...]`.
+        values: numbers a chunk holds, at most; a row is never split.
+
+    Example:
+        >>> chunked(torch.sin, torch.zeros(5, 3), values=6).shape
+        torch.Size([5, 3])
+    """
+    chunks = min(ceil(value.numel() / values), len(value))
+    *parts, last = value.split(ceil(len(value) / chunks))
+    done = [checkpoint(function, part, use_reentrant=False, preserve_rng_state=False) for part in parts]
+    return torch.cat([*done, function(last)])
 
 
 @contextmanager

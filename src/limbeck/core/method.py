@@ -72,6 +72,10 @@ class Method(ABC):
     def start(self, problem: Problem) -> Synthetic:
         """The synthetic set before the first step. May be costly, through `problem.cache`; repeatable."""
 
+    def prepares(self, problem: Problem) -> tuple[float, int]:
+        """Seconds and bytes in the cache that `start` will take beyond the features, estimated; nothing is stored."""
+        return 0.0, 0
+
     def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:
         """One improvement; returns the scalars to log, with `"loss"` among them."""
         raise NotImplementedError(f"{type(self).__name__} has no steps")

@@ -58,6 +58,7 @@ class Protocol(ABC):
             pretrained weights move at a tenth of the rate.
         looks: how often a student is judged on the way.
         resolution: pixels a side for what is trained on pixels; `None` is 32 for a network, and the set's own for the encoder.
+        augment: mirror and shift images of what is trained on pixels; off where left and right, or the place, matter.
 
     Raises:
         ConfigError: a value that cannot work.
@@ -77,6 +78,7 @@ class Protocol(ABC):
     rate: float | None = None
     looks: int = 2
     resolution: int | None = None
+    augment: bool = True
 
     version: ClassVar[int]
     higher_is_better: ClassVar[bool] = True

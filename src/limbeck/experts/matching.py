@@ -7,7 +7,6 @@ from functools import partial
 from math import cos, pi
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
@@ -15,6 +14,7 @@ from torch.optim import SGD, Adam, Optimizer
 from limbeck.core import LearnedRate, Method, Problem, Synthetic, chosen_pairs, leaves, select
 from limbeck.data.augment import check_operations, siamese
 from limbeck.errors import ConfigError, Diverged
+from limbeck.experts.draws import Mix, chunks, draw, mix
 from limbeck.experts.store import Experts, ExpertTraining
 from limbeck.experts.towers import Head, TwoTowers
 from limbeck.objectives.contrastive import contrastive, false_negatives
@@ -159,6 +159,11 @@ class TrajectoryMatching(Method, ABC):
         return True
 
     @property
+    def text_tokens(self) -> int:
+        """`tokens`, where the text encoder is trained."""
+        return self.tokens if self.text == "encoder" else 0
+
+    @property
     def clip(self) -> float | None:
         """`max_norm`."""
         return self.max_norm or None
@@ -195,12 +200,11 @@ class TrajectoryMatching(Method, ABC):
 
     def start(self, problem: Problem) -> Synthetic:
         """Real pairs, the student's learning rates and, where it is learned, their similarity; all experts that will be read."""
-        tokens = self.tokens if self.text == "encoder" else 0
-        pairs = problem.pairs(learned_text=True, tokens=tokens)
+        pairs = problem.pairs(self.learns_text, self.text_tokens)
         self.fits(pairs)
         similarity = self.learned_similarity(problem, pairs)
         if problem.budget.bytes is not None:  # the similarity is paid for with pairs
-            each = problem.sample_bytes(learned_text=True, tokens=tokens)
+            each = problem.sample_bytes(self.learns_text, self.text_tokens)
             while pairs > 2 and pairs * each + RATE_BYTES + _bytes(similarity) > problem.budget.bytes:
                 pairs -= 1
                 self.fits(pairs)
@@ -212,7 +216,7 @@ class TrajectoryMatching(Method, ABC):
             problem,
             chosen,
             learn=problem.modalities,
-            tokens=tokens,
+            tokens=self.text_tokens,
             relation=similarity,
             hints={f"rate_{tower}": LearnedRate(self.student_rate, *RATES) for tower in ("image", "text")},
             training={"loss": self.contrast, "temperature": self.temperature},
@@ -221,8 +225,18 @@ class TrajectoryMatching(Method, ABC):
         for student in self.students:
             experts = self._experts(problem, student)
             for k in range(self.experts):
-                experts.snapshot(k, max(self.max_start, self.max_start_text) - 1 + self.expert_epochs)
+                experts.snapshot(k, self._last)
         return synthetic
+
+    def prepares(self, problem: Problem) -> tuple[float, int]:
+        """Those of the experts."""
+        costs = [self._experts(problem, student).cost(self.experts, self._last) for student in self.students]
+        return sum(seconds for seconds, _ in costs), sum(size for _, size in costs)
+
+    @property
+    def _last(self) -> int:
+        """The last epoch that is read."""
+        return max(self.max_start, self.max_start_text) - 1 + self.expert_epochs
 
     def optimizer(self, synthetic: Synthetic) -> Optimizer:
         """Adam or SGD, a learning rate for each kind of thing that is learned."""
@@ -246,7 +260,7 @@ class TrajectoryMatching(Method, ABC):
     def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:
         """Draws segments, trains a student on each from its start, and averages the gradients of where they end."""
         logs: dict[str, Tensor] = {}
-        kinds = [self._draw(problem.rng(f"segment {s}", t), len(self.students)) for s in range(self.segments)]
+        kinds = [draw(problem.rng(f"segment {s}", t), len(self.students)) for s in range(self.segments)]
         for kind in sorted(set(kinds)):
             experts = self._experts(problem, self.students[kind])
             moved = partial(self._moved, problem.rng("augment", t))
@@ -271,15 +285,15 @@ class TrajectoryMatching(Method, ABC):
         values: Mapping[str, Tensor],
         rng: torch.Generator,
     ) -> dict[str, Tensor]:
-        expert, begin = self._draw(rng, self.experts), {"image": self._draw(rng, self.max_start)}
-        begin["text"] = self._draw(rng, self.max_start_text) if self.max_start_text else begin["image"]
+        expert, begin = draw(rng, self.experts), {"image": draw(rng, self.max_start)}
+        begin["text"] = draw(rng, self.max_start_text) if self.max_start_text else begin["image"]
         read = {e: experts.snapshot(expert, e) for first in begin.values() for e in (first, first + self.expert_epochs)}
         start, target = (
             {n: v for tower, e in begin.items() for n, v in read[e + more].items() if n.startswith(f"{tower}.")}
             for more in (0, self.expert_epochs)
         )
-        batches = self._batches(len(synthetic), rng)
-        mixes = [self._mix(len(index), rng) for index in batches]
+        batches = chunks(len(synthetic), self.inner_batch, self.inner_steps, rng)
+        mixes = [mix(len(index), self.blend, rng) for index in batches]
         return match(
             problem.once((self, "student", experts.towers), partial(self._student, experts)),
             start,
@@ -297,12 +311,12 @@ class TrajectoryMatching(Method, ABC):
         synthetic: Synthetic,
         values: Mapping[str, Tensor],
         index: Tensor,
-        mix: tuple[Tensor, float] | None,
+        mixed: Mix | None,
     ) -> tuple[Tensor, ...]:
         """Image, text and similarity of one step of the student, and which entries are false negatives."""
         image, text = values["image"][index], values["text"][index]
-        if mix is not None:
-            order, weight = mix
+        if mixed is not None:
+            order, weight = mixed
             image, text = (weight * x + (1 - weight) * x[order.to(x.device)] for x in (image, text))
         relation = synthetic.relation
         similarity = torch.eye(len(index), device=image.device) if relation is None else relation(index)
@@ -320,26 +334,9 @@ class TrajectoryMatching(Method, ABC):
 
         return problem.once(("wording", len(synthetic)), make)
 
-    def _batches(self, pairs: int, rng: torch.Generator) -> list[Tensor]:
-        """The synthetic pairs of each inner step: chunks of a permutation, drawn anew when too few are left."""
-        size, queue, batches = self.inner_batch or pairs, torch.zeros(0, dtype=torch.long), []
-        for _ in range(self.inner_steps):
-            if len(queue) < size:
-                queue = torch.randperm(pairs, generator=rng)
-            batches.append(queue[:size])
-            queue = queue[size:]
-        return batches
-
     def _moved(self, rng: torch.Generator, images: Tensor) -> Tensor:
         """The images under one random operation, the same for all."""
         return siamese([images], rng, self.augment)[0]
-
-    def _mix(self, size: int, rng: torch.Generator) -> tuple[Tensor, float] | None:
-        """RepBlend's mixture of a batch: a permutation, and a weight from Beta(blend, blend)."""
-        if not self.blend:
-            return None
-        seed = int(torch.randint(2**31, (), generator=rng))
-        return torch.randperm(size, generator=rng), float(np.random.default_rng(seed).beta(self.blend, self.blend))
 
     def _student(self, experts: Experts) -> Student:
         return Student(experts.towers.loss(experts.network, self.contrast), self.compiled)
@@ -390,10 +387,6 @@ class TrajectoryMatching(Method, ABC):
             if synthetic.relation is not None:
                 state |= {f"similarity_{name}": value for name, value in summary(synthetic.relation()).items()}
         return state
-
-    @staticmethod
-    def _draw(rng: torch.Generator, count: int) -> int:
-        return int(torch.randint(count, (), generator=rng))
 
 
 def _bytes(similarity: Similarity | None) -> int:

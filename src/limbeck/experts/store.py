@@ -1,6 +1,8 @@
 """`Experts`: snapshots of students trained on the real data, each made once, kept by content, and only when it is read."""
 
-from collections.abc import Iterator
+import copy
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
@@ -16,8 +18,8 @@ from limbeck.objectives.contrastive import contrastive, false_negatives
 
 __all__ = ["ExpertTraining", "Experts"]
 
-VERSION = 1  # raised when the same options would give other snapshots
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+VERSION = 2  # raised when the same options would give other snapshots
+PRECISIONS = {"float32": 4, "bfloat16": 2}  # bytes a number
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class ExpertTraining:
         mask: captions of one image are no negatives of each other within a batch.
         noise: norm of white noise on frozen features, as the retrieval protocol's students see it.
         augment: mirror and shift images that are pixels.
-        precision: of the stored weights, `"float32"` or `"bfloat16"`; training goes on from what is stored.
+        precision: `"float32"` stores the weights; `"bfloat16"` what they have moved since before training, each to 2^-9 of itself,
+            in half the bytes. Training goes on from what is stored.
 
     Raises:
         ConfigError: a value that cannot work.
@@ -64,7 +67,8 @@ class Experts:
     of nothing that a distillation chooses. It is trained from `snapshot(k, e - 1)` when it is first asked for, and kept in
     the cache under a digest of all that made it. So experts go only as far as they are read, a killed training goes on after its
     last epoch, and another distillation with other options retrains nothing. A snapshot holds the parameters that move, by
-    name, and is mapped into memory. All seeds share the same experts.
+    name, and is mapped into memory; `snapshot(k, 0)` is not stored but made anew, and what is pretrained is held once for all
+    experts. All seeds share the same experts.
 
     Args:
         problem: whose training source and encoders.
@@ -83,15 +87,13 @@ class Experts:
             DataError: one caption in all.
             ConfigError: a batch larger than an epoch.
         """
-        pairs = self.problem.candidates
         if len(set(self.problem.captions)) < 2:
             raise DataError(
                 f"{self.problem.source.name} has one caption in all; which text belongs to which image cannot be learned from it"
             )
-        units = len(pairs) if self.training.captions == "all" else len(self.problem.complete)
-        if units < self.training.batch:
+        if self._units < self.training.batch:
             raise ConfigError(
-                f"the experts' batch of {self.training.batch} is larger than an epoch of {units} pairs; lower it"
+                f"the experts' batch of {self.training.batch} is larger than an epoch of {self._units} pairs; lower it"
             )
 
     def snapshot(self, expert: int, epoch: int) -> dict[str, Tensor]:
@@ -105,12 +107,43 @@ class Experts:
             Diverged: a parameter is not finite.
             StorageError: what is stored does not fit the towers.
         """
+        device = self.problem.device
+        if epoch == 0:
+            start = self.problem.once((self._key, expert, epoch), lambda: self._start(expert))
+            return {name: value.to(device) for name, value in start.items()}
         found = self.problem.once((self._key, expert, epoch), lambda: self._stored(expert, epoch))
         expected = {name: tuple(value.shape) for name, value in self.network.named_parameters()}
         if wrong := _differences({name: tuple(value.shape) for name, value in found.items()}, expected):
             where = self.problem.cache.path("experts", self._entry(expert, epoch))
             raise StorageError(f"the expert in {where} is not of these towers: {wrong}; delete that folder")
-        return {name: value.float().to(self.problem.device) for name, value in found.items()}
+        values = {name: value.to(device).float() for name, value in found.items()}
+        if self.training.precision == "float32":
+            return values
+        return {name: start + values[name] for name, start in self.snapshot(expert, 0).items()}
+
+    def cost(self, experts: int, epochs: int) -> tuple[float, int]:
+        """Seconds, estimated from one step, and bytes on disk of what is not stored yet. Stores nothing.
+
+        Args:
+            experts, epochs: how many will be read.
+
+        Raises:
+            DataError, ConfigError: see `check`.
+        """
+        self.check()
+        entries = [self._entry(k, e) for k in range(experts) for e in range(1, epochs + 1)]
+        missing = sum(not self.problem.cache.path("experts", entry).is_dir() for entry in entries)
+        if not missing:
+            return 0.0, 0
+        network, batch = copy.deepcopy(self.network), next(self._batches(0, 1))
+        for _ in range(2):  # the first also prepares what all steps read
+            begin = time.perf_counter()
+            self._descend(network, [batch], 0, 1)
+            if self.problem.device.startswith("cuda"):
+                torch.cuda.synchronize()
+        seconds = (time.perf_counter() - begin) * (self._units // self.training.batch)
+        size = sum(value.numel() for value in network.parameters()) * PRECISIONS[self.training.precision]
+        return missing * seconds, missing * size
 
     @cached_property
     def network(self) -> nn.Module:
@@ -136,38 +169,54 @@ class Experts:
     def _entry(self, expert: int, epoch: int) -> str:
         return digest(self._key, expert, epoch)
 
+    @property
+    def _units(self) -> int:
+        """Pairs of an epoch."""
+        return len(self.problem.candidates if self.training.captions == "all" else self.problem.complete)
+
+    def _start(self, expert: int) -> dict[str, Tensor]:
+        """The parameters before training; those that are the first expert's are held in memory once."""
+        first = {name: value.detach() for name, value in self.network.named_parameters()}
+        own = self.towers.network(self.problem, stream(0, "expert weights", expert)).named_parameters()
+        return {name: first[name] if torch.equal(value, first[name]) else value.detach().cpu() for name, value in own}
+
     def _stored(self, expert: int, epoch: int) -> dict[str, Tensor]:
+        """The parameters after an epoch, or what they have moved: see `precision`."""
+
         def make() -> dict[str, Tensor]:
-            network = self.towers.network(self.problem, stream(0, "expert weights", expert))
-            if epoch == 0:
-                values = {name: value.detach() for name, value in network.named_parameters()}
-            else:
-                values = self._train(network, self.snapshot(expert, epoch - 1), expert, epoch)
-            return {name: value.to(PRECISIONS[self.training.precision]) for name, value in values.items()}
+            values = self._train(self.snapshot(expert, epoch - 1), expert, epoch)
+            if self.training.precision == "float32":
+                return values
+            start = self.snapshot(expert, 0)
+            return {name: (value - start[name]).bfloat16() for name, value in values.items()}
 
         return self.problem.cache.tensors("experts", self._entry(expert, epoch), make)
 
-    def _train(self, network: nn.Module, start: dict[str, Tensor], expert: int, epoch: int) -> dict[str, Tensor]:
+    def _train(self, start: dict[str, Tensor], expert: int, epoch: int) -> dict[str, Tensor]:
         """One epoch of SGD from `start`."""
-        theta = {name: value.detach().clone().requires_grad_() for name, value in start.items()}
-        network.load_state_dict(theta, strict=False)
-        parameters = dict(network.named_parameters())
+        network = copy.deepcopy(self.network)
+        network.load_state_dict(start, strict=False)
+        self._descend(network, self._batches(expert, epoch), expert, epoch)
+        values = {name: value.detach() for name, value in network.named_parameters()}
+        if bad := [name for name, value in values.items() if not bool(torch.isfinite(value).all())]:
+            raise Diverged(
+                f"expert {expert}, epoch {epoch}: {bad[0]} is not finite; lower the experts' rate ({self.training.rate})"
+            )
+        return values
+
+    def _descend(self, network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], expert: int, epoch: int) -> None:
+        """A step of SGD for each of these batches, in place."""
+        parameters = list(network.parameters())
         measure = contrastive("infonce")
-        for step, (sample, caption) in enumerate(self._batches(expert, epoch)):
+        for step, (sample, caption) in enumerate(batches):
             generator = stream(0, f"expert {expert} draws {epoch}", step)
             image, text = self.towers.real(self.problem, sample, caption, generator if self.training.augment else None)
             u, v = network(self._noisy(image, "image", generator), self._noisy(text, "text", generator))
             ignored = false_negatives(sample).to(u.device) if self.training.mask else None
-            loss = measure(u @ v.T / self.towers.temperature, None, ignored)
-            grads = torch.autograd.grad(loss, list(parameters.values()))
+            grads = torch.autograd.grad(measure(u @ v.T / self.towers.temperature, None, ignored), parameters)
             with torch.no_grad():
-                for value, gradient in zip(parameters.values(), grads, strict=True):
+                for value, gradient in zip(parameters, grads, strict=True):
                     value.sub_(gradient, alpha=self.training.rate)
-        if bad := [name for name, value in parameters.items() if not bool(torch.isfinite(value).all())]:
-            raise Diverged(
-                f"expert {expert}, epoch {epoch}: {bad[0]} is not finite; lower the experts' rate ({self.training.rate})"
-            )
-        return {name: value.detach() for name, value in parameters.items()}
 
     def _batches(self, expert: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """(samples, rows of their captions) of every step of an epoch."""

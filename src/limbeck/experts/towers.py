@@ -18,10 +18,10 @@ from limbeck.spaces import Space
 from limbeck.spaces.preprocess import resize
 from limbeck.spaces.trainable import TrainableEncoder
 
-__all__ = ["Head", "TwoTowers"]
+__all__ = ["Head", "TwoTowers", "stages"]
 
 Head = Literal["linear", "mlp", "residual"]
-HIDDEN = 512  # of an mlp head
+HIDDEN = 512  # of an mlp head, which is never narrower than what it makes
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class TwoTowers:
     Args:
         image: `"frozen"`, `"encoder"` or the name of a network.
         text: `"frozen"` or `"encoder"`.
-        head: `"linear"`; `"mlp"` with one hidden layer; `"residual"` as published: no head on a trained encoder of images, and
+        head: `"linear"`; `"mlp"` with one hidden layer, 512 wide or as wide as the joint space; `"residual"` as LoRS has it: no head on a trained encoder of images, and
             Linear, GELU, Linear, plus the first linear, LayerNorm on the others.
         dim: components of the joint space; of `"residual"` beside a trained image tower its own.
         temperature: of the logits.
@@ -189,8 +189,7 @@ class TwoTowers:
             return self._head(len(self.components(problem, "image").variance), self.dim, generator)
         side = self.resolution or problem.source.modalities["image"].shape[-1]
         if self.image != "encoder":
-            hidden = HIDDEN if self.head == "mlp" else 0
-            return _without_statistics(Tower(0, self.dim, generator, self.image, side, hidden))
+            return _without_statistics(Tower(0, self.dim, generator, self.image, side, self._hidden(self.dim)))
         tower = TrainableEncoder(problem.space["image"])
         if self.head == "residual":
             return tower
@@ -205,8 +204,37 @@ class TwoTowers:
     def _head(self, inputs: int, dim: int, generator: torch.Generator, normed: bool = False) -> nn.Module:
         if self.head == "residual":
             return _Residual(inputs, dim, generator)
-        head = Tower(inputs, dim, generator, hidden=HIDDEN if self.head == "mlp" else 0)
+        head = Tower(inputs, dim, generator, hidden=self._hidden(dim))
         return nn.Sequential(_Unit(), head) if normed else head
+
+    def _hidden(self, dim: int) -> int:
+        return max(HIDDEN, dim) if self.head == "mlp" else 0
+
+
+def stages(network: nn.Module, modality: str) -> tuple[nn.Module, nn.Module]:
+    """The encoder of a tower and the head behind it, either of which may be an `nn.Identity`.
+
+    Args:
+        network: what `TwoTowers.network` made.
+        modality: whose tower.
+
+    Example:
+        >>> import limbeck as lb
+        >>> space = lb.space(image="convnet", text="bag_of_words")
+        >>> problem = lb.Problem(lb.check.toy_source(), space, lb.Budget(pairs=4))
+        >>> network = TwoTowers("encoder").network(problem, torch.Generator())
+        >>> [type(stages(network, m)[0]).__name__ for m in ("image", "text")]
+        ['TrainableEncoder', 'Identity']
+    """
+    tower = network.get_submodule(modality)
+    if isinstance(tower, TrainableEncoder):
+        return tower, nn.Identity()
+    if isinstance(tower, nn.Sequential):
+        encoder, head = tower
+        return encoder, head
+    if isinstance(tower, Tower) and tower.network is not None:
+        return tower.network, tower.head
+    return nn.Identity(), tower
 
 
 def _without_statistics(network: nn.Module) -> nn.Module:

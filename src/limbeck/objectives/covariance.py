@@ -51,7 +51,9 @@ def indexed_covariance(
     return (x - share_x @ x).T @ (pairs @ (y - share_y @ y)) / max(len(of_x) - 1, 1)
 
 
-def covariance_distance(own: Float[Tensor, "a b"], target: Float[Tensor, "a b"], rho: float = 1.0) -> Float[Tensor, ""]:
+def covariance_distance(
+    own: Float[Tensor, "a b"], target: Float[Tensor, "a b"], rho: float = 1.0, relative: bool = True
+) -> Float[Tensor, ""]:
     """`||rho C_T - C_S||_F^2 / ||C_T||_F^2`: zero where the set's covariance is rho times the target.
 
     Args:
@@ -59,6 +61,7 @@ def covariance_distance(own: Float[Tensor, "a b"], target: Float[Tensor, "a b"],
         target: covariance of the real data.
         rho: how much larger the set's is to be. Of the closed form `G^T H = C / rho` of the linear loss with penalty
             `rho/2 ||G^T H||^2`.
+        relative: divide by the size of the target; the paper does not.
 
     Paper: CovMatch, arXiv 2510.18583.
 
@@ -66,7 +69,8 @@ def covariance_distance(own: Float[Tensor, "a b"], target: Float[Tensor, "a b"],
         >>> covariance_distance(torch.eye(2), torch.eye(2))
         tensor(0.)
     """
-    return (rho * target - own).square().sum() / target.square().sum()
+    distance = (rho * target - own).square().sum()
+    return distance / target.square().sum() if relative else distance
 
 
 def covariance_angle(own: Float[Tensor, "a b"], target: Float[Tensor, "a b"]) -> Float[Tensor, ""]:

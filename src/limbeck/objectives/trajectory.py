@@ -171,7 +171,7 @@ def _walk_back(
     path = [dict(start)]
     for t in range(steps):
         with torch.no_grad():
-            values = batch(t)
+            values = tuple(value.detach() for value in batch(t))  # else a leaf would chain all steps in memory
         gradient = student.gradient(path[-1], *values)
         path.append({name: value - step[_tower(name)] * gradient[name] for name, value in path[-1].items()})
     with torch.enable_grad():

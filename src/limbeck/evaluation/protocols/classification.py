@@ -33,7 +33,7 @@ class Classification(Protocol):
     of a sample are averaged to one vector.
 
     Args:
-        student, selection, ridge, noise, rank, steps, batch, rate, looks, resolution: see `Protocol`.
+        student, selection, ridge, noise, rank, steps, batch, rate, looks, resolution, augment: see `Protocol`.
         dim: units of the hidden layer of the joint head.
 
     Example:
@@ -171,10 +171,9 @@ class _Training:
     def loss(self, student: nn.Module, inputs: dict[str, Tensor], noise: float, index: Tensor, t: int) -> Tensor:
         generator = stream(self.context.seed, "student draws", t)
         x = {m: value[index.to(value.device)] for m, value in inputs.items()}
-        seen = {
-            m: noisy(v, noise, len(self.of[m].mean), generator) if m in self.of else shaken(v, generator)
-            for m, v in x.items()
-        }
+        seen = {m: noisy(v, noise, len(self.of[m].mean), generator) if m in self.of else v for m, v in x.items()}
+        if self.protocol.augment:
+            seen |= {m: shaken(v, generator) for m, v in x.items() if m not in self.of}
         logits = student(seen)
         return F.cross_entropy(logits, self.train.labels[index].to(logits.device))
 

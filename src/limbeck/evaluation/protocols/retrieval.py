@@ -43,7 +43,7 @@ class Retrieval(Protocol):
     chosen where it is the best on validation, as any other.
 
     Args:
-        student, selection, ridge, noise, rank, steps, batch, rate, looks, resolution: see `Protocol`.
+        student, selection, ridge, noise, rank, steps, batch, rate, looks, resolution, augment: see `Protocol`.
         head: `"linear"`, or `"mlp"` with one hidden layer of 512.
         dim: components of the joint space.
         temperature: of the softmax, where the set carries none.
@@ -234,7 +234,10 @@ class _Training:
             for values, side in zip(inputs, (self.pairs.image, self.pairs.text), strict=True)
         )
         y = noisy(y, noise, len(self.of_text.mean), generator)
-        x = shaken(x, generator) if self.of_image is None else noisy(x, noise, len(self.of_image.mean), generator)
+        if self.of_image is not None:
+            x = noisy(x, noise, len(self.of_image.mean), generator)
+        elif self.protocol.augment:
+            x = shaken(x, generator)
         image, text = F.normalize(student["image"](x), dim=1), F.normalize(student["text"](y), dim=1)
         return self.lesson(image, text, index)
 

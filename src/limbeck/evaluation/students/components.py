@@ -8,6 +8,8 @@ from torch import Tensor
 
 __all__ = ["Components"]
 
+ROWS = 4096  # features that are summed up in double precision at a time
+
 
 @dataclass(frozen=True)
 class Components:
@@ -37,10 +39,17 @@ class Components:
     @classmethod
     def of(cls, x: Float[Tensor, "n d"], rank: int) -> "Components":
         """The components of the rows of `x`, at most `rank` of them, without those of no variance."""
-        mean = x.double().mean(0)
-        centred = x.double() - mean
+        mean = torch.stack([part.double().sum(0) for part in x.split(ROWS)]).sum(0) / len(x)
+        parts = (part.double() - mean for part in x.split(ROWS))
         small = len(x) < x.shape[1]  # the Gram matrix has the same spectrum and is the smaller of the two
-        variance, vectors = torch.linalg.eigh((centred @ centred.T if small else centred.T @ centred) / len(x))
+        if small:
+            centred = torch.cat(list(parts))
+            square = centred @ centred.T
+        else:
+            square = mean.new_zeros(len(mean), len(mean))
+            for part in parts:
+                square.addmm_(part.T, part)
+        variance, vectors = torch.linalg.eigh(square / len(x))
         unit = float(variance.clamp(min=0).sum()) / x.shape[1]
         kept = (variance > 1e-6 * variance[-1].clamp(min=1e-12)).nonzero().squeeze(1).flip(0)[:rank]
         variance, vectors = variance[kept], vectors[:, kept]

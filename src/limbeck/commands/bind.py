@@ -1,0 +1,86 @@
+"""`limbeck bind`."""
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from limbeck.commands._open import Encoded, check_device, open_source, report_captions, report_skipped
+from limbeck.commands._options import Answer, Part, part
+from limbeck.commands._progress import Tick
+from limbeck.errors import ConfigError
+from limbeck.spaces.binder import Binding
+
+if TYPE_CHECKING:
+    from limbeck.data import Source
+
+__all__ = ["Bind"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bind(Encoded, Binding):
+    """Trains heads over frozen encoders, so that modalities share one space; reports it on the validation split.
+
+    Every command then takes the folder as encoders: --space.image bound:FOLDER --space.text bound:FOLDER.
+
+    Args:
+        source: the data, such as demo or karpathy:data/flickr8k.
+        out: the folder of the space.
+    """
+
+    words = "source"
+
+    source: Part | None = part("source")
+    out: Path
+    weights: Mapping[str, str] = field(default_factory=dict)  # type: ignore[assignment]  # as words; typed by `binding`
+
+    def __post_init__(self) -> None:
+        check_device(self.device)
+        self.binding()
+
+    def binding(self) -> Binding:
+        """The options of the training."""
+        given = {f.name: getattr(self, f.name) for f in fields(Binding)}
+        try:
+            given["weights"] = {modality: float(weight) for modality, weight in self.weights.items()}
+        except ValueError as error:
+            raise ConfigError(f"--weights takes MODALITY=NUMBER, got {dict(self.weights)}") from error
+        return Binding(**given)
+
+    def execute(self, tick: Tick) -> Answer:
+        """Trains, keeps and reports."""
+        from limbeck.evaluation.alignment import alignment
+        from limbeck.spaces.binder import bind
+        from limbeck.spaces.heads import read_manifest
+
+        start = time.perf_counter()
+        train = open_source(self.source, tick)
+        report_skipped(train)
+        report_captions(train)
+        space = bind(train, self.space(train), self.out, self.binding(), device=self.device, tick=tick)
+        seconds, held = time.perf_counter() - start, _held_out(train)
+        found = alignment(held or train, space, train if held else None, device=self.device, tick=tick)
+        manifest = read_manifest(self.out)
+        on = "the validation split" if held else "the data it was trained on, as there is no validation split"
+        lines = [f"measured on {on}: {found.samples} samples", found.text(), f"{seconds:.1f} s", f"space: {self.out}"]
+        for what in ("of one modality", "of none"):
+            if manifest["samples"][what]:
+                print(f"note: {manifest['samples'][what]} samples of {train.name} are {what}", file=sys.stderr)
+        options = " ".join(f"--space.{m} bound:{self.out}" for m in space.modalities)
+        lines += [f"next:  give {options} to another command"]
+        data = {"space": str(self.out), "fingerprint": space.fingerprint, "licences": space.licences}
+        return Answer(
+            "\n".join(lines),
+            {
+                **data,
+                "samples": manifest["samples"],
+                "report": {"split": "val" if held else None, **found.data()},
+                "seconds": seconds,
+            },
+        )
+
+
+def _held_out(train: "Source") -> "Source | None":
+    return train.split("val") if "val" in train.splits else None

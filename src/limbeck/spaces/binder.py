@@ -1,0 +1,363 @@
+"""`bind`: heads over frozen encoders, trained so that several modalities share one space."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
+from math import cos, isfinite, log, pi
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limbeck import __version__
+from limbeck.data.cache import Cache, digest
+from limbeck.data.source import Source
+from limbeck.errors import ConfigError, DataError, Diverged
+from limbeck.objectives.binding import all_pairs, centroid, centroid_terms, fixed_terms, mean_of_terms
+from limbeck.objectives.contrastive import infonce
+from limbeck.spaces.embed import Features, Tick, embed_source
+from limbeck.spaces.encoders.bound import Bound
+from limbeck.spaces.heads import Head, read_manifest, refuse_other, write_heads
+from limbeck.spaces.space import Space
+
+__all__ = ["Binding", "bind", "load_space"]
+
+LOGGED = 20  # steps of a training that the manifest tells of
+COLDEST = 0.01  # the lowest temperature that is learned
+STATES = ("pretrained", "random", "trainable", "own")
+Terms = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor, Mapping[str, Tensor]], dict[str, Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Binding:
+    """How heads are trained: on two noisy views of cached features, with AdamW, a cosine rate and clipped gradients.
+
+    Args:
+        anchor: what each modality is pulled to: centroid, all_pairs, or fixed:MODALITY.
+        state: of a fixed anchor: its head is pretrained alone by self-contrast and frozen, random and frozen, trainable; or it has
+            none and stays the encoder's own.
+        dim: components of the common space.
+        hidden: units of each hidden layer of a head; [] for linear heads.
+        temperature: of the logits; lower keeps more of what a modality alone knows.
+        learn_temperature: learn it, from that value, never below 0.01.
+        steps: of training.
+        batch: samples a step.
+        rate: learning rate, which falls to zero.
+        decay: weight decay.
+        noise: of each view, in standard deviations of each feature.
+        dropout: share of the features that a view lacks.
+        weights: of modalities in the centroid; 1 where none is given.
+        normalize: bring centroids to unit length.
+        detach: let no gradient through the centroid.
+        leave_one_out: a modality has no part in its own centroid.
+        with_itself: with all_pairs also the two views of each modality.
+        seed: of everything that is drawn.
+
+    Raises:
+        ConfigError: a value that cannot work, or an option of another anchor.
+
+    Example:
+        >>> Binding(anchor="fixed:image", leave_one_out=True)
+        Traceback (most recent call last):
+        limbeck.errors.ConfigError: leave_one_out is an option of the anchor centroid, not of fixed:image
+    """
+
+    anchor: str = "centroid"
+    state: Literal["pretrained", "random", "trainable", "own"] = "pretrained"
+    dim: int = 512
+    hidden: tuple[int, ...] = (2048,)
+    temperature: float = 0.1
+    learn_temperature: bool = False
+    steps: int = 3000
+    batch: int = 1024
+    rate: float = 1e-3
+    decay: float = 0.01
+    noise: float = 0.1
+    dropout: float = 0.1
+    weights: Mapping[str, float] = field(default_factory=dict)
+    normalize: bool = False
+    detach: bool = False
+    leave_one_out: bool = False
+    with_itself: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        rule, _, modality = self.anchor.partition(":")
+        if rule not in ("centroid", "all_pairs", "fixed") or (rule == "fixed") != bool(modality):
+            raise ConfigError(f"anchor is centroid, all_pairs or fixed:MODALITY (fixed:image), got {self.anchor!r}")
+        owners = dict.fromkeys(("weights", "normalize", "detach", "leave_one_out"), "centroid")
+        owners |= {"with_itself": "all_pairs", "state": "fixed"}
+        defaults = {f.name: f.default for f in fields(Binding)} | {"weights": {}}
+        for name, owner in owners.items():
+            if owner != rule and getattr(self, name) != defaults[name]:
+                raise ConfigError(f"{name} is an option of the anchor {owner}, not of {self.anchor}")
+        if self.state not in STATES:
+            raise ConfigError(f"state is one of {', '.join(STATES)}, got {self.state!r}")
+        if min(self.dim, self.batch - 1, *self.hidden, 1) < 1 or self.steps < 0:
+            raise ConfigError(
+                "dim and hidden need to be at least 1, batch at least 2, steps at least 0; got "
+                f"{self.dim}, {list(self.hidden)}, {self.batch} and {self.steps}"
+            )
+        if not (
+            self.temperature > 0 and self.rate > 0 and self.decay >= 0 and self.noise >= 0 and 0 <= self.dropout < 1
+        ):
+            raise ConfigError(
+                "temperature and rate must be positive, decay and noise not negative, dropout from 0 to below 1; got "
+                f"{self.temperature}, {self.rate}, {self.decay}, {self.noise} and {self.dropout}"
+            )
+        if any(not isfinite(w) or w <= 0 for w in self.weights.values()):
+            raise ConfigError(
+                f"weights must be positive, got {dict(self.weights)}; leave a modality out of the space instead"
+            )
+
+    @property
+    def fixed(self) -> str | None:
+        """The modality that is a fixed anchor, if one is."""
+        return self.anchor.partition(":")[2] or None
+
+    def terms(
+        self, first: Mapping[str, Tensor], second: Mapping[str, Tensor], temperature: Tensor, here: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """The terms of the loss of a batch, see `limbeck.objectives.binding`.
+
+        Args:
+            first, second: modality to unit vectors `[B, dim]` of two views.
+            temperature: of the logits.
+            here: modality to the rows that have it.
+        """
+        if self.fixed:
+            frozen = {self.fixed: first[self.fixed].detach()} if self.state != "trainable" else {}
+            return fixed_terms({**first, **frozen}, second, temperature, here, anchor=self.fixed)
+        if self.anchor == "all_pairs":
+            return all_pairs(first, second, temperature, here, with_itself=self.with_itself)
+        chosen = {"normalize": self.normalize, "detach": self.detach, "leave_one_out": self.leave_one_out}
+        return centroid_terms(first, second, temperature, here, weights=self.weights, **chosen)
+
+
+def bind(
+    source: Source,
+    space: Space,
+    folder: str | Path,
+    binding: Binding | None = None,
+    *,
+    cache: Cache | None = None,
+    device: str = "cpu",
+    tick: Tick | None = None,
+) -> Space:
+    """Trains a head on each frozen encoder, so that the modalities of a source share one space; keeps it in a folder.
+
+    Samples may lack modalities: each term of the loss takes the rows that have both of its sides. Of several captions
+    each step draws one.
+
+    Args:
+        source: the training split.
+        space: frozen encoders; those of modalities that the source lacks are left out.
+        folder: where the heads go; `limbeck.space(image="bound:FOLDER", ...)` opens it again.
+        binding: how they are trained.
+        cache: where features are kept.
+        device: where encoders and heads run.
+        tick: called with (what, done, total).
+
+    Returns:
+        the space of `Bound` encoders, all of one dimension.
+
+    Raises:
+        ConfigError: fewer than two modalities, an anchor or a weight of none of them, an `own` anchor of another dimension.
+        DataError: a modality that no sample has, or too few samples with two.
+        StorageError: the folder holds something else.
+        Diverged: the loss stopped being finite.
+
+    Example:
+        >>> import limbeck as lb
+        >>> from tempfile import mkdtemp
+        >>> encoders = lb.space(image="convnet", text="bag_of_words")
+        >>> few = Binding(dim=8, hidden=(16,), steps=2, batch=16)
+        >>> bind(lb.check.toy_source(), encoders, mkdtemp(), few, cache=lb.Cache(mkdtemp())).dims
+        {'image': 8, 'text': 8}
+
+    Paper: CentroBind, arXiv 2410.02086; Girdhar et al., ImageBind, CVPR 2023.
+    """
+    binding, folder = binding or Binding(), Path(folder).expanduser()
+    shared = Space({m: e for m, e in space.encoders.items() if m in source.modalities or m in source.embeddings})
+    _refuse(source, shared, binding)
+    refuse_other(folder)
+    features = embed_source(source, shared, cache, device=device, tick=tick)
+    data = _Rows(features, len(source), source.name, device)
+    heads = _heads(shared, features, binding)
+    for head in heads.values():
+        head.to(device)
+    history = _train(data, heads, binding, tick)
+    facts = {
+        "dim": binding.dim,
+        "encoders": shared.describe(),
+        "fingerprints": {m: e.fingerprint for m, e in shared.encoders.items()},
+        "licences": shared.licences,
+        "binding": asdict(binding),
+        "source": {**source.describe(), "fingerprint": source.fingerprint, "licence": source.licence},
+        "samples": data.counts,
+        "history": history,
+        "versions": {"limbeck": __version__, "torch": torch.__version__.split("+")[0]},
+    }
+    return load_space(write_heads(folder, heads, facts))
+
+
+def load_space(folder: str | Path) -> Space:
+    """The bound space in a folder, of all its modalities.
+
+    Raises:
+        StorageError: the folder holds no bound space.
+    """
+    manifest = read_manifest(Path(folder).expanduser())
+    return Space({modality: Bound(str(folder), modality) for modality in manifest["encoders"]})
+
+
+def _refuse(source: Source, space: Space, binding: Binding) -> None:
+    names = space.modalities
+    if len(names) < 2:
+        raise ConfigError(
+            f"binding needs two modalities that source and space share; {source.name} holds {', '.join(source.modalities)} and "
+            f"shares {', '.join(names) or 'none'} with the space"
+        )
+    if binding.fixed and binding.fixed not in names:
+        raise ConfigError(f"the anchor {binding.fixed!r} is not among what is bound: {', '.join(names)}")
+    if unknown := sorted(set(binding.weights) - set(names)):
+        raise ConfigError(f"weights names {', '.join(unknown)}, which is not among what is bound: {', '.join(names)}")
+    if binding.fixed and binding.state == "own" and space[binding.fixed].dim != binding.dim:
+        raise ConfigError(
+            f"an anchor that stays the encoder's own has its dimension: set dim to {space[binding.fixed].dim}, got {binding.dim}"
+        )
+
+
+class _Rows:
+    """Features of all samples, of which batches are drawn."""
+
+    def __init__(self, features: Mapping[str, Features], samples: int, name: str, device: str) -> None:
+        self.vectors = {m: f.vectors.to(device) for m, f in features.items()}
+        self.count = {m: f.counts(samples) for m, f in features.items()}
+        self.first = {m: f.first(samples).clamp(min=0) for m, f in features.items()}
+        held = torch.stack([c > 0 for c in self.count.values()]).sum(0)
+        if absent := [m for m, c in self.count.items() if not c.any()]:
+            raise DataError(f"no sample of {name} has {absent[0]}; leave it out of the space")
+        if int((held > 1).sum()) < 2:
+            raise DataError(
+                f"{name}: only {int((held > 1).sum())} samples have two of {', '.join(features)}; 2 are needed"
+            )
+        self.samples = (held > 0).nonzero().squeeze(1)
+        self.counts = {"all": samples, "of one modality": int((held == 1).sum()), "of none": int((held == 0).sum())}
+        self.counts |= {m: int((c > 0).sum()) for m, c in self.count.items()}
+
+    def orders(self, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
+        """Samples of one step after the other: each once an epoch; what is left of an epoch is dropped."""
+        while True:
+            order = self.samples[torch.randperm(len(self.samples), generator=generator)]
+            yield from (part for part in order.split(batch) if len(part) == min(batch, len(order)))
+
+    def read(self, modality: str, samples: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A feature of each sample, drawn among its own, and whether it has one; where it has none, another's stands."""
+        count = self.count[modality][samples]
+        drawn = (torch.rand(len(samples), generator=generator) * count).long().minimum((count - 1).clamp(min=0))
+        vectors = self.vectors[modality]
+        rows = (self.first[modality][samples] + drawn).to(vectors.device)
+        return vectors[rows], (count > 0).to(vectors.device)
+
+
+def _heads(space: Space, features: Mapping[str, Features], binding: Binding) -> dict[str, Head]:
+    heads = {}
+    for modality, encoder in space.encoders.items():
+        own = binding.state == "own" and binding.fixed == modality
+        drawn = _stream(binding.seed, f"head {modality}")
+        heads[modality] = Head(encoder.dim, () if own else binding.hidden, 0 if own else binding.dim, drawn)
+        if not own:
+            heads[modality].standardise(features[modality].vectors)
+    return heads
+
+
+def _train(data: _Rows, heads: Mapping[str, Head], binding: Binding, tick: Tick | None) -> list[dict[str, float]]:
+    """Trains the heads in place, a frozen anchor's alone and first; returns what the last training logged."""
+    moving, anchor = dict(heads), binding.fixed
+    if anchor and binding.state != "trainable":
+        frozen = moving.pop(anchor)
+        if binding.state == "pretrained":
+            _descend(data, {anchor: frozen}, {anchor: frozen}, binding, partial(_self_contrast, anchor), "anchor", tick)
+        frozen.requires_grad_(False)
+    return _descend(data, heads, moving, binding, binding.terms, "binding", tick)
+
+
+def _self_contrast(
+    modality: str,
+    first: Mapping[str, Tensor],
+    second: Mapping[str, Tensor],
+    temperature: Tensor,
+    here: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    rows = here[modality].nonzero().squeeze(1)
+    logits = first[modality][rows] @ second[modality][rows].T / temperature
+    return {modality: infonce(logits)} if len(rows) > 1 else {}
+
+
+def _descend(
+    data: _Rows,
+    heads: Mapping[str, Head],
+    moving: Mapping[str, Head],
+    binding: Binding,
+    terms: Terms,
+    what: str,
+    tick: Tick | None,
+) -> list[dict[str, float]]:
+    """Steps of AdamW on the heads that move; returns loss, terms and centroid length at some of the steps."""
+    order, views = _stream(binding.seed, f"{what} order"), _stream(binding.seed, f"{what} views")
+    device = next(iter(data.vectors.values())).device
+    log_temperature = nn.Parameter(torch.tensor(binding.temperature, device=device).log(), binding.learn_temperature)
+    parameters = [p for head in moving.values() for p in head.parameters()]
+    groups: list[dict[str, Any]] = [{"params": parameters}, {"params": [log_temperature], "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups[: 1 + binding.learn_temperature], lr=binding.rate, weight_decay=binding.decay)
+    history, batches = [], data.orders(binding.batch, order)
+    told = {round(i * (binding.steps - 1) / (LOGGED - 1)) for i in range(LOGGED)}
+    for step in range(binding.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = binding.rate * (1 + cos(pi * step / binding.steps)) / 2
+        first, second, here = _views(data, heads, next(batches), binding, views)
+        found = terms(first, second, log_temperature.exp(), here)
+        loss = mean_of_terms(found)
+        value = float(loss.detach())
+        if not isfinite(value):
+            raise Diverged(f"{what}, step {step}: the loss is {value}; lower the rate ({binding.rate})")
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
+        optimizer.step()
+        if binding.learn_temperature:
+            log_temperature.data.clamp_(min=log(COLDEST))
+        if step in told:
+            length, temperature = centroid(first, here).detach().norm(dim=1).mean(), log_temperature.detach().exp()
+            row = {"step": step, "loss": value, "centroid": float(length), "temperature": float(temperature)}
+            history.append({**row, **{name: float(term.detach()) for name, term in found.items()}})
+        if tick and (not step % 20 or step + 1 == binding.steps):
+            tick(what, step + 1, binding.steps)
+    return history
+
+
+def _views(
+    data: _Rows, heads: Mapping[str, Head], samples: Tensor, binding: Binding, generator: torch.Generator
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    """Unit vectors of two views of each modality, and which samples have it."""
+    first, second, here = {}, {}, {}
+    for modality, head in heads.items():
+        features, here[modality] = data.read(modality, samples, generator)
+        twice = torch.cat([features, features])
+        if not head.dim:  # an anchor that is the encoder's own is not shaken
+            first[modality], second[modality] = twice.chunk(2)
+            continue
+        x = head.standard(twice)
+        if binding.noise:
+            x = x + binding.noise * torch.randn(x.shape, generator=generator).to(x)
+        if binding.dropout:
+            x = x * (torch.rand(x.shape, generator=generator) >= binding.dropout).to(x)
+        first[modality], second[modality] = F.normalize(head.project(x), dim=-1).chunk(2)
+    return first, second, here
+
+
+def _stream(seed: int, purpose: str) -> torch.Generator:
+    return torch.Generator().manual_seed(int(digest(seed, purpose)[:15], 16))

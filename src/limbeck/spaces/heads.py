@@ -1,0 +1,182 @@
+"""Projection heads, and the folder that a bound space is kept in: `space.json` and `tensors.safetensors`. No pickle."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.errors import StorageError
+
+__all__ = ["MANIFEST", "SCHEMA", "Head", "read_heads", "read_manifest", "write_heads"]
+
+SCHEMA = 1
+MANIFEST, TENSORS = "space.json", "tensors.safetensors"
+
+
+class Head(nn.Module):
+    """Standardised features through a perceptron: Linear, ReLU, ..., Linear. Its output is not of unit length.
+
+    Args:
+        inputs: components of the features D.
+        hidden: units of each hidden layer; none for a linear head.
+        dim: components of the common space d; 0 for a head that gives the features as they are.
+        generator: of the weights; without one they are zero, to be loaded.
+
+    Example:
+        >>> Head(8, (16,), 4, torch.Generator().manual_seed(0))(torch.rand(3, 8)).shape
+        torch.Size([3, 4])
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, inputs: int, hidden: Sequence[int], dim: int, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.inputs, self.hidden, self.dim = inputs, tuple(hidden), dim
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("deviation", torch.ones(inputs))
+        sizes = [inputs, *hidden, dim] if dim else []
+        self.layers = nn.ModuleList(_linear(a, b, generator) for a, b in pairwise(sizes))
+
+    def standardise(self, features: Tensor) -> None:
+        """Learns mean and deviation of features `[R, D]`; a component that hardly moves is not blown up."""
+        deviation = features.std(0, correction=0)
+        self.mean = features.mean(0)
+        self.deviation = deviation.clamp(min=max(0.01 * float(deviation.mean()), 1e-8))
+
+    def standard(self, features: Tensor) -> Tensor:
+        """Features of mean zero and deviation one; of a head without layers they stay as they are."""
+        return (features - self.mean) / self.deviation if self.dim else features
+
+    def project(self, standard: Tensor) -> Tensor:
+        """Standardised features `[B, D]` to `[B, d]`."""
+        x = standard
+        for i, layer in enumerate(self.layers):
+            x = layer(x if i == 0 else x.relu())
+        return x
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features `[B, D]` to `[B, d]`."""
+        return self.project(self.standard(features))
+
+
+def _linear(inputs: int, outputs: int, generator: torch.Generator | None) -> nn.Linear:
+    """Uniform between -1 / sqrt(inputs) and 1 / sqrt(inputs), bias as well."""
+    with torch.device("meta"):
+        layer = nn.Linear(inputs, outputs)
+    layer = layer.to_empty(device="cpu")
+    for value in (layer.weight, layer.bias):
+        if generator is None:
+            nn.init.zeros_(value)
+        else:
+            nn.init.uniform_(value, -1 / sqrt(inputs), 1 / sqrt(inputs), generator=generator)
+    return layer
+
+
+def write_heads(folder: Path, heads: Mapping[str, Head], facts: Mapping[str, Any]) -> Path:
+    """Writes a bound space; the folder appears, or is replaced, as a whole.
+
+    Args:
+        folder: where.
+        heads: modality to its head.
+        facts: what else `space.json` says.
+
+    Raises:
+        StorageError: the folder exists and is not a bound space.
+    """
+    from safetensors.torch import save_file
+
+    refuse_other(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    work.chmod(0o755)
+    try:
+        tensors = {
+            f"{m}.{k}": v.detach().cpu().contiguous() for m, h in heads.items() for k, v in h.state_dict().items()
+        }
+        save_file(tensors, work / TENSORS)
+        (work / TENSORS).chmod(0o644)
+        shapes = {m: {"inputs": h.inputs, "hidden": list(h.hidden), "dim": h.dim} for m, h in heads.items()}
+        manifest = {"schema": SCHEMA, **facts, "heads": shapes, "files": {TENSORS: _sha256(work / TENSORS)}}
+        (work / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        old = folder.with_name(f".{folder.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(work, folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return folder
+
+
+def refuse_other(folder: Path) -> None:
+    """Refuses a folder that holds something else.
+
+    Raises:
+        StorageError: it exists and is neither empty nor a bound space.
+    """
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST).is_file())):
+        raise StorageError(f"{folder} exists and is not a bound space; choose another folder")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What `space.json` says.
+
+    Raises:
+        StorageError: there is none, it is of a newer schema, or it is not what it should be.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        schema = int(manifest["schema"])
+        if schema <= SCHEMA:
+            found = [manifest[key] for key in ("dim", "encoders", "fingerprints", "heads", "licences", "files")]
+            assert all(isinstance(value, dict) for value in found[1:])
+    except OSError:
+        raise StorageError(
+            f"{folder} holds no {MANIFEST}, so it is not a bound space; check the path, or make one with limbeck bind"
+        ) from None
+    except (KeyError, TypeError, ValueError, AssertionError) as error:
+        raise StorageError(f"{folder / MANIFEST} cannot be read: {error!r}; bind again") from error
+    if schema > SCHEMA:
+        raise StorageError(f"{folder} has schema {schema}, this version reads up to {SCHEMA}; upgrade limbeck")
+    return manifest  # type: ignore[no-any-return]
+
+
+def read_heads(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Head]:
+    """The heads of a bound space, by modality.
+
+    Raises:
+        StorageError: the tensors are missing, changed, or not those that the manifest speaks of.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / TENSORS
+    if not path.is_file() or _sha256(path) != manifest["files"].get(TENSORS):
+        raise StorageError(f"{path} is missing or differs from its SHA-256 in {MANIFEST}; fetch the space again")
+    heads = {}
+    try:
+        tensors = load_file(path)
+        for modality, shape in manifest["heads"].items():
+            head = Head(shape["inputs"], shape["hidden"], shape["dim"])
+            start = f"{modality}."
+            head.load_state_dict({k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)})
+            heads[modality] = head
+    except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+        raise StorageError(f"{path} does not hold the heads that {MANIFEST} names: {error}; bind again") from error
+    return heads
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
