@@ -119,7 +119,7 @@ def frozen(spec: str, resolution: int | None, steps: int) -> None:
         )
         published = LoRS(
             steps=steps, head="residual", dim=1280, components=1280, expert_rate=0.01, student_rate=0.01, alpha=3.0, experts=1,
-            lr=1e-4, lr_text=1e-4, lr_similarity=1e-4,
+            segments=1, inner_steps=8, inner_batch=20, loss="wbce", bound="none", lr=1e-4, lr_text=1e-4, lr_similarity=1e-4,
         )  # fmt: skip
         epochs(problem, "published", TwoTowers(head="residual", dim=1280, rank=1280))
         epochs(problem, "ours", TwoTowers())

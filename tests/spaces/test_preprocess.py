@@ -1,5 +1,7 @@
 """Tensors against Pillow and against the image processors of transformers, on pictures of real sizes."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from transformers import CLIPConfig  # noqa: F401  (imported first: the image pr
 
 from limbeck.errors import ConfigError
 from limbeck.spaces.encoders import hf, openclip, timm
-from limbeck.spaces.preprocess import Preprocess, centre_crop, normalise, resize
+from limbeck.spaces.preprocess import Preprocess, centre_crop, disparity, log_depth, normalise, resize
 
 SIZES = [(480, 640), (333, 500), (375, 250), (72, 72), (64, 97)]
 
@@ -127,3 +129,26 @@ def test_openclip_numbers() -> None:
     for change in ({"resize_mode": "longest"}, {"interpolation": "random"}, {"size": (224, 192)}):
         with pytest.raises(ConfigError, match="cannot follow"):
             openclip.read_preprocess({**numbers, **change}, "x")
+
+
+DEPTH = np.array([0.0, 0.1, 0.5, 0.7, 2.0, 9.0, 10.0, 30.0])
+
+
+def test_depth_against_the_formulas() -> None:
+    with np.errstate(divide="ignore"):
+        inverse = np.where(DEPTH > 0, 0.5 / np.maximum(DEPTH, 0.5), 0)
+        logarithm = np.where(DEPTH > 0, 1 - np.log(np.clip(DEPTH, 0.5, 10) / 0.5) / np.log(20), 0)
+    depth = torch.from_numpy(DEPTH).view(1, 1, 2, 4)
+    np.testing.assert_allclose(disparity(depth).flatten().numpy(), inverse, atol=1e-12)
+    np.testing.assert_allclose(log_depth(depth).flatten().numpy(), logarithm, atol=1e-12)
+
+
+@pytest.mark.parametrize("function", [disparity, log_depth])
+def test_gradient_of_depth(function: Any) -> None:
+    depth = (
+        torch.rand(2, 1, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 8 + 1
+    ).requires_grad_()
+    assert torch.autograd.gradcheck(function, depth)
+    edge = torch.tensor([0.0, 0.1, 2.0]).view(1, 1, 1, 3).requires_grad_()
+    (gradient,) = torch.autograd.grad(function(edge).sum(), edge)
+    assert gradient.flatten()[:2].tolist() == [0, 0] and float(gradient.flatten()[2]) < 0

@@ -17,7 +17,7 @@ class Budget:
 
     Args:
         pairs: number of synthetic samples M; a sample is one image with one text (or label).
-        bytes: total size of what a student reads: pixels, 32-bit embeddings or UTF-8 captions, labels.
+        bytes: total size of what a student reads: pixels, 32-bit sound and depth, 32-bit embeddings or UTF-8 captions, labels.
         pixels: `"uint8"` stores images as a PNG would, `"float32"` their exact floats at four times the bytes.
 
     Raises:
@@ -62,7 +62,7 @@ class Budget:
 
 
 def sample_bytes(modalities: dict[str, Modality], text_bytes: float, pixel_bytes: int = 1) -> int:
-    """Bytes of one synthetic sample: pixels + `text_bytes` + 8 for a label, for the modalities that are there.
+    """Bytes of one synthetic sample: pixels, sound, depth + `text_bytes` + 8 for a label, for the modalities that are there.
 
     Args:
         modalities: of the set.
@@ -73,7 +73,7 @@ def sample_bytes(modalities: dict[str, Modality], text_bytes: float, pixel_bytes
         >>> sample_bytes({"image": Modality("image", (3, 64, 64)), "text": Modality("text")}, text_bytes=4 * 384)
         13824
     """
-    fixed = pixel_bytes * sum(modality.nbytes for modality in modalities.values())
+    fixed = sum((pixel_bytes if name == "image" else 1) * modality.nbytes for name, modality in modalities.items())
     return round(fixed + (text_bytes if "text" in modalities else 0) + (8 if "label" in modalities else 0))
 
 

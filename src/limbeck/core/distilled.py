@@ -20,6 +20,8 @@ from limbeck.objectives.similarity import Similarity
 
 __all__ = ["DistilledSet", "freeze", "load"]
 
+OWN = ("image", "text", "label")  # modalities with a form of their own; the others are plain tensors
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DistilledSet(Source):
@@ -30,6 +32,7 @@ class DistilledSet(Source):
         modalities: as of the source that it came from.
         tensors: `"image"` `uint8` or `float32 [M, 3, R, R]`; `"text"` where text was learned, `float32 [M, D]` or, as
             tokens of a text encoder, `[M, L, E]`;
+            `"audio"`, `"depth"` and other modalities held as tensors `float32 [M, ...]`, exactly as they were learned;
             `"label"` `int64 [M]`; `"similarity.<name>"` the parameters of a learned similarity; `"hint.<name>"` scalars;
             in older sets `"relation"` `float32 [M, M]`.
         captions: one readable caption a sample: its own, or the nearest real one where text is an embedding.
@@ -70,6 +73,7 @@ class DistilledSet(Source):
         if "image" in self.tensors:
             image = self.tensors["image"][rows]
             values["image"] = image.float().div(255) if image.dtype == torch.uint8 else image
+        values |= {m: self.tensors[m][rows] for m in self.modalities if m in self.tensors and m not in OWN}
         if "text" in self.modalities:
             values["text"] = (
                 self.tensors["text"][rows] if "text" in self.tensors else [self.captions[i] for i in rows.tolist()]
@@ -154,6 +158,7 @@ def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_te
     if "image" in values:
         image = values["image"].clamp(0, 1)
         tensors["image"] = image.mul(255).round().byte() if problem.budget.pixels == "uint8" else image.contiguous()
+    tensors |= {m: value.float().contiguous() for m, value in values.items() if m not in OWN}
     if synthetic.labels is not None:
         tensors["label"] = synthetic.labels.cpu()
     if synthetic.relation is not None:

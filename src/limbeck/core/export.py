@@ -27,7 +27,7 @@ def export(small: DistilledSet, folder: str | Path, to: str = "hf", shard: int =
         shard: samples a tar file.
 
     Raises:
-        ConfigError: an unknown layout.
+        ConfigError: an unknown layout, or one that cannot hold all modalities of the set.
         StorageError: the folder is not empty.
 
     Example:
@@ -44,6 +44,10 @@ def export(small: DistilledSet, folder: str | Path, to: str = "hf", shard: int =
         raise StorageError(f"{folder} is not empty; choose another folder")
     if to == "hf":
         return small.save(folder)
+    if lost := [m for m in small.modalities if m not in ("image", "text", "label")]:
+        raise ConfigError(
+            f"the layout {to!r} has no place for {', '.join(lost)}; export to 'hf', which keeps everything"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     if to == "folder":
         lines = []

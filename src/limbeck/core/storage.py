@@ -1,7 +1,7 @@
 """The distilled set on disk: a folder that is also a Hugging Face dataset repository. No pickle anywhere.
 
 README.md              the card, with front matter
-data/train-*.parquet   images as PNG, captions as readable text, labels, origins
+data/train-*.parquet   images as PNG, pictures of sounds and depth, captions as readable text, labels, origins
 tensors.safetensors    the exact tensors a student reads
 manifest.json          schema, recipe, fingerprints, versions, bytes, licences, SHA-256 of each file
 """
@@ -159,9 +159,13 @@ def _replace(new: Path, final: Path) -> None:
 
 def png(pixels: Any) -> bytes:
     """PNG bytes of one image, `uint8` or `float [3, H, W]`."""
-    buffer = io.BytesIO()
     value = pixels.float().div(255) if not pixels.is_floating_point() else pixels
-    Modality("image", tuple(pixels.shape)).preview(value).save(buffer, format="png")
+    return _encoded(Modality("image", tuple(pixels.shape)).preview(value))
+
+
+def _encoded(picture: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="png")
     return buffer.getvalue()
 
 
@@ -220,6 +224,14 @@ def _write_table(small: DistilledSet, path: Path) -> None:
         rows = [{"bytes": png(x), "path": f"{k}.png"} for x, k in zip(small.tensors["image"], small.keys, strict=True)]
         columns = {"image": pa.array(rows, image), **columns}
         features["image"] = {"_type": "Image"}
+    for modality in (m for m in ("depth", "audio") if m in small.tensors):
+        seen = small.modalities[modality].preview
+        rows = [
+            {"bytes": _encoded(seen(x)), "path": f"{k}.png"}
+            for x, k in zip(small.tensors[modality], small.keys, strict=True)
+        ]
+        columns = {f"{modality}_preview": pa.array(rows, image), **columns}
+        features[f"{modality}_preview"] = {"_type": "Image"}
     if small.labels is not None:
         columns["label"] = pa.array(small.labels.tolist(), pa.int64())
         features["label"] = {"names": list(small.classes), "_type": "ClassLabel"} if small.classes else _value("int64")

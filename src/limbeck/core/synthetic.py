@@ -31,6 +31,7 @@ class Synthetic(nn.Module):
         training: how a student should be trained on the set: `"loss"`, a name of `limbeck.objectives.contrastive`, and
             `"temperature"`. Plain values, not learned.
         average: decay of a moving average of everything learned, see `averaged`; 0 keeps none.
+        ranges: modality to the least and largest valid value, where `project` shall keep to it; images keep to [0, 1].
 
     Raises:
         ConfigError: it should learn what it does not hold, or `average` is not in [0, 1).
@@ -58,6 +59,7 @@ class Synthetic(nn.Module):
         hints: Mapping[str, nn.Module] | None = None,
         training: Mapping[str, str | float] | None = None,
         average: float = 0.0,
+        ranges: Mapping[str, tuple[float, float]] | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= average < 1:
@@ -65,6 +67,7 @@ class Synthetic(nn.Module):
         if unknown := set(learn) - set(values):
             raise ConfigError(f"cannot learn {', '.join(sorted(unknown))}: the set holds {', '.join(values)}")
         self.order = tuple(values)
+        self.ranges = {"image": (0.0, 1.0), **(ranges or {})}
         self.learned = nn.ParameterDict({m: nn.Parameter(v.clone()) for m, v in values.items() if m in learn})
         self.fixed = nn.Module()
         for modality, value in values.items():
@@ -104,7 +107,8 @@ class Synthetic(nn.Module):
 
     @torch.no_grad()
     def project(self) -> None:
-        """Brings what is learned back to where it is valid: pixels into [0, 1], texts that are vectors to unit length.
+        """Brings what is learned back to where it is valid: pixels into [0, 1], sound and depth into their ranges, texts that
+        are vectors to unit length.
 
         What is valid then enters the moving average, where there is one.
         """
@@ -132,8 +136,9 @@ class Synthetic(nn.Module):
         return mean
 
     def _make_valid(self) -> None:
-        if "image" in self.learned:
-            self.learned["image"].clamp_(0, 1)
+        for modality, (low, high) in self.ranges.items():
+            if modality in self.learned:
+                self.learned[modality].clamp_(low, high)
         if "text" in self.learned and self.learned["text"].ndim == 2:
             self.learned["text"].copy_(F.normalize(self.learned["text"], dim=-1))
 
@@ -191,7 +196,7 @@ def chosen_pairs(
         values["text"] = problem.space["text"].tokens([problem.captions[row] for row in caption.tolist()], tokens)
     elif caption is not None:
         values["text"] = problem.features["text"].vectors[caption]
-    labels = problem.source.labels
+    labels, kinds = problem.source.labels, problem.source.modalities
     labels = None if labels is None else labels[index]
     return Synthetic(
         values,
@@ -203,4 +208,5 @@ def chosen_pairs(
         hints=hints,
         training=training,
         average=average,
+        ranges={m: (kinds[m].low, kinds[m].high) for m in values if m in ("audio", "depth")},
     ).to(problem.device)

@@ -76,6 +76,14 @@ def _check_batches(source: Source) -> None:
                 f"images are float32 {shape}, got {value.shape}"
             )
             assert float(value.min()) >= 0 and float(value.max()) <= 1, "images lie in [0, 1]"
+        elif name in ("audio", "depth") and isinstance(value, Tensor):
+            kind = source.modalities[name]
+            assert value.dtype == torch.float32 and tuple(value.shape) == (3, *kind.shape), (
+                f"{name} is float32 {(3, *kind.shape)}, got {value.dtype} {tuple(value.shape)}"
+            )
+            assert float(value.min()) >= kind.low and float(value.max()) <= kind.high, (
+                f"{name} lies in [{kind.low}, {kind.high}]"
+            )
         elif name == "text" and "text" not in source.embeddings:
             assert value == [source.captions[i] for i in index], "batch and captions tell the same texts"
             assert mask.tolist() == [bool(c) for c in value], "text is present exactly where there is a caption"

@@ -4,12 +4,13 @@ import hashlib
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from limbeck.data.batch import Captions
+from limbeck.data.form import Form, ImageForm
 from limbeck.data.parse import Unreadable
 from limbeck.errors import ConfigError, DataError
 
@@ -32,7 +33,7 @@ SPLIT_NAMES = {"validation": "val", "valid": "val", "dev": "val", "restval": "tr
 
 
 class ImageRef(ABC):
-    """Where the bytes of one image lie. Picklable: worker processes read it."""
+    """Where the bytes of one image, sound or depth map lie. Picklable: worker processes read it."""
 
     @abstractmethod
     def read(self) -> bytes:
@@ -93,6 +94,7 @@ class Record:
         captions: none, one or several.
         label: an index into the classes of the listing; `None` where it has none.
         split: `"train"`, `"val"`, `"test"` or a name of the data's own; `None` where the data do not say.
+        others: modality to where its bytes lie, for modalities besides the image.
     """
 
     key: str
@@ -100,6 +102,11 @@ class Record:
     captions: Captions = ()
     label: int | None = None
     split: str | None = None
+    others: Mapping[str, ImageRef] = field(default_factory=dict)
+
+    def ref(self, modality: str) -> ImageRef | None:
+        """Where the bytes of `modality` lie; `None` where it lacks them."""
+        return self.image if modality == "image" else self.others.get(modality)
 
 
 @dataclass(frozen=True)
@@ -176,6 +183,11 @@ class Layout(ABC):
         Raises:
             DataError: nothing is there, or what is there has another shape.
         """
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        """Into what the files are decoded, modality by modality."""
+        return (ImageForm(self.resolution),)
 
     @property
     def name(self) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+import torch
 from torch import Tensor
 
 __all__ = ["Modality"]
@@ -14,13 +15,15 @@ class Modality:
     """Shape and value range of one modality of a source.
 
     Args:
-        name: `"image"`, `"text"`, `"label"`, ...
-        shape: shape of one sample's tensor; `()` for text and labels.
-        low, high: the range that valid values lie in.
+        name: `"image"`, `"text"`, `"label"`, `"audio"`, `"depth"`, ...
+        shape: shape of one sample's tensor; `()` for text and labels. Sound is a log-mel spectrogram `(1, mels, frames)` or
+            a waveform `(L,)`, depth a map `(1, H, W)`.
+        low, high: the range that valid values lie in: spectrograms in [0, 1], waveforms in [-1, 1], depth in metres from 0
+            (no reading).
 
     Example:
-        >>> Modality("image", (3, 64, 64)).nbytes
-        12288
+        >>> Modality("image", (3, 64, 64)).nbytes, Modality("depth", (1, 64, 64), 0.0, 10.0).nbytes
+        (12288, 16384)
     """
 
     name: str
@@ -30,15 +33,23 @@ class Modality:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of one sample as it is stored: one byte a pixel (8 bits); 0 where the size is not fixed (text)."""
-        return prod(self.shape) if self.shape else 0
+        """Bytes of one sample as it is stored: one a pixel of an image, four a value of sound, depth or a vector.
+
+        0 where the size is not fixed (text).
+        """
+        return prod(self.shape) * (1 if self.name == "image" else 4) if self.shape else 0
 
     def preview(self, value: Any) -> Any:
-        """`value` as a person looks at it: a PIL image for an image, a string for text and labels.
+        """`value` as a person looks at it: a PIL image of an image, sound or depth, a string for text and labels.
+
+        Sound is its spectrogram, low bands at the bottom, or the outline of its waveform. Depth is coloured by its
+        logarithm, from near (bright) to far (dark), black where there is no reading.
 
         Args:
             value: one sample's value, without the batch axis.
         """
+        if self.name in ("audio", "depth") and isinstance(value, Tensor):
+            return _coloured(self.name, value.detach().float().cpu(), self.high)
         if self.name == "image" and isinstance(value, Tensor):
             from PIL import Image
 
@@ -47,3 +58,24 @@ class Modality:
         if isinstance(value, tuple):
             return " / ".join(value)
         return str(value.tolist() if isinstance(value, Tensor) else value)
+
+
+def _coloured(name: str, value: Tensor, high: float) -> Any:
+    """A picture of a spectrogram `[1, mels, frames]`, a waveform `[L]` or depth `[1, H, W]`, in a map of colours."""
+    from matplotlib import colormaps
+    from PIL import Image
+
+    if value.ndim == 1:
+        parts = torch.tensor_split(value.abs(), min(len(value), 200))
+        rows = torch.linspace(1, -1, 65).abs()[:, None]
+        shade = (rows <= torch.stack([part.max() for part in parts])).float() * 0.8
+    elif name == "audio":
+        shade = value[0].flip(0).clamp(0, 1)
+    else:
+        valid = value[0] > 0
+        metres = torch.where(valid, value[0], torch.full_like(value[0], high)).clamp(min=0.1, max=max(high, 0.2))
+        shade = 1 - (metres / 0.1).log() / torch.tensor(max(high, 0.2) / 0.1).log()
+    pixels = torch.from_numpy(colormaps["magma" if name == "audio" else "viridis"](shade.numpy())[..., :3])
+    if name == "depth":
+        pixels = pixels * valid[..., None]
+    return Image.fromarray(pixels.mul(255).round().byte().numpy())

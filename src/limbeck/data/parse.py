@@ -9,7 +9,7 @@ from typing import Any
 from limbeck.data.batch import Captions
 from limbeck.errors import DataError
 
-__all__ = ["Unreadable", "clean_captions", "index_labels", "inside", "parse_json", "read_json"]
+__all__ = ["Unreadable", "clean_captions", "clean_label", "index_labels", "inside", "parse_json", "read_json"]
 
 
 class Unreadable(ValueError):
@@ -37,6 +37,27 @@ def clean_captions(value: object) -> Captions:
         if tidy := " ".join(text.split()):
             found.append(tidy)
     return tuple(found)
+
+
+def clean_label(value: object) -> int | str | None:
+    """A label as a whole number or a name; `None` where there is none. A string of digits is a number.
+
+    Raises:
+        Unreadable: something else.
+
+    Example:
+        >>> clean_label("7"), clean_label(3.0), clean_label("cat"), clean_label("")
+        (7, 3, 'cat', None)
+    """
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, str):
+        return int(value) if value.isascii() and value.isdigit() else value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if type(value) is not int:
+        raise Unreadable("label is neither a name nor a whole number")
+    return value
 
 
 def index_labels(

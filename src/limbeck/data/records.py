@@ -1,4 +1,4 @@
-"""`RecordSource`: the records of a layout as a `Source`, each image decoded once into a store."""
+"""`RecordSource`: the records of a layout as a `Source`, each file decoded once into a store."""
 
 import json
 from collections import Counter
@@ -15,6 +15,7 @@ from torch import Tensor
 from limbeck.data.batch import Batch, Captions
 from limbeck.data.cache import Cache, digest
 from limbeck.data.decode import DECODER
+from limbeck.data.form import Form
 from limbeck.data.layout import Layout, Listing, Record, Skipped
 from limbeck.data.modality import Modality
 from limbeck.data.source import Source
@@ -28,14 +29,16 @@ Tick = Callable[[str, int, int], None]
 
 @final
 class RecordSource(Source):
-    """One split of a listing. Nothing is read before it is needed; the first use decodes every image of the split.
+    """One split of a listing. Nothing is read before it is needed; the first use decodes every file of the split.
+
+    A record of which one file cannot be decoded is left out as a whole.
 
     Args:
         layout: where the listing came from, and the options of decoding.
         listing: what `layout.read()` found.
         split: which split.
-        cache: keeps the decoded pixels, addressed by content.
-        tick: called with (what, done, total) while images are decoded.
+        cache: keeps the decoded values, addressed by content.
+        tick: called with (what, done, total) while files are decoded.
 
     Raises:
         DataError: no such split; or, at first use: too many records skipped, or none left.
@@ -54,20 +57,25 @@ class RecordSource(Source):
             raise DataError(f"{self.name} has no samples in split {split!r}; its splits: {held}{lost}")
 
     @cached_property
-    def _opened(self) -> tuple[list[Record], Store, list[Skipped]]:
-        """The records that could be read, their pixels, and what was left out."""
+    def _opened(self) -> tuple[list[Record], dict[str, Store], list[Skipped], tuple[int, set[int]]]:
+        """The records that could be read, their stores, what was left out, and how many were listed and which failed."""
         layout, split = self._layout, self._split
         listed = [record for record in self._listing.records if record.split == split]
-        store = open_store(
-            [record.image for record in listed], layout.resolution, layout.workers, self._cache, split, self._tick
-        )
-        kept = [record for i, record in enumerate(listed) if i not in store.failed]
+        stores: dict[str, Store] = {}
+        failed: dict[int, tuple[str, str]] = {}  # reason, and which modality it is of
+        for form in layout.forms:
+            name = form.modality.name
+            refs = [record.ref(name) for record in listed]
+            if name == "image" or any(refs):
+                stores[name] = open_store(refs, form, layout.workers, self._cache, split, self._tick)
+                failed |= {i: (reason, name) for i, reason in stores[name].failed.items() if i not in failed}
+        kept = [record for i, record in enumerate(listed) if i not in failed]
         skipped = [s for s in self._listing.skipped if s.split in (None, split)]
-        for i, reason in store.failed.items():
-            image = listed[i].image
-            skipped.append(Skipped(listed[i].key, reason, "" if image is None else str(image.stamp[0]), split))
+        for i, (reason, name) in sorted(failed.items()):
+            ref = listed[i].ref(name)
+            skipped.append(Skipped(listed[i].key, reason, "" if ref is None else str(ref.stamp[0]), split))
         self._refuse(len(kept), skipped)
-        return kept, store, skipped
+        return kept, stores, skipped, (len(listed), set(failed))
 
     def _refuse(self, kept: int, skipped: Sequence[Skipped]) -> None:
         here, anywhere = sum(s.split is not None for s in skipped), sum(s.split is None for s in skipped)
@@ -88,8 +96,8 @@ class RecordSource(Source):
     @cached_property
     def modalities(self) -> Mapping[str, Modality]:  # type: ignore[override]
         """What at least one sample of this split holds."""
-        side = self._layout.resolution
-        known = {"image": Modality("image", (3, side, side)), "text": Modality("text"), "label": Modality("label")}
+        known = {form.modality.name: form.modality for form in self._layout.forms}
+        known |= {"text": Modality("text"), "label": Modality("label")}
         return {name: known[name] for name, mask in self._masks.items() if mask.any()}
 
     @cached_property
@@ -100,8 +108,9 @@ class RecordSource(Source):
     @cached_property
     def _masks(self) -> dict[str, Tensor]:
         records = self._records
+        files = [form.modality.name for form in self._layout.forms]
         return {
-            "image": torch.tensor([r.image is not None for r in records]),
+            **{name: torch.tensor([r.ref(name) is not None for r in records]) for name in files},
             "text": torch.tensor([bool(r.captions) for r in records]),
             "label": torch.tensor([r.label is not None for r in records]),
         }
@@ -129,15 +138,24 @@ class RecordSource(Source):
     @cached_property
     def image_digests(self) -> Sequence[str | None]:
         """SHA-256 of each image's bytes as they lie on disk: the same digest is the same file."""
-        store = self._opened[1]
-        return [sha for i, sha in enumerate(store.digests) if i not in store.failed]
+        return self._digests("image")
+
+    def _digests(self, modality: str) -> list[str | None]:
+        digests = self._opened[1][modality].digests
+        return [digests[i] for i in self._kept]
 
     @cached_property
     def fingerprint(self) -> str:  # type: ignore[override]
-        """A digest of content: images, captions, labels, classes, split, resolution; not of names or times."""
+        """A digest of content: files, captions, labels, classes, split, decoding; not of names or times."""
         labels = [record.label for record in self._records]
         content = [self.image_digests, self.captions, labels, self.classes]
-        return digest("records", DECODER, self._layout.resolution, self._split, content)
+        more = [[f.parts, self._digests(f.modality.name)] for f in self._forms if f.modality.name != "image"]
+        return digest("records", DECODER, self._layout.resolution, self._split, content, *more)
+
+    @cached_property
+    def _forms(self) -> list[Form]:
+        """Of the modalities that this split holds."""
+        return [form for form in self._layout.forms if form.modality.name in self.modalities]
 
     @property
     def skipped(self) -> list[dict[str, str]]:
@@ -159,9 +177,7 @@ class RecordSource(Source):
             DataError: an index that is not a position in this source.
         """
         rows = self._positions(index)
-        values: dict[str, Any] = {}
-        if "image" in self.modalities:
-            values["image"] = torch.from_numpy(self._gather(rows)).float().div_(255)
+        values: dict[str, Any] = {form.modality.name: form.values(self._gather(form, rows)) for form in self._forms}
         if "text" in self.modalities:
             values["text"] = [self.captions[i] for i in rows.tolist()]
         if self.labels is not None:
@@ -170,16 +186,28 @@ class RecordSource(Source):
         return Batch(values, {name: mask[rows] for name, mask in partial.items()})
 
     @cached_property
-    def _row(self) -> NDArray[np.int64]:
-        """The row of the store that holds each sample's image; -1 where it has none."""
-        has = self._masks["image"].numpy()
-        return np.where(has, np.cumsum(has) - 1, -1)
+    def _kept(self) -> list[int]:
+        """The position of each sample among the records that were listed."""
+        listed, failed = self._opened[3]
+        return [i for i in range(listed) if i not in failed]
 
-    def _gather(self, rows: Tensor) -> NDArray[np.uint8]:
-        at = self._row[rows.numpy()]
-        pixels = np.zeros((len(at), *self.modalities["image"].shape), dtype=np.uint8)
-        pixels[at >= 0] = self._opened[1].pixels[at[at >= 0]]
-        return pixels
+    @cached_property
+    def _row(self) -> dict[str, NDArray[np.int64]]:
+        """The row of each modality's store that holds each sample; -1 where it has none."""
+        rows = {}
+        for name, store in self._opened[1].items():
+            stored = np.array(
+                [d is not None and i not in store.failed for i, d in enumerate(store.digests)], dtype=bool
+            )
+            rows[name] = np.where(stored, np.cumsum(stored) - 1, -1)[self._kept]
+        return rows
+
+    def _gather(self, form: Form, rows: Tensor) -> NDArray[Any]:
+        name, shape = form.modality.name, form.modality.shape
+        at = self._row[name][rows.numpy()]
+        values = np.zeros((len(at), *shape), dtype=form.dtype)
+        values[at >= 0] = self._opened[1][name].pixels[at[at >= 0]]
+        return values
 
     def _positions(self, index: Sequence[int] | Tensor) -> Tensor:
         rows = index.detach().cpu() if isinstance(index, Tensor) else torch.as_tensor(list(index))

@@ -1,4 +1,4 @@
-"""Decoded pixels on disk: filled once by worker processes, read by memory map ever after."""
+"""Decoded values on disk: filled once by worker processes, read by memory map ever after."""
 
 import hashlib
 import json
@@ -13,53 +13,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.data.cache import Cache, digest, writing
-from limbeck.data.decode import DECODER, decode_image, lacking_formats
+from limbeck.data.form import Form
 from limbeck.data.layout import ImageRef
 from limbeck.data.parse import Unreadable
 from limbeck.errors import DataError
 
 __all__ = ["Store", "open_store"]
 
-CHUNK = 32  # images a message from a worker
-FEW = 512  # below so many images, starting processes takes longer than decoding
+CHUNK = 32  # files a message from a worker
+FEW = 512  # below so many files, starting processes takes longer than decoding
 
-Decoded = tuple[str, bytes | None, str]  # digest of the file ("" where it cannot be read), pixels, reason
+Decoded = tuple[str, bytes | None, str]  # digest of the file ("" where it cannot be read), values, reason
 
 
 @dataclass(frozen=True)
 class Store:
-    """The images of a list of references.
+    """The values of a list of references.
 
     Args:
-        pixels: `uint8 [I, 3, R, R]`, one row for each reference that is not `None` and did not fail, in order.
+        pixels: `[I, *shape]` of the form, one row for each reference that is not `None` and did not fail, in order.
         digests: SHA-256 of the encoded bytes of each reference; `None` where there is no reference.
         failed: position to reason, for the references that could not be decoded.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[Any]
     digests: Sequence[str | None]
     failed: Mapping[int, str]
 
 
 def open_store(
     images: Sequence[ImageRef | None],
-    resolution: int,
+    form: Form,
     workers: int | None,
     cache: Cache,
     split: str,
     tick: Callable[[str, int, int], None] | None = None,
 ) -> Store:
-    """Opens the store of these images, decoding them first where that has not been done.
+    """Opens the store of these files, decoding them first where that has not been done.
 
     Two cache entries: `opened`, keyed by the cheap stamps of the files, names the digests and failures; `pixels`, keyed
-    by those digests, holds the pixels. So an unchanged dataset is opened without reading an image, and moved or copied
-    data share one store. Images that could not be read at all (not: not decoded) are tried again at each opening; once
+    by those digests, holds the values. So an unchanged dataset is opened without reading a file, and moved or copied
+    data share one store. Files that could not be read at all (not: not decoded) are tried again at each opening; once
     one can be read, the split is decoded anew.
 
     Args:
-        images: references; `None` for a sample without an image.
-        resolution: R, pixels a side.
-        workers: decoding processes; `None` for one a core, and none for few images.
+        images: references; `None` for a sample without the modality.
+        form: into what they are decoded.
+        workers: decoding processes; `None` for one a core, and none for few files.
         cache: where both entries live.
         split: named in the progress.
         tick: called with (what, done, total).
@@ -69,19 +69,26 @@ def open_store(
         DataError: a worker process died.
     """
     stamps = [None if ref is None else list(ref.stamp) for ref in images]
-    lacking = lacking_formats()
-    quick = digest("opened", DECODER, resolution, stamps, *([lacking] if lacking else []))
+    quick = digest("opened", *form.parts, stamps, *form.stamps)
     index = cache.path("opened", quick)
     with writing(cache.root):  # readers turn their errors into reasons, so these are the cache's
         if index.is_dir() and not _holds(_index(index), images, cache):
             shutil.rmtree(index)
         if not index.is_dir():
-            index = _fill(images, resolution, workers, cache, quick, f"decoding {split}", tick)
+            index = _fill(images, form, workers, cache, quick, _what(form, split), tick)
     found = _index(index)
     path = cache.path("pixels", found["content"]) / "pixels.bin"
-    shape = (-1, 3, resolution, resolution)
-    raw = np.memmap(path, dtype=np.uint8, mode="r") if path.stat().st_size else np.zeros(0, np.uint8)
-    return Store(raw.reshape(shape), found["digests"], {int(i): reason for i, reason in found["failed"].items()})
+    raw = np.memmap(path, dtype=form.dtype, mode="r") if path.stat().st_size else np.zeros(0, form.dtype)
+    return Store(
+        raw.reshape(-1, *form.modality.shape),
+        found["digests"],
+        {int(i): reason for i, reason in found["failed"].items()},
+    )
+
+
+def _what(form: Form, split: str) -> str:
+    name = form.modality.name
+    return f"decoding {split}" if name == "image" else f"decoding {name} of {split}"
 
 
 def _holds(found: Any, images: Sequence[ImageRef | None], cache: Cache) -> bool:
@@ -103,21 +110,21 @@ def _index(folder: Path) -> Any:
 
 def _fill(
     images: Sequence[ImageRef | None],
-    resolution: int,
+    form: Form,
     workers: int | None,
     cache: Cache,
     quick: str,
     what: str,
     tick: Callable[[str, int, int], None] | None,
 ) -> Path:
-    """Decodes all images into the cache; returns the folder of the `opened` entry."""
+    """Decodes all files into the cache; returns the folder of the `opened` entry."""
     at = [i for i, ref in enumerate(images) if ref is not None]
     digests: list[str | None] = [None] * len(images)
     failed: dict[int, str] = {}
     with cache.work(cache.root, "decode") as work:
         with (work / "pixels.bin").open("wb") as file:
             for done, (i, (sha, pixels, reason)) in enumerate(
-                zip(at, decode_all([images[i] for i in at], resolution, workers), strict=True), start=1
+                zip(at, decode_all([images[i] for i in at], form, workers), strict=True), start=1
             ):
                 digests[i] = sha
                 if pixels is None:
@@ -126,7 +133,7 @@ def _fill(
                     file.write(pixels)
                 if tick and (done % CHUNK == 0 or done == len(at)):
                     tick(what, done, len(at))
-        content = digest("pixels", DECODER, resolution, [d for i, d in enumerate(digests) if d and i not in failed])
+        content = digest("pixels", *form.parts, [d for i, d in enumerate(digests) if d and i not in failed])
         cache.entry("pixels", content, lambda folder: os.replace(work / "pixels.bin", folder / "pixels.bin"))
     text = json.dumps({"content": content, "digests": digests, "failed": failed})
 
@@ -136,15 +143,15 @@ def _fill(
     return cache.entry("opened", quick, write)
 
 
-def decode_all(images: Sequence[ImageRef | None], resolution: int, workers: int | None) -> Iterator[Decoded]:
-    """Decodes the images in order, in worker processes."""
+def decode_all(images: Sequence[ImageRef | None], form: Form, workers: int | None) -> Iterator[Decoded]:
+    """Decodes the files in order, in worker processes."""
     import torch
     from torch.utils.data import DataLoader
 
     if workers is None:
         workers = 0 if len(images) < FEW else _cores()
     loader: DataLoader[Decoded] = DataLoader(
-        _Images(images, resolution),  # type: ignore[arg-type]
+        _Files(images, form),  # type: ignore[arg-type]
         batch_size=CHUNK,
         num_workers=workers,
         collate_fn=_as_is,
@@ -162,11 +169,11 @@ def decode_all(images: Sequence[ImageRef | None], resolution: int, workers: int 
         raise
 
 
-class _Images:
-    """What a worker process sees: position to digest, pixels or reason."""
+class _Files:
+    """What a worker process sees: position to digest, values or reason."""
 
-    def __init__(self, images: Sequence[ImageRef | None], resolution: int) -> None:
-        self.images, self.resolution = images, resolution
+    def __init__(self, images: Sequence[ImageRef | None], form: Form) -> None:
+        self.images, self.form = images, form
 
     def __len__(self) -> int:
         return len(self.images)
@@ -178,7 +185,7 @@ class _Images:
         try:
             data = image.read()
             sha = hashlib.sha256(data).hexdigest()
-            return sha, decode_image(data, self.resolution).tobytes(), ""
+            return sha, self.form.decode(data).tobytes(), ""
         except Unreadable as error:
             return sha, None, str(error)
         except OSError as error:

@@ -107,7 +107,7 @@ class TrajectoryMatching(Method, ABC):
     augment: tuple[str, ...] = ()
     compiled: bool = False
     student_rate: float = 0.02
-    lr: float = 0.08
+    lr: float = 0.01
     lr_text: float = 0.01
     lr_rate: float = 0.02
     update: Literal["adam", "sgd"] = "adam"

@@ -94,8 +94,9 @@ class CF(Method):
 
     def optimizer(self, synthetic: Synthetic) -> Optimizer:
         """Adam, a learning rate for each modality."""
-        rates = {"image": self.lr, "text": self.lr_text}
-        return Adam([{"params": [v], "lr": rates[m]} for m, v in synthetic.learned.items()])
+        return Adam(
+            [{"params": [v], "lr": self.lr_text if m == "text" else self.lr} for m, v in synthetic.learned.items()]
+        )
 
     def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:
         """Encodes the synthetic samples, and compares them with a batch of the cached real features, group by group."""

@@ -87,7 +87,7 @@ class CovMatch(Method):
     ridge: float = 10.0
     means: float = 1.0
     spread: float = 0.5
-    lr: float = 0.05
+    lr: float = 0.01
     lr_text: float = 0.01
     update: Literal["adam", "sgd"] = "adam"
     momentum: float = 0.5

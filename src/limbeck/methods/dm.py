@@ -70,9 +70,10 @@ class DM(Method):
 
     def optimizer(self, synthetic: Synthetic) -> Optimizer:
         """Stochastic gradient descent with momentum."""
-        rates = {"image": self.lr, "text": self.lr_text}
         return SGD(
-            [{"params": [v], "lr": rates[m]} for m, v in synthetic.learned.items()], lr=self.lr, momentum=self.momentum
+            [{"params": [v], "lr": self.lr_text if m == "text" else self.lr} for m, v in synthetic.learned.items()],
+            lr=self.lr,
+            momentum=self.momentum,
         )
 
     def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:

@@ -50,7 +50,7 @@ class KIP(Method):
     batch: int = 512
     ridge: float = 1.0
     temperature: float = 0.07
-    lr: float = 0.05
+    lr: float = 0.01
     lr_text: float = 0.01
     init: str = "random"
 

@@ -43,6 +43,7 @@ class Card:
         origin, start: the key and the image of the real sample it started from.
         unchanged: whether its image is still exactly that of the sample it started from.
         nearest, neighbour: the key, the cosine similarity and the image of the real image nearest to it.
+        others: pictures of its sound and its depth, where it has them.
     """
 
     key: str
@@ -54,6 +55,7 @@ class Card:
     unchanged: bool
     nearest: tuple[str, float] | None
     neighbour: Picture | None
+    others: Sequence[Picture] = ()
 
 
 def cards(small: DistilledSet, source: Source | None, *, max_pairs: int, sets: int) -> list[Card]:
@@ -87,6 +89,7 @@ def cards(small: DistilledSet, source: Source | None, *, max_pairs: int, sets: i
                 unchanged=images is not None and origin in real and _same(images[i], real[origin]),
                 nearest=nearest,
                 neighbour=None if nearest is None else thumbnails.get(nearest[0]),
+                others=_others(small, i),
             )
         )
     return result
@@ -128,6 +131,16 @@ def _captions(small: DistilledSet, i: int) -> list[tuple[str, float | None]]:
     if "text" in small.tensors and small.neighbours:
         return list(small.neighbours[i])
     return [(text, None) for text in small.captions[i]]
+
+
+def _others(small: DistilledSet, i: int) -> list[Picture]:
+    """Sound and depth of sample `i` as a person looks at them."""
+    pictures = []
+    for modality in (m for m in ("audio", "depth") if m in small.tensors):
+        preview = small.modalities[modality].preview(small.tensors[modality][i])
+        preview.thumbnail((LARGEST, LARGEST))
+        pictures.append(_encode(preview, f"synthetic {modality} {small.keys[i]}", lossless=False))
+    return pictures
 
 
 def _label(small: DistilledSet, i: int) -> str | None:

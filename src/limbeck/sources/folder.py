@@ -1,8 +1,5 @@
 """A folder of images with `metadata.jsonl` or `metadata.csv`, or with one subfolder a class."""
 
-import csv
-import io
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +16,8 @@ from limbeck.data.layout import (
     joined,
     unique,
 )
-from limbeck.data.parse import Unreadable, clean_captions, index_labels, inside, parse_json
+from limbeck.data.parse import Unreadable, clean_captions, clean_label, index_labels, inside
+from limbeck.data.tables import csv_rows, jsonl_rows
 from limbeck.errors import DataError
 
 __all__ = ["Folder"]
@@ -93,7 +91,7 @@ class Folder(Layout):
 
     def _rows(self, root: Path, table: Path, split: str | None, skipped: list[Skipped]) -> Iterator[Found]:
         columns: set[str] = set()
-        for where, row in _jsonl(table) if table.suffix == ".jsonl" else _csv(table):
+        for where, row in jsonl_rows(table) if table.suffix == ".jsonl" else csv_rows(table, ["file_name"]):
             key = "?"
             try:
                 if isinstance(row, Unreadable):
@@ -115,7 +113,7 @@ class Folder(Layout):
         captions = clean_captions(_first(row, (self.caption,) if self.caption else CAPTION))
         record = Record(path.relative_to(root).as_posix(), FileImage.of(path), captions, None, split)
         class_name = row.get("class") if not self.label else None
-        return Found(record, _label(_first(row, (self.label,) if self.label else LABEL)), class_name or None)
+        return Found(record, clean_label(_first(row, (self.label,) if self.label else LABEL)), class_name or None)
 
 
 def _table(folder: Path) -> Path | None:
@@ -126,47 +124,8 @@ def _first(row: dict[str, Any], names: tuple[str, ...]) -> Any:
     return next((row[name] for name in names if row.get(name) is not None), None)
 
 
-def _label(value: object) -> int | str | None:
-    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, str):
-        return int(value) if value.isascii() and value.isdigit() else value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if type(value) is not int:
-        raise Unreadable("label is neither a name nor a whole number")
-    return value
-
-
 def _class_folders(root: Path, folder: Path, split: str | None) -> Iterator[Found]:
     for path in sorted(folder.glob("*/**/*")):
         parts = path.relative_to(folder).parts
         if path.suffix.lower() in EXTENSIONS and not any(part.startswith(".") for part in parts) and path.is_file():
             yield Found(Record(path.relative_to(root).as_posix(), FileImage.of(path), split=split), parts[0])
-
-
-def _jsonl(table: Path) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(table.read_bytes().split(b"\n"), start=1):
-        if line.strip():
-            try:
-                yield f"{table}, line {number}", parse_json(line)
-            except Unreadable as error:
-                yield f"{table}, line {number}", error
-
-
-def _csv(table: Path) -> Iterator[tuple[str, Any]]:
-    text = table.read_bytes().decode("utf-8-sig", "surrogateescape")
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    if "file_name" not in (reader.fieldnames or ()):
-        raise DataError(f"{table} has no column 'file_name'; it has {', '.join(reader.fieldnames or ()) or 'none'}")
-    try:
-        for row in reader:
-            where = f"{table}, line {reader.line_num}"
-            if None in row or None in row.values():
-                yield where, Unreadable("wrong number of columns")
-            elif any("\ud800" <= c <= "\udfff" for value in row.values() for c in value):
-                yield where, Unreadable("not UTF-8")
-            else:
-                yield where, {name: value for name, value in row.items() if value != ""}
-    except csv.Error as error:
-        raise DataError(f"{table}, line {reader.line_num}: {error}; mend that line") from error

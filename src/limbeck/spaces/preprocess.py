@@ -1,7 +1,8 @@
-"""Images to what a pretrained network expects, on tensors and differentiably: resize, centre crop, normalise."""
+"""Images and depth to what a network expects, on tensors and differentiably: resize, crop, normalise, invert."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import log
 from typing import Literal
 
 import torch
@@ -9,7 +10,17 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "ImageNetwork", "Preprocess", "centre_crop", "normalise", "resize"]
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "ImageNetwork",
+    "Preprocess",
+    "centre_crop",
+    "disparity",
+    "log_depth",
+    "normalise",
+    "resize",
+]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Interpolation = Literal["bilinear", "bicubic"]
@@ -60,6 +71,41 @@ def normalise(
     shape = (1, -1, 1, 1)
     centre, spread = torch.tensor(mean).view(shape), torch.tensor(std).view(shape)
     return (images - centre.to(images)) / spread.to(images)
+
+
+def disparity(depth: Float[Tensor, "b 1 h w"], near: float = 0.5) -> Float[Tensor, "b 1 h w"]:
+    """Normalised disparity in [0, 1]: `near / max(depth, near)`, and 0 where there is no reading.
+
+    What is nearer than `near` counts as `near`, and gets no gradient; nor does what is no reading.
+
+    Args:
+        depth: `[B, 1, H, W]` in metres; 0 is no reading.
+        near: metres.
+
+    Example:
+        >>> disparity(torch.tensor([[[[0.0, 0.25, 1.0, 5.0]]]])).tolist()
+        [[[[0.0, 1.0, 0.5, 0.10000000149011612]]]]
+    """
+    held = depth > 0
+    return torch.where(held, near / torch.where(held, depth, near).clamp(min=near), 0.0)
+
+
+def log_depth(depth: Float[Tensor, "b 1 h w"], near: float = 0.5, far: float = 10.0) -> Float[Tensor, "b 1 h w"]:
+    """Clipped log depth in [0, 1], 1 at `near` and 0 at `far` as disparity has it, and 0 where there is no reading.
+
+        1 - log(clip(depth, near, far) / near) / log(far / near)
+
+    Args:
+        depth: `[B, 1, H, W]` in metres; 0 is no reading.
+        near, far: metres; beyond them there is no gradient.
+
+    Example:
+        >>> [round(x, 3) for x in log_depth(torch.tensor([[[[0.0, 0.25, 1.0, 20.0]]]])).flatten().tolist()]
+        [0.0, 1.0, 0.769, 0.0]
+    """
+    held = depth > 0
+    share = (torch.where(held, depth, far).clamp(near, far) / near).log() / log(far / near)
+    return torch.where(held, 1 - share, 0.0)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,9 @@ class EfficientNetLite0(Encoder):
 
     def __post_init__(self) -> None:
         if self.resolution is not None and self.resolution < self.smallest:
-            raise ConfigError(f"efficientnet_lite{self.variant} needs resolution >= {self.smallest}, got {self.resolution}")
+            raise ConfigError(
+                f"efficientnet_lite{self.variant} needs resolution >= {self.smallest}, got {self.resolution}"
+            )
 
     @property
     def dim(self) -> int:
@@ -70,7 +72,11 @@ class EfficientNetLite0(Encoder):
     def encode(self, network: nn.Module, values: Tensor) -> Tensor:
         """Features `[B, 1280]` of images `[B, 3, H, W]` in [0, 1]."""
         height, width = values.shape[-2:]
-        size = (max(height, self.smallest), max(width, self.smallest)) if self.resolution is None else (self.resolution,) * 2
+        size = (
+            (max(height, self.smallest), max(width, self.smallest))
+            if self.resolution is None
+            else (self.resolution,) * 2
+        )
         images = normalise(resize(values, size), MEAN, STD)
         return network.extract_features(images).mean(dim=(2, 3))  # type: ignore[no-any-return,operator]
 

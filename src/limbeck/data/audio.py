@@ -1,0 +1,85 @@
+"""Sound files to mono waveforms of one rate and length; what cannot be used comes back as a reason."""
+
+import io
+from math import ceil, gcd
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.data.parse import Unreadable
+from limbeck.errors import MissingDependency
+
+__all__ = ["SOUND_DECODER", "decode_audio"]
+
+SOUND_DECODER = 1  # part of every fingerprint; raise it whenever the same bytes decode to other samples
+
+RATES = 1000, 768_000  # samples a second that a file may claim; others are a damaged header
+SHORTEST = 0.01  # seconds
+SILENT = 1e-5  # the peak of a clip of which 16 bits keep nothing
+LOUDEST = 2.0  # a peak above it is no overshoot but another scale
+
+
+def decode_audio(data: bytes, rate: int, samples: int) -> NDArray[np.float32]:
+    """Decodes one sound: channels averaged, resampled to `rate`, cut at the end or padded there with silence.
+
+    Only the beginning that is kept is decoded, so that an hour costs no more than a clip. Resampling is polyphase
+    filtering, which lets nothing above half the lower rate through. A peak that overshoots 1 is clipped.
+
+    Args:
+        data: the bytes of a file that libsndfile reads: WAV, FLAC, OGG, MP3, AIFF and others.
+        rate: samples a second of the result.
+        samples: L, its length.
+
+    Returns:
+        `float32 [L]` in [-1, 1].
+
+    Raises:
+        Unreadable: `empty file`, `not a sound`, `unlikely sampling rate`, `shorter than 10 ms`, `not finite`, `beyond
+            full scale` or `silent`.
+        MissingDependency: soundfile is not installed.
+
+    Example:
+        >>> import soundfile
+        >>> buffer = io.BytesIO(); soundfile.write(buffer, np.full((4410, 2), 0.5), 44100, format="WAV")
+        >>> decode_audio(buffer.getvalue(), 8000, 1000).shape
+        (1000,)
+    """
+    from scipy.signal import resample_poly
+
+    if not data:
+        raise Unreadable("empty file")
+    sound, own = _read(data, rate, samples)
+    if len(sound) < SHORTEST * own:
+        raise Unreadable("shorter than 10 ms")
+    if not np.isfinite(sound).all():
+        raise Unreadable("not finite")
+    if np.abs(sound).max() > LOUDEST:
+        raise Unreadable("beyond full scale")
+    mono = sound.mean(axis=1)
+    if own != rate:
+        common = gcd(own, rate)
+        mono = resample_poly(mono, rate // common, own // common)
+    kept = mono[:samples]
+    if np.abs(kept).max() < SILENT:
+        raise Unreadable("silent")
+    waveform: NDArray[np.float32] = np.pad(kept, (0, samples - len(kept))).clip(-1, 1).astype(np.float32)
+    return waveform
+
+
+def _read(data: bytes, rate: int, samples: int) -> tuple[NDArray[np.float64], int]:
+    """The beginning of the sound, `[T, channels]`, as long as `samples` at `rate` need it, and its own rate."""
+    try:
+        import soundfile
+    except ImportError as error:
+        raise MissingDependency("decoding audio", "soundfile", "audio") from error
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            own = int(file.samplerate)
+            if not RATES[0] <= own <= RATES[1]:
+                raise Unreadable("unlikely sampling rate")
+            filtered = 10 * max(1, ceil(own / rate)) + 10  # so far the filter looks beyond the end
+            return file.read(ceil(samples * own / rate) + filtered, dtype="float64", always_2d=True), own
+    except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, Unreadable):
+            raise
+        raise Unreadable("not a sound") from error

@@ -1,0 +1,156 @@
+"""Depth maps to metres: 16-bit and float images, NPY arrays, disparity; what cannot be used comes back as a reason."""
+
+import io
+import warnings
+from math import isfinite
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.data.parse import Unreadable
+from limbeck.errors import ConfigError
+
+__all__ = ["DEPTH_DECODER", "NEAR", "DepthUnit", "decode_depth"]
+
+DEPTH_DECODER = 1  # part of every fingerprint; raise it whenever the same bytes decode to other depths
+
+NEAR = 0.01  # metres; what is nearer than a centimetre is no reading
+LARGEST = 100_000_000  # values of an array; a map has fewer
+UNITS = {"m": 1.0, "mm": 0.001, "cm": 0.01}
+
+
+class DepthUnit:
+    """What the numbers of a depth file mean.
+
+        depth = scale * number         of `m`, `mm`, `cm`, and of a scale in metres a count, such as `0.0002`
+        depth = factor / number        of `disparity:FACTOR`; the factor is baseline (m) times focal length (pixels)
+
+    Args:
+        text: one of these.
+
+    Raises:
+        ConfigError: none of these.
+
+    Example:
+        >>> DepthUnit("mm").metres(np.array([1500.0, 0.0])).tolist()
+        [1.5, 0.0]
+        >>> DepthUnit("disparity:60").metres(np.array([30.0, 0.0])).tolist()
+        [2.0, 0.0]
+    """
+
+    def __init__(self, text: str) -> None:
+        kind, _, factor = text.partition(":")
+        self.inverse = kind == "disparity"
+        try:
+            self.scale = float(factor) if self.inverse else UNITS[text] if text in UNITS else float(text)
+        except ValueError:
+            self.scale = 0.0
+        if not (isfinite(self.scale) and self.scale > 0):
+            raise ConfigError(
+                f"the unit of depth is m, cm, mm, metres a count (such as 0.0002) or disparity:FACTOR (baseline in metres "
+                f"times focal length in pixels); got {text!r}"
+            )
+
+    def metres(self, numbers: NDArray[Any]) -> NDArray[np.float64]:
+        """Depth in metres; 0 where there is no reading: numbers that are 0, negative or not finite."""
+        number = np.asarray(numbers, dtype=np.float64)
+        valid = np.isfinite(number) & (number > 0)
+        safe = np.where(valid, number, 1.0)
+        depth: NDArray[np.float64] = np.where(valid, self.scale / safe if self.inverse else self.scale * safe, 0.0)
+        return depth
+
+
+def decode_depth(data: bytes, resolution: int, unit: str, far: float = 10.0) -> NDArray[np.float32]:
+    """Decodes one depth map: fitted and cropped as `decode_image` does it, so that it lies upon its image.
+
+    A pixel is the mean of the readings that fall into it, and no reading (0) where these are less than half. What is
+    farther than `far` is put at `far`.
+
+    Args:
+        data: the bytes of a PNG or TIFF of one channel (8, 16, 32 bits or floats), or of an NPY array `[H, W]`.
+        resolution: R, pixels a side.
+        unit: of the numbers in the file, see `DepthUnit`.
+        far: metres.
+
+    Returns:
+        `float32 [1, R, R]`, metres in [0, far].
+
+    Raises:
+        Unreadable: `empty file`, `not a depth map`, `colours, not depth`, `truncated`, `damaged`, `too many pixels`, or `no
+            reading within range`: all are missing, beyond `far` or nearer than 1 cm, as with a wrong unit.
+        ConfigError: no such unit.
+
+    Example:
+        >>> buffer = io.BytesIO(); np.save(buffer, np.full((8, 12), 2000, dtype=np.uint16))
+        >>> decode_depth(buffer.getvalue(), 2, "mm").tolist()
+        [[[2.0, 2.0], [2.0, 2.0]]]
+    """
+    meaning = DepthUnit(unit)
+    if not data:
+        raise Unreadable("empty file")
+    numbers = _array(data) if data.startswith(b"\x93NUMPY") else _image(data)
+    if numbers.ndim != 2 or not numbers.size:
+        raise Unreadable("not a depth map")
+    depth = meaning.metres(numbers)
+    if not ((depth >= NEAR) & (depth <= far)).any():
+        raise Unreadable("no reading within range")
+    depth[depth < NEAR] = 0
+    return _fitted(np.minimum(depth, far).astype(np.float32), resolution)[None]
+
+
+def _array(data: bytes) -> NDArray[Any]:
+    try:
+        file = io.BytesIO(data)
+        version = np.lib.format.read_magic(file)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, kind = header(file)
+        if np.prod(shape, dtype=np.float64) > LARGEST:
+            raise Unreadable("too many pixels")
+        if kind.kind not in "uif":
+            raise Unreadable("not a depth map")
+        numbers = np.load(io.BytesIO(data), allow_pickle=False)
+    except Unreadable:
+        raise
+    except (ValueError, EOFError, SyntaxError) as error:
+        raise Unreadable("damaged") from error
+    single = numbers.ndim == 3 and 1 in (numbers.shape[0], numbers.shape[2])
+    plane: NDArray[Any] = np.squeeze(numbers) if single else numbers
+    return plane
+
+
+def _image(data: bytes) -> NDArray[Any]:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data), formats=("PNG", "TIFF"))
+            if image.mode not in ("L", "F") and not image.mode.startswith("I"):
+                raise Unreadable("colours, not depth")
+            image.load()
+        return np.asarray(image)
+    except Unreadable:
+        raise
+    except UnidentifiedImageError:
+        raise Unreadable("not a depth map") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise Unreadable("too many pixels") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # format plug-ins raise whatever their parsers stumble on
+        raise Unreadable("truncated" if "truncated" in str(error).lower() else "damaged") from error
+
+
+def _fitted(depth: NDArray[np.float32], resolution: int) -> NDArray[np.float32]:
+    """The mean of the valid depths in each of the `[R, R]` pixels of the centre."""
+    from PIL import Image, ImageOps
+
+    def fit(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        fitted = ImageOps.fit(Image.fromarray(values), (resolution, resolution), Image.Resampling.BOX)
+        return np.asarray(fitted, dtype=np.float32)
+
+    valid = fit((depth > 0).astype(np.float32))
+    mean: NDArray[np.float32] = np.where(valid >= 0.5, fit(depth) / np.maximum(valid, 1e-6), 0).astype(np.float32)
+    return mean

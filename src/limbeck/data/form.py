@@ -1,0 +1,179 @@
+"""`Form`: into which array the bytes of one modality are decoded, so that one store keeps images, sounds and depth."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from limbeck.data.audio import SOUND_DECODER, decode_audio
+from limbeck.data.decode import DECODER, decode_image, lacking_formats
+from limbeck.data.depth import DEPTH_DECODER, DepthUnit, decode_depth
+from limbeck.data.modality import Modality
+from limbeck.data.spectrogram import frames_of, log_mel, mel_filters, window_of
+from limbeck.errors import ConfigError
+
+__all__ = ["DepthForm", "Form", "ImageForm", "SoundForm"]
+
+
+class Form(ABC):
+    """How the bytes of one modality become an array of one shape. Picklable: worker processes use it."""
+
+    dtype: np.dtype[Any] = np.dtype(np.float32)
+
+    @property
+    @abstractmethod
+    def modality(self) -> Modality:
+        """Name, shape and range of what a batch holds."""
+
+    @property
+    @abstractmethod
+    def parts(self) -> list[Any]:
+        """Plain values that change whenever the same bytes decode to other values; they enter every fingerprint."""
+
+    @property
+    def stamps(self) -> list[Any]:
+        """What besides `parts` decides whether bytes can be decoded on this machine."""
+        return []
+
+    @abstractmethod
+    def decode(self, data: bytes) -> NDArray[Any]:
+        """The array.
+
+        Raises:
+            Unreadable: with the reason.
+        """
+
+    def values(self, stored: NDArray[Any]) -> Tensor:
+        """What a batch holds, `float32`, of stored rows."""
+        return torch.from_numpy(stored)
+
+
+@dataclass(frozen=True)
+class ImageForm(Form):
+    """Pixels, stored in 8 bits.
+
+    Args:
+        resolution: pixels a side.
+    """
+
+    resolution: int
+
+    dtype = np.dtype(np.uint8)
+
+    @property
+    def modality(self) -> Modality:
+        """`[3, R, R]` in [0, 1]."""
+        return Modality("image", (3, self.resolution, self.resolution))
+
+    @property
+    def parts(self) -> list[Any]:
+        """Version and resolution."""
+        return [DECODER, self.resolution]
+
+    @property
+    def stamps(self) -> list[Any]:
+        """The formats that the Pillow of this machine lacks."""
+        lacking = lacking_formats()
+        return [lacking] if lacking else []
+
+    def decode(self, data: bytes) -> NDArray[np.uint8]:
+        """See `decode_image`."""
+        return decode_image(data, self.resolution)
+
+    def values(self, stored: NDArray[Any]) -> Tensor:
+        """Divided by 255."""
+        return torch.from_numpy(stored).float().div_(255)
+
+
+@dataclass(frozen=True)
+class SoundForm(Form):
+    """Log-mel spectrograms, or waveforms as they are.
+
+    Args:
+        rate: samples a second.
+        seconds: length; longer sounds are cut at the end, shorter ones padded with silence.
+        mels: bands of a spectrogram; 0 for the waveform.
+
+    Raises:
+        ConfigError: a rate, length or number of bands that cannot be.
+    """
+
+    rate: int
+    seconds: float
+    mels: int
+
+    def __post_init__(self) -> None:
+        if not 1000 <= self.rate <= 192_000:
+            raise ConfigError(f"audio_rate is samples a second from 1000 to 192000, got {self.rate!r}")
+        if not 0.01 <= self.seconds <= 3600:
+            raise ConfigError(f"audio_seconds is a length from 0.01 to 3600 seconds, got {self.seconds!r}")
+        if self.mels < 0:
+            raise ConfigError(f"mels is a number of bands, or 0 for waveforms, got {self.mels!r}")
+        if self.mels:
+            mel_filters(self.rate, window_of(self.rate)[0], self.mels)
+
+    @property
+    def samples(self) -> int:
+        """L, samples of a waveform."""
+        return round(self.rate * self.seconds)
+
+    @property
+    def modality(self) -> Modality:
+        """`[1, mels, frames]` in [0, 1], or `[L]` in [-1, 1]."""
+        if self.mels:
+            return Modality("audio", (1, self.mels, frames_of(self.samples, self.rate)))
+        return Modality("audio", (self.samples,), -1.0)
+
+    @property
+    def parts(self) -> list[Any]:
+        """Version and every option."""
+        return ["audio", SOUND_DECODER, self.rate, self.samples, self.mels]
+
+    def decode(self, data: bytes) -> NDArray[np.float32]:
+        """See `decode_audio` and `log_mel`."""
+        wave = decode_audio(data, self.rate, self.samples)
+        if not self.mels:
+            return wave
+        spectrogram: NDArray[np.float32] = log_mel(torch.from_numpy(wave)[None], self.rate, self.mels)[0].numpy()
+        return spectrogram
+
+
+@dataclass(frozen=True)
+class DepthForm(Form):
+    """Depth in metres.
+
+    Args:
+        resolution: pixels a side.
+        unit: of the files, see `DepthUnit`.
+        far: metres; what is farther is put there.
+
+    Raises:
+        ConfigError: an unknown unit, or `far` not beyond half a metre.
+    """
+
+    resolution: int
+    unit: str
+    far: float
+
+    def __post_init__(self) -> None:
+        DepthUnit(self.unit)
+        if not 0.5 < self.far < 1e5:
+            raise ConfigError(f"depth_far is a distance in metres above 0.5, got {self.far!r}")
+
+    @property
+    def modality(self) -> Modality:
+        """`[1, R, R]` in [0, far]."""
+        return Modality("depth", (1, self.resolution, self.resolution), 0.0, float(self.far))
+
+    @property
+    def parts(self) -> list[Any]:
+        """Version and every option."""
+        return ["depth", DEPTH_DECODER, self.resolution, self.unit, float(self.far)]
+
+    def decode(self, data: bytes) -> NDArray[np.float32]:
+        """See `decode_depth`."""
+        return decode_depth(data, self.resolution, self.unit, self.far)

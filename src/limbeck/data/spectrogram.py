@@ -1,0 +1,103 @@
+"""Waveforms to log-mel spectrograms, in torch and differentiable: what a source gives for sound, and what is learned."""
+
+from functools import cache
+from math import ceil, log2
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from limbeck.errors import ConfigError, DataError
+
+__all__ = ["frames_of", "log_mel", "mel_filters", "window_of"]
+
+FLOOR = 1e-8  # power that counts as silence: 80 dB below full scale
+
+
+def window_of(rate: int) -> tuple[int, int]:
+    """Samples of a window, the power of two at or above 25 ms, and from one window to the next, 10 ms.
+
+    Example:
+        >>> window_of(16000)
+        (512, 160)
+    """
+    return 2 ** ceil(log2(max(2.0, 0.025 * rate))), max(1, round(0.01 * rate))
+
+
+def frames_of(samples: int, rate: int) -> int:
+    """How many frames `log_mel` makes of so many samples.
+
+    Example:
+        >>> frames_of(16000, 16000)
+        100
+    """
+    return samples // window_of(rate)[1]
+
+
+@cache
+def mel_filters(rate: int, window: int, mels: int) -> Float[Tensor, "{mels} f"]:
+    """Triangles over the frequencies of a window, evenly spaced in mel from 0 to rate/2, each with a peak of 1.
+
+        mel(f) = 2595 log10(1 + f / 700)
+
+    Filter k rises from the centre of k - 1 to its own and falls to that of k + 1. So neighbours add up to one.
+
+    Args:
+        rate: samples a second.
+        window: samples of a window.
+        mels: number of filters.
+
+    Returns:
+        `float64 [mels, window / 2 + 1]`.
+
+    Raises:
+        ConfigError: so many filters that one of them falls between two frequencies.
+
+    Example:
+        >>> mel_filters(8000, 256, 40).shape
+        torch.Size([40, 129])
+    """
+    top = 2595 * torch.log10(torch.tensor(1 + rate / 1400, dtype=torch.float64))
+    centres = 700 * (10 ** (torch.linspace(0, float(top), mels + 2, dtype=torch.float64) / 2595) - 1)
+    low, centre, high = (centres[i : i + mels, None] for i in range(3))
+    frequencies = torch.arange(window // 2 + 1, dtype=torch.float64) * rate / window
+    filters = torch.minimum((frequencies - low) / (centre - low), (high - frequencies) / (high - centre)).clamp(min=0)
+    if not bool((filters > 0).any(dim=1).all()):
+        raise ConfigError(
+            f"{mels} mel bands are more than windows of {window} samples at {rate} Hz can tell apart; use fewer"
+        )
+    return filters
+
+
+def log_mel(waves: Float[Tensor, "b t"], rate: int, mels: int = 64) -> Float[Tensor, "b 1 {mels} frames"]:
+    """Log-mel spectrograms in [0, 1]: 0 is silence, 1 the power of full scale, 1/8 is 10 dB.
+
+        S = 1 + log10(P + 1e-8) / 8,    P = mel filters . |STFT|^2 / (sum of the window)^2
+
+    The window is Hann's (`window_of`), frame k is centred at 10k ms, and the sound goes on as silence at both ends. As the
+    floor is added and not cut at, the gradient reaches every sample that is not digital silence.
+
+    Args:
+        waves: `[B, L]` in [-1, 1], at least one frame long.
+        rate: samples a second.
+        mels: bands.
+
+    Returns:
+        `[B, 1, mels, frames_of(L, rate)]`, of the type of `waves`.
+
+    Raises:
+        DataError: shorter than one frame.
+
+    Example:
+        >>> log_mel(torch.zeros(2, 8000), rate=8000, mels=40).shape
+        torch.Size([2, 1, 40, 100])
+    """
+    window, hop = window_of(rate)
+    frames = frames_of(waves.shape[-1], rate)
+    if frames < 1:
+        raise DataError(f"a spectrogram needs {hop} samples at {rate} Hz or more, got {waves.shape[-1]}")
+    hann = torch.hann_window(window, dtype=waves.dtype, device=waves.device)
+    spectrum = torch.stft(waves, window, hop, window=hann, center=True, pad_mode="constant", return_complex=True)
+    power = torch.view_as_real(spectrum[..., :frames]).square().sum(-1) / hann.sum().square()
+    bands = mel_filters(rate, window, mels).to(power) @ power
+    return (1 + torch.log10(bands + FLOOR) / 8).clamp(0, 1)[:, None]

@@ -1,0 +1,215 @@
+"""A table with one column a modality: image, audio, depth, captions, in any mix."""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from limbeck.data.form import DepthForm, Form, ImageForm, SoundForm
+from limbeck.data.layout import (
+    FileImage,
+    ImageRef,
+    Layout,
+    Listing,
+    Record,
+    Skipped,
+    assign_splits,
+    canonical_split,
+    joined,
+    unique,
+)
+from limbeck.data.parse import Unreadable, clean_captions, clean_label, index_labels, inside
+from limbeck.data.tables import csv_rows, jsonl_rows, parquet_rows
+from limbeck.errors import ConfigError, DataError, MissingDependency
+
+__all__ = ["Manifest"]
+
+FILES = ("image", "audio", "depth")  # modalities whose cells are files
+USUAL = {
+    "image": ("image",),
+    "audio": ("audio",),
+    "depth": ("depth",),
+    "caption": ("caption", "captions", "text"),
+    "label": ("label", "class"),
+    "split_column": ("split",),
+    "key": ("key", "id"),
+}
+READERS: dict[str, Callable[[Path], Iterator[tuple[str, Any]]]] = {
+    ".jsonl": jsonl_rows,
+    ".csv": csv_rows,
+    ".parquet": parquet_rows,
+}
+
+
+@dataclass(frozen=True)
+class CellBytes(ImageRef):
+    """Bytes that lie in a cell of a Parquet file.
+
+    Args:
+        data: the bytes.
+        content: their SHA-256.
+    """
+
+    data: bytes = field(repr=False)
+    content: str
+
+    def read(self) -> bytes:
+        """The bytes."""
+        return self.data
+
+    @property
+    def stamp(self) -> Sequence[Any]:
+        """Their digest."""
+        return (self.content,)
+
+
+@dataclass(frozen=True)
+class Manifest(Layout):
+    """A JSON-lines, CSV or Parquet table with one column a modality, for audio-visual, RGB-D, audio-text and other sets.
+
+        clips/
+            clips.jsonl      {"image": "a.jpg", "audio": "a.wav", "caption": "a dog barks", "label": "dog", "split": "train"}
+            a.jpg            (or clips.csv, clips.parquet with those columns)
+            a.wav
+
+    Cells of image, audio and depth are paths relative to the table (in Parquet also encoded bytes); captions and labels
+    are values, captions also lists. An empty cell means that the sample lacks the modality. A sample's key is that of its
+    key column, else the names of its files, else its row. Rows of one key, files, split and label are joined, with the
+    captions of all. Without splits of their own, samples are split 80/10/10 by the hash of their key.
+
+    Args:
+        path: the table.
+        resolution: pixels a side, of images and depth.
+        max_skipped: the largest share of unreadable records.
+        workers: processes that decode.
+        image: column of the images; by default `image` where there is one.
+        audio: column of the sounds; by default `audio`.
+        depth: column of the depth maps; by default `depth`.
+        caption: column of the captions; by default `caption`, `captions` or `text`.
+        label: column of the label; by default `label` or `class`.
+        split_column: column of the split; by default `split`.
+        key: column of the key; by default `key` or `id`.
+        audio_rate: samples a second, to which sounds are resampled.
+        audio_seconds: length; longer sounds are cut at the end, shorter ones padded with silence.
+        mels: bands of the log-mel spectrogram that stands for a sound; 0 for waveforms.
+        depth_unit: of the depth files: m, cm, mm, metres a count (such as 0.0002), or disparity:FACTOR, where the factor
+            is baseline (m) times focal length (pixels).
+        depth_far: metres; what is farther is put there.
+
+    Raises:
+        ConfigError: an option that cannot be.
+    """
+
+    image: str = ""
+    audio: str = ""
+    depth: str = ""
+    caption: str = ""
+    label: str = ""
+    split_column: str = ""
+    key: str = ""
+    audio_rate: int = 16000
+    audio_seconds: float = 2.0
+    mels: int = 64
+    depth_unit: str = ""
+    depth_far: float = 10.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        assert self.forms  # which refuses options that cannot be
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        """Of images, sounds and, where their unit is named, depth maps."""
+        sound = SoundForm(self.audio_rate, self.audio_seconds, self.mels)
+        depth = (DepthForm(self.resolution, self.depth_unit, self.depth_far),) if self.depth_unit else ()
+        return (ImageForm(self.resolution), sound, *depth)
+
+    def read(self) -> Listing:
+        """Lists the rows whose files exist."""
+        table = self.root()
+        if not table.is_file() or table.suffix.lower() not in READERS:
+            known = ", ".join(READERS)
+            raise DataError(f"{self.name}: {table.absolute()} is no table; a manifest is a file that ends in {known}")
+        skipped: list[Skipped] = []
+        found: list[tuple[Record, int | str | None]] = []
+        columns: set[str] = set()
+        for number, (where, row) in enumerate(READERS[table.suffix.lower()](table)):
+            name = f"row {number}"
+            try:
+                if isinstance(row, Unreadable):
+                    raise row
+                if not isinstance(row, dict):
+                    raise Unreadable("not an object")
+                columns |= set(row)
+                cells = self._cells(row)
+                name = str(cells.get("key", name))
+                found.append((self._record(table.parent, cells, name), clean_label(cells.get("label"))))
+            except Unreadable as error:
+                skipped.append(Skipped(name, str(error), where, _split_or_none(row)))
+        self._refuse(table, columns, [record for record, _ in found])
+        labels, classes = index_labels([label for _, label in found])
+        made = [replace(record, label=label) for (record, _), label in zip(found, labels, strict=True)]
+        records, again = unique(joined(made, [(r.key, *_stamps(r)) for r in made]), str(table))
+        return Listing(assign_splits(records), classes, skipped=skipped + again)
+
+    def _cells(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """What the row holds under each of our names, without the empty cells."""
+        cells: dict[str, Any] = {}
+        for ours, usual in USUAL.items():
+            columns = (getattr(self, ours),) if getattr(self, ours) else usual
+            held = [row[column] for column in columns if not _empty(row.get(column))]
+            cells |= {ours: held[0]} if held else {}
+        return cells
+
+    def _record(self, folder: Path, cells: Mapping[str, Any], name: str) -> Record:
+        files = {m: _file(folder, cells[m]) for m in FILES if m in cells}
+        captions = clean_captions(cells.get("caption"))
+        if not files and not captions:
+            raise Unreadable("no modality")
+        paths = [str(cells[m]) for m in files if isinstance(files[m], FileImage) and isinstance(cells[m], str)]
+        name = name if "key" in cells or not paths else "+".join(paths)
+        image = files.pop("image", None)
+        return Record(name, image, captions, None, canonical_split(cells.get("split_column")), files)
+
+    def _refuse(self, table: Path, columns: set[str], records: Sequence[Record]) -> None:
+        """Refuses what would otherwise be found out late, or never."""
+        for ours in USUAL:
+            column = getattr(self, ours)
+            if column and column not in columns:
+                raise DataError(
+                    f"{table} has no filled column {column!r}; it has {', '.join(sorted(columns)) or 'none'}"
+                )
+        for ours in FILES:
+            if getattr(self, ours) and records and not any(record.ref(ours) for record in records):
+                raise DataError(f"{self.name}: no row holds a file in the column {getattr(self, ours)!r}")
+        if not self.depth_unit and any(record.ref("depth") for record in records):
+            raise ConfigError(
+                f"{self.name} holds depth, whose unit no file tells; name it with --source.depth_unit (in Python depth_unit=): "
+                "m, cm, mm, metres a count such as 0.0002, or disparity:FACTOR"
+            )
+        if any(record.ref("audio") for record in records) and find_spec("soundfile") is None:
+            raise MissingDependency("decoding audio", "soundfile", "audio")
+
+
+def _empty(value: object) -> bool:
+    return value is None or value == "" or value == [] or (isinstance(value, float) and math.isnan(value))
+
+
+def _file(folder: Path, cell: object) -> ImageRef:
+    if isinstance(cell, dict) and set(cell) == {"bytes", "path"}:
+        cell = cell["path"] if cell["bytes"] is None else cell["bytes"]
+    if isinstance(cell, bytes):
+        return CellBytes(cell, hashlib.sha256(cell).hexdigest())
+    return FileImage.of(inside(folder, cell))
+
+
+def _stamps(record: Record) -> list[tuple[Any, ...]]:
+    return [tuple(ref.stamp) for m in FILES if (ref := record.ref(m))]
+
+
+def _split_or_none(row: object) -> str | None:
+    named = row.get("split") if isinstance(row, dict) else None
+    return canonical_split(named) if isinstance(named, str) else None

@@ -1,0 +1,88 @@
+"""Sound files of every rate, length and number of channels, and every way in which one can be unusable."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from limbeck.data.audio import decode_audio
+from limbeck.data.parse import Unreadable
+
+soundfile = pytest.importorskip("soundfile", reason="needs the audio extra")
+
+
+def tone(rate: int, seconds: float = 0.5, hertz: float = 440.0, peak: float = 0.5) -> NDArray[np.float64]:
+    return peak * np.sin(2 * np.pi * hertz * np.arange(round(rate * seconds)) / rate)
+
+
+def encoded(sound: NDArray[Any], rate: int, format: str = "WAV", subtype: str | None = None) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, sound, rate, format=format, subtype=subtype)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 44100, 48000])
+def test_any_rate_becomes_the_asked_one(rate: int) -> None:
+    got = decode_audio(encoded(tone(rate), rate, subtype="FLOAT"), 16000, 8000)
+    assert got.dtype == np.float32 and got.shape == (8000,)
+    inner = slice(200, -200)  # a filter has no neighbours at the ends
+    np.testing.assert_allclose(got[inner], tone(16000)[inner], atol=2e-3)
+
+
+def test_what_the_new_rate_cannot_hold_is_filtered_out() -> None:
+    got = decode_audio(encoded(tone(48000, hertz=7000) + tone(48000, hertz=500), 48000), 8000, 4000)
+    np.testing.assert_allclose(got[100:-100], tone(8000, hertz=500)[100:-100], atol=5e-3)
+
+
+@pytest.mark.parametrize(("format", "atol"), [("WAV", 1e-4), ("FLAC", 1e-4), ("OGG", 0.1), ("AIFF", 1e-4)])
+def test_formats(format: str, atol: float) -> None:
+    np.testing.assert_allclose(decode_audio(encoded(tone(8000), 8000, format), 8000, 4000), tone(8000), atol=atol)
+
+
+def test_channels_are_averaged() -> None:
+    both = np.stack([tone(8000), np.zeros(4000)], axis=1)
+    np.testing.assert_allclose(decode_audio(encoded(both, 8000), 8000, 4000), tone(8000) / 2, atol=1e-4)
+
+
+def test_short_sounds_are_padded_and_long_ones_cut_at_the_end() -> None:
+    data = encoded(tone(8000), 8000)
+    padded = decode_audio(data, 8000, 5000)
+    np.testing.assert_allclose(padded[:4000], tone(8000), atol=1e-4)
+    assert not padded[4000:].any()
+    assert np.array_equal(decode_audio(data, 8000, 1000), padded[:1000])
+
+
+def test_cutting_before_resampling_changes_nothing() -> None:
+    data = encoded(np.random.default_rng(0).uniform(-0.5, 0.5, 44100), 44100)
+    np.testing.assert_allclose(decode_audio(data, 16000, 3000), decode_audio(data, 16000, 16000)[:3000], atol=1e-6)
+
+
+def test_overshoot_is_clipped() -> None:
+    got = decode_audio(encoded(tone(8000, peak=1.5), 8000, subtype="FLOAT"), 8000, 4000)
+    assert got.max() == 1 and got.min() == -1
+
+
+NOT_FINITE = tone(8000)
+NOT_FINITE[7] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty file"),
+        (b"hello, this is no sound at all", "not a sound"),
+        (encoded(tone(8000), 8000)[:20], "not a sound"),
+        (encoded(tone(8000), 50), "unlikely sampling rate"),
+        (encoded(np.zeros(0), 8000), "shorter than 10 ms"),
+        (encoded(tone(8000, seconds=0.005), 8000), "shorter than 10 ms"),
+        (encoded(np.zeros(4000), 8000), "silent"),
+        (encoded(np.concatenate([np.zeros(9000), tone(8000)]), 8000), "silent"),  # sounds after the cut
+        (encoded(NOT_FINITE, 8000, subtype="FLOAT"), "not finite"),
+        (encoded(32768 * tone(8000), 8000, subtype="FLOAT"), "beyond full scale"),
+    ],
+)
+def test_what_cannot_be_used_has_a_reason(data: bytes, reason: str) -> None:
+    with pytest.raises(Unreadable, match=f"^{reason}$"):
+        decode_audio(data, 8000, 4000)
