@@ -6,17 +6,14 @@ tensors.safetensors    the exact tensors a student reads
 manifest.json          schema, recipe, fingerprints, versions, bytes, licences, SHA-256 of each file
 """
 
-import hashlib
 import io
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from limbeck.core.distilled import DistilledSet
 from limbeck.core.recipe import Recipe
+from limbeck.data.folders import sha256, whole_folder
 from limbeck.data.modality import Modality
 from limbeck.errors import StorageError
 
@@ -36,20 +33,14 @@ def save(small: DistilledSet, folder: Path) -> Path:
 
     if folder.exists() and not (folder / "manifest.json").is_file() and any(folder.iterdir()):
         raise StorageError(f"{folder} exists and is not a distilled set; choose another folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    work.chmod(0o755)
-    try:
+    with whole_folder(folder) as work:
         (work / "data").mkdir()
         save_file({k: v.contiguous() for k, v in small.tensors.items()}, work / "tensors.safetensors")
         _write_table(small, work / TABLE)
         (work / "README.md").write_text(card(small), encoding="utf-8")
         manifest = _manifest(small)
-        manifest["files"] = {name: _sha256(work / name) for name in ("README.md", TABLE, "tensors.safetensors")}
+        manifest["files"] = {name: sha256(work / name) for name in ("README.md", TABLE, "tensors.safetensors")}
         (work / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        _replace(work, folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return folder
 
 
@@ -74,7 +65,7 @@ def load(folder: Path) -> DistilledSet:
     if schema > SCHEMA:
         raise StorageError(f"{folder} has schema {schema}, this version reads up to {SCHEMA}; upgrade limbeck")
     for name, expected in files.items():
-        if not (folder / name).is_file() or _sha256(folder / name) != expected:
+        if not (folder / name).is_file() or sha256(folder / name) != expected:
             raise StorageError(
                 f"{folder / name} is missing or differs from its SHA-256 in manifest.json; fetch the set again"
             )
@@ -145,16 +136,6 @@ def card(small: DistilledSet) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-def _replace(new: Path, final: Path) -> None:
-    """Puts the folder `new` in the place of `final`: at every moment the old or the new one is whole on disk."""
-    old = final.with_name(f".{final.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
-        os.replace(final, old)
-    os.replace(new, final)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def png(pixels: Any) -> bytes:
@@ -242,8 +223,3 @@ def _write_table(small: DistilledSet, path: Path) -> None:
 
 def _value(dtype: str) -> dict[str, str]:
     return {"dtype": dtype, "_type": "Value"}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

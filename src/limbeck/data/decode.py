@@ -2,6 +2,8 @@
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 
 from limbeck.data.parse import Unreadable
 
-__all__ = ["DECODER", "decode_image", "lacking_formats"]
+__all__ = ["DECODER", "decode_image", "lacking_formats", "pillow_reasons"]
 
 DECODER = 1  # part of every fingerprint; raise it whenever the same bytes decode to other pixels
 
@@ -30,6 +32,33 @@ def _formats() -> tuple[str, ...]:
 def lacking_formats() -> list[str]:
     """The formats that the Pillow of this machine cannot decode."""
     return [name for name in FORMATS if name not in _formats()]
+
+
+@contextmanager
+def pillow_reasons(unknown: str) -> Iterator[None]:
+    """Turns what Pillow and its format plug-ins raise into reasons.
+
+    Args:
+        unknown: the reason where no format is recognised.
+
+    Raises:
+        Unreadable: `unknown`, `too many pixels`, `truncated` or `damaged`; one that is raised inside passes.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    except UnidentifiedImageError:
+        raise Unreadable(unknown) from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise Unreadable("too many pixels") from None
+    except (Unreadable, MemoryError):
+        raise
+    except Exception as error:  # format plug-ins raise whatever their parsers stumble on
+        raise Unreadable("truncated" if "truncated" in str(error).lower() else "damaged") from error
 
 
 def decode_image(data: bytes, resolution: int) -> NDArray[np.uint8]:
@@ -55,28 +84,17 @@ def decode_image(data: bytes, resolution: int) -> NDArray[np.uint8]:
         >>> decode_image(buffer.getvalue(), 4).shape
         (3, 4, 4)
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     if not data:
         raise Unreadable("empty file")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=_formats())
-            image.draft(None, (2 * resolution, 2 * resolution))  # JPEG: decode at a half, quarter or eighth
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            fitted = ImageOps.fit(_rgb(upright), (resolution, resolution), Image.Resampling.BICUBIC)
+    with pillow_reasons("not an image"):
+        image = Image.open(io.BytesIO(data), formats=_formats())
+        image.draft(None, (2 * resolution, 2 * resolution))  # JPEG: decode at a half, quarter or eighth
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        fitted = ImageOps.fit(_rgb(upright), (resolution, resolution), Image.Resampling.BICUBIC)
         return np.ascontiguousarray(np.asarray(fitted).transpose(2, 0, 1))
-    except UnidentifiedImageError:
-        raise Unreadable("not an image") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise Unreadable("too many pixels") from None
-    except MemoryError:
-        raise
-    except Exception as error:  # format plug-ins raise whatever their parsers stumble on
-        raise Unreadable("truncated" if "truncated" in str(error).lower() else "damaged") from error
 
 
 def _rgb(image: Any) -> Any:

@@ -1,13 +1,13 @@
 """Depth maps to metres: 16-bit and float images, NPY arrays, disparity; what cannot be used comes back as a reason."""
 
 import io
-import warnings
 from math import isfinite
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from limbeck.data.decode import pillow_reasons
 from limbeck.data.parse import Unreadable
 from limbeck.errors import ConfigError
 
@@ -120,27 +120,14 @@ def _array(data: bytes) -> NDArray[Any]:
 
 
 def _image(data: bytes) -> NDArray[Any]:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=("PNG", "TIFF"))
-            if image.mode not in ("L", "F") and not image.mode.startswith("I"):
-                raise Unreadable("colours, not depth")
-            image.load()
+    with pillow_reasons("not a depth map"):
+        image = Image.open(io.BytesIO(data), formats=("PNG", "TIFF"))
+        if image.mode not in ("L", "F") and not image.mode.startswith("I"):
+            raise Unreadable("colours, not depth")
+        image.load()
         return np.asarray(image)
-    except Unreadable:
-        raise
-    except UnidentifiedImageError:
-        raise Unreadable("not a depth map") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise Unreadable("too many pixels") from None
-    except MemoryError:
-        raise
-    except Exception as error:  # format plug-ins raise whatever their parsers stumble on
-        raise Unreadable("truncated" if "truncated" in str(error).lower() else "damaged") from error
 
 
 def _fitted(depth: NDArray[np.float32], resolution: int) -> NDArray[np.float32]:

@@ -9,9 +9,22 @@ from typing import Any
 from limbeck.data.parse import Unreadable, parse_json
 from limbeck.errors import DataError
 
-__all__ = ["csv_rows", "jsonl_rows", "parquet_rows"]
+__all__ = ["cells_of", "csv_rows", "jsonl_rows", "parquet_rows"]
 
 Row = tuple[str, Any]  # where it stands; its cells by column, or the `Unreadable` that tells why there are none
+
+
+def cells_of(row: Any) -> dict[str, Any]:
+    """The cells of a row by column.
+
+    Raises:
+        Unreadable: the reason that stands in place of the row, or `not an object`.
+    """
+    if isinstance(row, Unreadable):
+        raise row
+    if not isinstance(row, dict):
+        raise Unreadable("not an object")
+    return row
 
 
 def jsonl_rows(table: Path) -> Iterator[Row]:

@@ -141,13 +141,7 @@ def prototypes(
         shared = torch.zeros(k, k).index_put_((assigned[0], cluster), torch.ones(len(sample)), accumulate=True)
         _, match = linear_sum_assignment(shared.numpy(), maximize=True)
         total = total + d[:, torch.as_tensor(match)]
-    free = torch.ones(len(sample), dtype=torch.bool)
-    chosen = []
-    for c in range(k):
-        pick = int(total[:, c].masked_fill(~free, torch.inf).argmin())
-        chosen.append(pick)
-        free &= sample != sample[pick]
-    return torch.tensor(chosen)
+    return _nearest(total, sample)
 
 
 def kmeans(views: Sequence[View], sample: Int[Tensor, " r"], k: int, generator: torch.Generator) -> Int[Tensor, " k"]:
@@ -170,10 +164,20 @@ def kmeans(views: Sequence[View], sample: Int[Tensor, " r"], k: int, generator: 
     joint = torch.cat([vectors[rows] for vectors, rows in views], dim=1)
     fit = MiniBatchKMeans(k, n_init=1, random_state=seed, batch_size=max(1024, 4 * k)).fit(joint.numpy())
     far = torch.cdist(joint, torch.from_numpy(fit.cluster_centers_).to(joint))
+    return _nearest(far, sample)
+
+
+def _nearest(distances: Tensor, sample: Tensor) -> Tensor:
+    """The nearest candidate of each cluster in turn, each of another sample.
+
+    Args:
+        distances: `float [R, k]` of each candidate from each cluster.
+        sample: the sample of each candidate.
+    """
     free = torch.ones(len(sample), dtype=torch.bool)
     chosen = []
-    for c in range(k):
-        pick = int(far[:, c].masked_fill(~free, torch.inf).argmin())
+    for distance in distances.T:
+        pick = int(distance.masked_fill(~free, torch.inf).argmin())
         chosen.append(pick)
         free &= sample != sample[pick]
     return torch.tensor(chosen)

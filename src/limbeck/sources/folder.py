@@ -17,7 +17,7 @@ from limbeck.data.layout import (
     unique,
 )
 from limbeck.data.parse import Unreadable, clean_captions, clean_label, index_labels, inside
-from limbeck.data.tables import csv_rows, jsonl_rows
+from limbeck.data.tables import cells_of, csv_rows, jsonl_rows
 from limbeck.errors import DataError
 
 __all__ = ["Folder"]
@@ -94,11 +94,7 @@ class Folder(Layout):
         for where, row in jsonl_rows(table) if table.suffix == ".jsonl" else csv_rows(table, ["file_name"]):
             key = "?"
             try:
-                if isinstance(row, Unreadable):
-                    raise row
-                if not isinstance(row, dict):
-                    raise Unreadable("not an object")
-                columns |= set(row)
+                columns |= set(cells_of(row))
                 key = str(row.get("file_name", "?"))
                 yield self._found(root, table.parent, row, split)
             except Unreadable as error:

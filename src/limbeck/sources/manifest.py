@@ -22,7 +22,7 @@ from limbeck.data.layout import (
     unique,
 )
 from limbeck.data.parse import Unreadable, clean_captions, clean_label, index_labels, inside
-from limbeck.data.tables import csv_rows, jsonl_rows, parquet_rows
+from limbeck.data.tables import cells_of, csv_rows, jsonl_rows, parquet_rows
 from limbeck.errors import ConfigError, DataError, MissingDependency
 
 __all__ = ["Manifest"]
@@ -139,11 +139,7 @@ class Manifest(Layout):
         for number, (where, row) in enumerate(READERS[table.suffix.lower()](table)):
             name = f"row {number}"
             try:
-                if isinstance(row, Unreadable):
-                    raise row
-                if not isinstance(row, dict):
-                    raise Unreadable("not an object")
-                columns |= set(row)
+                columns |= set(cells_of(row))
                 cells = self._cells(row)
                 name = str(cells.get("key", name))
                 found.append((self._record(table.parent, cells, name), clean_label(cells.get("label"))))

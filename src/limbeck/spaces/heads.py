@@ -1,10 +1,6 @@
 """Projection heads, and the folder that a bound space is kept in: `space.json` and `tensors.safetensors`. No pickle."""
 
-import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import sqrt
@@ -14,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from limbeck.data.folders import sha256, whole_folder
 from limbeck.errors import StorageError
 
 __all__ = ["MANIFEST", "SCHEMA", "Head", "read_heads", "read_manifest", "write_heads"]
@@ -96,26 +93,15 @@ def write_heads(folder: Path, heads: Mapping[str, Head], facts: Mapping[str, Any
     from safetensors.torch import save_file
 
     refuse_other(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    work.chmod(0o755)
-    try:
+    with whole_folder(folder) as work:
         tensors = {
             f"{m}.{k}": v.detach().cpu().contiguous() for m, h in heads.items() for k, v in h.state_dict().items()
         }
         save_file(tensors, work / TENSORS)
         (work / TENSORS).chmod(0o644)
         shapes = {m: {"inputs": h.inputs, "hidden": list(h.hidden), "dim": h.dim} for m, h in heads.items()}
-        manifest = {"schema": SCHEMA, **facts, "heads": shapes, "files": {TENSORS: _sha256(work / TENSORS)}}
+        manifest = {"schema": SCHEMA, **facts, "heads": shapes, "files": {TENSORS: sha256(work / TENSORS)}}
         (work / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        old = folder.with_name(f".{folder.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(work, folder)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return folder
 
 
@@ -162,7 +148,7 @@ def read_heads(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Head]:
     from safetensors.torch import load_file
 
     path = folder / TENSORS
-    if not path.is_file() or _sha256(path) != manifest["files"].get(TENSORS):
+    if not path.is_file() or sha256(path) != manifest["files"].get(TENSORS):
         raise StorageError(f"{path} is missing or differs from its SHA-256 in {MANIFEST}; fetch the space again")
     heads = {}
     try:
@@ -175,8 +161,3 @@ def read_heads(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Head]:
     except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
         raise StorageError(f"{path} does not hold the heads that {MANIFEST} names: {error}; bind again") from error
     return heads
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
