@@ -1,5 +1,9 @@
 """Sound and depth in a set: exact on disk, counted, and to be looked at."""
 
+import base64
+import io
+import wave
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ from limbeck.core.export import export
 from limbeck.core.recipe import Recipe
 from limbeck.data.vectors import VectorSource
 from limbeck.errors import ConfigError
+from limbeck.report import page
 from limbeck.report.gallery import cards
 
 
@@ -26,7 +31,7 @@ def media() -> DistilledSet:
     }
     modalities = {
         "image": lb.Modality("image", (3, 8, 8)),
-        "audio": lb.Modality("audio", (1, 20, 30)),
+        "audio": lb.Modality("audio", (1, 20, 30), rate=8000),
         "depth": lb.Modality("depth", (1, 8, 8), 0.0, 10.0),
     }
     return DistilledSet("toy", modalities, tensors, captions=[()] * 3, origins=["a", "b", "c"])
@@ -49,6 +54,19 @@ def test_the_table_shows_sound_and_depth(tmp_path: Path) -> None:
     assert table[1]["audio_preview"].size == (30, 20) and table[1]["depth_preview"].size == (8, 8)
     shown = cards(media(), None, max_pairs=2, sets=1)
     assert [[p.alt for p in card.others] for card in shown][1] == ["synthetic audio s00001", "synthetic depth s00001"]
+
+
+def test_sound_can_be_heard(tmp_path: Path) -> None:
+    small = lb.load(media().save(tmp_path / "set"))
+    (card,) = cards(small, None, max_pairs=1, sets=1)
+    raw = base64.b64decode(card.sound.removeprefix("data:audio/wav;base64,"))
+    with wave.open(io.BytesIO(raw)) as file:
+        assert (file.getframerate(), file.getnframes(), file.getsampwidth()) == (8000, 30 * 80, 2)
+        assert any(file.readframes(2400))
+    html = page(tmp_path / "page.html", sets=[small]).read_text()
+    assert html.count("<audio controls") == 3 and "media-src data:" in html
+    unknown = replace(small, modalities={**small.modalities, "audio": lb.Modality("audio", (1, 20, 30))})
+    assert cards(unknown, None, max_pairs=1, sets=1)[0].sound == ""
 
 
 @pytest.mark.parametrize("to", ["webdataset", "folder"])

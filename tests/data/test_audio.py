@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from limbeck.data.audio import decode_audio
+from limbeck.data.audio import cut_audio, decode_audio
 from limbeck.data.parse import Unreadable
 
 soundfile = pytest.importorskip("soundfile", reason="needs the audio extra")
@@ -86,3 +86,25 @@ NOT_FINITE[7] = np.nan
 def test_what_cannot_be_used_has_a_reason(data: bytes, reason: str) -> None:
     with pytest.raises(Unreadable, match=f"^{reason}$"):
         decode_audio(data, 8000, 4000)
+
+
+@pytest.mark.parametrize("format", ["WAV", "FLAC", "OGG"])
+def test_a_cut_is_that_part_of_the_sound(format: str) -> None:
+    data = encoded(np.stack([tone(8000, 2.0), tone(8000, 2.0, 600)], axis=1), 8000, format)
+    whole, _ = soundfile.read(io.BytesIO(data), dtype="float32")
+    for start, stop, part in [(0.5, 1.5, whole[4000:12000]), (1.5, 9.0, whole[12000:]), (0, 2, whole)]:
+        cut = cut_audio(data, start, stop)
+        assert cut == cut_audio(data, start, stop), "the same bytes, as they are named by their digest"
+        got, rate = soundfile.read(io.BytesIO(cut), dtype="float32")
+        assert rate == 8000 and np.array_equal(got, part)
+
+
+def test_a_cut_that_cannot_be() -> None:
+    with pytest.raises(Unreadable, match="shorter than 10 ms"):
+        decode_audio(cut_audio(encoded(tone(8000), 8000), 3.0, 4.0), 8000, 100)
+    with pytest.raises(Unreadable, match="empty file"):
+        cut_audio(b"", 0, 1)
+    with pytest.raises(Unreadable, match="not a sound"):
+        cut_audio(b"RIFF", 0, 1)
+    with pytest.raises(Unreadable, match="unlikely sampling rate"):
+        cut_audio(encoded(tone(8000), 100), 0, 1)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from limbeck.data.spectrogram import frames_of, log_mel, mel_filters, window_of
+from limbeck.data.spectrogram import frames_of, heard, log_mel, mel_filters, window_of
 from limbeck.errors import ConfigError, DataError
 
 
@@ -81,3 +81,22 @@ def test_what_cannot_be_done() -> None:
         log_mel(torch.zeros(1, 79), 8000)
     with pytest.raises(ConfigError, match="300 mel bands are more than windows of 256 samples at 8000 Hz"):
         mel_filters(8000, 256, 300)
+
+
+@pytest.mark.parametrize(("rate", "mels"), [(8000, 40), (16000, 64)])
+def test_what_is_heard_has_nearly_the_spectrogram_again(rate: int, mels: int) -> None:
+    time = torch.arange(rate) / rate
+    wave = 0.3 * torch.sin(2 * np.pi * 440 * time) * (time < 0.6) + 0.2 * torch.sin(2 * np.pi * (900 + 600 * time) * time)
+    wanted = log_mel(wave[None], rate, mels)
+    got = heard(wanted, rate)
+    assert got.shape == (1, rate) and float(got.abs().max()) <= 1
+    loud = wanted > 0.6  # what carries the sound; far below it any phase leaves a floor
+    again = log_mel(got, rate, mels)
+    assert float((again - wanted)[loud].abs().mean()) < 0.04  # a third of a decibel is 0.004, 3 dB are 0.04
+    assert torch.equal(heard(wanted, rate), got)
+    peak = torch.fft.rfft(got[0, : rate // 2]).abs()[: rate // 8].argmax() * 2
+    assert abs(int(peak) - 440) < 25
+
+
+def test_silence_is_heard_as_silence() -> None:
+    assert float(heard(torch.zeros(1, 1, 40, 50), 8000).abs().max()) < 1e-3

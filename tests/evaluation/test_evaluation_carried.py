@@ -66,13 +66,15 @@ def test_the_loss_is_that_of_the_set(carrier):
     samples, index = torch.tensor([1, 3, 4, 8, 9, 11]), torch.tensor([5, 0, 2])
     draw = torch.Generator().manual_seed(0)
     image, text = F.normalize(torch.randn(2, 3, 8, generator=draw), dim=2)
-    found = module._Lesson.of(Retrieval(), carrier, samples)(image, text, index)
+    found = module._Lesson.of(Retrieval(), carrier, samples).of_two(image, text, index, True)
     own = samples[index]
     expected = wbce(image @ text.T / 0.2, carrier.relation[own][:, own])  # S as it is: its rows do not sum to one
     assert torch.equal(found, expected)
-    other = module._Lesson.of(Retrieval(), replace(carrier, training={"loss": "bce"}), samples)(image, text, index)
+    other = module._Lesson.of(Retrieval(), replace(carrier, training={"loss": "bce"}), samples).of_two(
+        image, text, index, True
+    )
     assert torch.equal(other, bce(image @ text.T / 0.07, carrier.relation[own][:, own]))
-    switched_off = module._Lesson.of(Retrieval(carried=False), carrier, samples)(image, text, index)
+    switched_off = module._Lesson.of(Retrieval(carried=False), carrier, samples).of_two(image, text, index, True)
     logits, first = image @ text.T / 0.07, torch.arange(3)
     assert torch.allclose(switched_off, (F.cross_entropy(logits, first) + F.cross_entropy(logits.T, first)) / 2)
 
@@ -155,16 +157,18 @@ def test_pairs_of_one_real_image_can_be_no_negatives(carrier, plain, judge, trai
     ignored = torch.zeros(4, 4, dtype=torch.bool)
     ignored[0, 2] = ignored[2, 0] = True
     expected = wbce(image @ text.T / 0.2, carrier.relation[index][:, index], ignored)
-    assert torch.equal(lesson(image, text, index), expected) and torch.equal(ignored, false_negatives(index // 3))
+    assert torch.equal(lesson.of_two(image, text, index, True), expected) and torch.equal(
+        ignored, false_negatives(index // 3)
+    )
 
 
 def test_the_score_says_how_the_student_was_trained(carrier, plain, train, space, cache):
     def said(small, **options):
         return evaluate(small, train, space=space, cache=cache, seeds=1, **{**QUICK, "steps": 2, **options})[0].training
 
-    assert said(carrier) == "wbce, temperature 0.2, lowrank similarity, learned rates"
+    assert said(carrier) == "wbce, temperature 0.2, lowrank similarity, learned rates offered"
     assert said(without(carrier, "hint."), temperature=0.2) == "wbce, lowrank similarity"
-    assert said(replace(carrier, training={"loss": "infonce"})) == "infonce, learned rates"  # reads no similarity
+    assert said(replace(carrier, training={"loss": "infonce"})) == "infonce, learned rates offered"  # reads no similarity
     assert said(carrier, carried=False) == said(plain) == said(train) == said(carrier, protocol="classification") == ""
     old = replace(plain, tensors={**plain.tensors, "relation": torch.eye(12)})
     assert said(old) == "soft similarity"

@@ -203,7 +203,9 @@ def test_what_cannot_be_judged_says_why(train, small, space, cache):
         judge(space=None)
     with pytest.raises(ConfigError, match="repeat"):
         judge(seeds=(1, 1))
-    with pytest.raises(DataError, match="no text"):
+    with pytest.raises(
+        DataError, match="takes two modalities or more; judge labelled data with --protocol classification"
+    ):
         judge(what=toy_source(8, modalities=("image", "label")))
     same = toy_source(8, modalities=("image", "text"))
     same._captions = [()] * 7 + [("a square",)]

@@ -6,12 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import limbeck as lb
 from limbeck.check import toy_source
 from limbeck.data.batch import Batch
 from limbeck.data.cache import digest
 from limbeck.data.modality import Modality
 from limbeck.data.source import Source
-from limbeck.errors import ConfigError
+from limbeck.data.vectors import VectorSource
+from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation import evaluate
 from limbeck.evaluation.protocols.retrieval import Retrieval
 from limbeck.evaluation.students import (
@@ -22,7 +24,7 @@ from limbeck.evaluation.students import (
     chunk_of,
     fit,
     noisy,
-    pixels,
+    pictures,
     shaken,
     side_of,
 )
@@ -156,16 +158,126 @@ def test_joint_fusion_sees_how_modalities_are_paired_and_late_fusion_cannot(spac
     assert found["late accuracy"] < 75
 
 
-def test_pixels_are_resized_once(tmp_path):
+def test_pictures_are_resized_once(tmp_path):
     from limbeck.check import toy_source
     from limbeck.data import Cache
 
     source, cache = toy_source(5), Cache(tmp_path)
-    first = pixels(source, 16, cache)
-    assert torch.equal(first, source.batch(range(5))["image"].mul(255).round().byte())
-    assert pixels(source, 8, cache).shape == (5, 3, 8, 8)
+    first = pictures(source, "image", 16, cache)
+    assert torch.equal(first.vectors, source.batch(range(5))["image"].mul(255).round().byte())
+    assert pictures(source, "image", 8, cache).vectors.shape == (5, 3, 8, 8)
     source.batch = None
-    assert torch.equal(pixels(source, 16, cache), first)
+    again = pictures(source, "image", 16, cache)
+    assert torch.equal(again.vectors, first.vectors) and again.owner.tolist() == list(range(5))
+
+
+class Sensors(Source):
+    """Sound and depth of a few classes, and images of noise; one sample lacks sound, another depth."""
+
+    classes = ("low", "high")
+
+    def __init__(self, split="train", n=64):
+        g = torch.Generator().manual_seed(("train", "val", "test").index(split))
+        self.name, self.fingerprint = f"sensors[{split}]", digest("sensors", split, n)
+        shapes = {"image": (3, 16, 16), "audio": (1, 16, 24), "depth": (1, 16, 16)}
+        self.modalities = {m: Modality(m, shape, 0.0, 10.0 if m == "depth" else 1.0) for m, shape in shapes.items()}
+        self.modalities["label"] = Modality("label")
+        self._labels = torch.arange(n) % 2
+        image = torch.rand(n, 3, 16, 16, generator=g)
+        audio = 0.2 * torch.rand(n, 1, 16, 24, generator=g)
+        audio[self._labels == 1, :, 8:] += 0.7  # a high tone
+        depth = 1 + 0.2 * torch.rand(n, 1, 16, 16, generator=g)
+        depth[self._labels == 1, :, :, 8:] += 5
+        everyone = torch.ones(n, dtype=torch.bool)
+        lacking = {"audio": everyone.index_fill(0, torch.tensor([3]), False)}
+        lacking["depth"] = everyone.index_fill(0, torch.tensor([4]), False)
+        values = {"image": image, "audio": audio, "depth": depth, "label": self._labels}
+        self._batch = Batch(values, lacking)
+
+    def __len__(self):
+        return len(self._labels)
+
+    def batch(self, index):
+        return self._batch.select(list(index))
+
+    keys = property(lambda self: [str(i) for i in range(len(self))])
+    captions = property(lambda self: [()] * len(self))
+    labels = property(lambda self: self._labels)
+    splits = ("train", "val", "test")
+
+    def split(self, name):
+        return Sensors(name, len(self))
+
+
+@pytest.mark.parametrize("student", ["frozen", "convnet"])
+def test_sound_and_depth_are_judged_as_images_are(student, cache):
+    options = {"cache": cache, "steps": 60, "looks": 1, "student": student, "resolution": 16}
+    options |= {"noise": (0.5,)} if student == "frozen" else {}
+    encoders = lb.space(**{m: {"name": "convnet", "resolution": 16, "width": 8} for m in ("image", "audio", "depth")})
+    found = evaluate(Sensors(), Sensors(), "classification", encoders, 1, **options)
+    scores = {s.metric: s.mean for s in found}
+    assert list(scores) == ["joint accuracy", "late accuracy", "image accuracy", "audio accuracy", "depth accuracy"]
+    assert min(scores["audio accuracy"], scores["depth accuracy"]) > 95 and scores["image accuracy"] < 75
+
+
+def test_pictures_leave_out_who_lacks_the_modality(cache):
+    source = Sensors()
+    seen = pictures(source, "depth", 16, cache)
+    assert seen.vectors.shape == (63, 1, 16, 16) and 4 not in seen.owner.tolist()
+    near, far = seen.vectors[seen.owner == 0], seen.vectors[seen.owner == 1]
+    assert near.float().mean() > far[..., 8:].float().mean() + 50  # what is near is bright
+    with pytest.raises(DataError, match="no sample has text"):
+        pictures(_Empty(source), "text", 16, cache)
+
+
+class _Empty(Sensors):
+    def __init__(self, source):
+        super().__init__()
+        self.fingerprint = "empty"
+        self._batch = Batch({"text": [()] * len(source)}, {"text": torch.zeros(len(source), dtype=torch.bool)})
+
+
+class Trio(VectorSource):
+    """Three modalities that see one point each through a map of its own; of every seventh sample c is missing."""
+
+    splits = ("train", "val", "test")
+
+    def split(self, name):
+        return trio(name)
+
+
+def trio(split="train", n=140, lacking=7):
+    g = torch.Generator().manual_seed(("train", "val", "test").index(split))
+    maps = torch.Generator().manual_seed(9)
+    point = torch.randn(n, 6, generator=g)
+    vectors = {m: point @ torch.randn(6, 12, generator=maps) + 0.05 * torch.randn(n, 12, generator=g) for m in "cab"}
+    here = torch.arange(n) % lacking != 0
+    return Trio(f"trio[{split}]", vectors, present={"c": here}, split=split)
+
+
+def test_retrieval_of_every_ordered_pair(cache):
+    encoders = lb.space(**dict.fromkeys("abc", "vectors:12"))
+    options = {"cache": cache, "steps": 150, "noise": (0.1,), "ridge": (0.1,), "looks": 1}
+    found = {s.metric: s.mean for s in evaluate(trio(), trio(), "retrieval", encoders, 1, **options)}
+    ways = [f"{y} to {x} R" for pair in ("ab", "ac", "bc") for x, y in (pair, pair[::-1])]
+    assert list(found) == [*(f"{way}@{k}" for way in ways for k in (1, 5, 10)), "mean"]
+    assert min(found[f"{way}@5"] for way in ways) > 80  # chance is 4
+    assert found["mean"] == pytest.approx(sum(v for k, v in found.items() if k != "mean") / 18)
+    two = lb.space(a="vectors:12", c="vectors:12")
+    assert len(evaluate(trio(), trio(), "retrieval", two, 1, **options)) == 7
+    with pytest.raises(ConfigError, match=r"share a that the space encodes .*retrieval takes two modalities or more"):
+        evaluate(trio(), trio(), "retrieval", lb.space(a="vectors:12"), 1, **options)
+
+
+def test_retrieval_is_blind_where_the_pairing_is_broken(cache):
+    """What two modalities share is found only by a student of pairs that hold it."""
+    encoders, whole = lb.space(**dict.fromkeys("abc", "vectors:12")), trio(lacking=1000)
+    order = torch.randperm(140, generator=torch.Generator().manual_seed(0))
+    values = whole.batch(range(140))
+    broken = Trio("broken", {"a": values["a"], "b": values["b"], "c": values["c"][order]}, split="train")
+    options = {"cache": cache, "steps": 100, "noise": (0.1,), "ridge": (0.1,), "looks": 1}
+    found = {s.metric: s.mean for s in evaluate(broken, trio(), "retrieval", encoders, 1, **options)}
+    assert found["a to b R@5"] > 60 and found["c to b R@5"] < 20
 
 
 @pytest.fixture

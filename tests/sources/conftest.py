@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 Paint = Callable[[Path, int], Path]
+Sing = Callable[..., Path]
 
 
 def image_bytes(seed: int, format: str = "png", size: tuple[int, int] = (20, 14)) -> bytes:
@@ -27,6 +28,19 @@ def paint() -> Paint:
     def write(path: Path, seed: int) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(image_bytes(seed, "jpeg" if path.suffix in (".jpg", ".jpeg") else path.suffix[1:]))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def sing() -> Sing:
+    """Writes the tone of a seed to a path, 8000 samples a second."""
+    soundfile = pytest.importorskip("soundfile", reason="needs the audio extra")
+
+    def write(path: Path, seed: int, seconds: float = 0.5) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, 0.5 * np.sin(np.arange(round(8000 * seconds)) * (0.1 + 0.2 * seed)), 8000)
         return path
 
     return write

@@ -122,6 +122,7 @@ def test_what_cannot_be_used_is_skipped_with_its_reason(files: Path) -> None:
     data = rows(image="#.png", audio="#.wav", depth="#.npy")
     data[5]["audio"] = "gone.wav"
     more = [{"audio": "../0.wav", "split": "train"}, {"split": "train"}, dict(data[0], id="again"), data[0]]
+    more += [dict(data[0], audio=["0.wav", "2.wav"]), dict(data[0], audio=7)]
     with (files / "all.jsonl").open("w") as file:
         file.write("".join(json.dumps(row) + "\n" for row in [*data, *more]) + "[1]\n")
     source = lb.source(f"manifest:{files / 'all.jsonl'}", **SMALL, depth_unit="mm", max_skipped=0.9)
@@ -130,7 +131,9 @@ def test_what_cannot_be_used_is_skipped_with_its_reason(files: Path) -> None:
         "row 5": "missing",
         "row 10": "unsafe name",
         "row 11": "no modality",
-        "row 14": "not an object",
+        "row 14": "several files in one cell",
+        "row 15": "no file name",
+        "row 16": "not an object",
         "1.png+1.wav+1.npy": "not a sound",
         "3.png+3.wav+3.npy": "silent",
         "4.png+4.wav+4.npy": "no reading within range",
@@ -178,3 +181,49 @@ def test_tables_that_cannot_be(files: Path) -> None:
     (files / "short.csv").write_text("image,audio,split\n0.png,0.wav,train\n1.png\n")
     with pytest.raises(DataError, match="1 wrong number of columns"):
         lb.source(f"manifest:{files / 'short.csv'}", **SMALL)
+
+
+def test_sounds_of_another_rate_and_length_are_fitted(files: Path) -> None:
+    soundfile.write(files / "0.wav", 0.5 * np.sin(np.arange(44100) * 0.02), 44100)
+    soundfile.write(files / "1.wav", 0.5 * np.sin(np.arange(400) * 0.1), 8000)
+    soundfile.write(files / "2.wav", 0.5 * np.sin(np.arange(2000) * 0.1), 900)
+    soundfile.write(files / "3.wav", 0.5 * np.sin(np.arange(40) * 0.1), 8000)
+    data = rows(audio="#.wav", label="l")
+    source = lb.source(table(files, data), **{**SMALL, "mels": 0}, max_skipped=0.5)
+    check_source(source)
+    reasons = {row["key"]: row["reason"] for row in source.skipped}  # type: ignore[attr-defined]
+    assert reasons == {"2.wav": "unlikely sampling rate", "3.wav": "shorter than 10 ms"}
+    batch = source.batch([0, 1])["audio"]
+    assert torch.allclose(
+        batch[0, 100:-100], 0.5 * (torch.arange(1600) * 0.02 * 44100 / 8000).sin()[100:-100], atol=5e-3
+    )
+    assert batch[1, :400].abs().max() > 0.4 and not batch[1, 400:].any()
+
+
+def test_a_modality_that_no_row_has(files: Path) -> None:
+    """Whether its column is empty, not there, or names files that are not."""
+    data: list[dict[str, Any]] = [dict(row, audio=None) for row in rows(image="#.png", caption="a #")]
+    spec = table(files, data)
+    assert list(lb.source(spec, **SMALL).modalities) == ["image", "text"], "an empty column is no modality"
+    with pytest.raises(DataError, match=r"no row holds a file in the column 'audio'"):
+        lb.source(spec, **SMALL, audio="audio")
+    spec = table(files, data, "all.csv")
+    with pytest.raises(DataError, match=r"no filled column 'audio'; it has caption, image, split"):
+        lb.source(spec, **SMALL, audio="audio")
+    with pytest.raises(DataError, match=r"no samples in split 'train'; its splits: none; what cannot .*10 missing"):
+        lb.source(table(files, rows(image="#.png", audio="gone#.wav")), **SMALL)
+    for path in files.glob("*.wav"):
+        soundfile.write(path, np.zeros(2000), 8000)
+    with pytest.raises(DataError, match=r"6 records \(100.0%\) cannot be read and 0 can: 6 silent"):
+        lb.source(table(files, rows(image="#.png", audio="#.wav")), **SMALL)
+
+
+def test_columns_of_unlike_length(files: Path) -> None:
+    """A line that lacks cells, or has too many, is counted; no value moves to the row of another."""
+    lines = [f"{i}.png,{i}.wav,{split}" for i, split in enumerate(SPLITS)]
+    lines[1], lines[2] = "1.png,train", "2.png,2.wav,train,3.wav"
+    (files / "all.csv").write_text("image,audio,split\n" + "\n".join(lines) + "\n")
+    source = lb.source(f"manifest:{files / 'all.csv'}", **SMALL, max_skipped=0.5)
+    assert source.keys == [f"{i}.png+{i}.wav" for i in (0, 3, 4, 5)]
+    reasons = [row["reason"] for row in source.skipped]  # type: ignore[attr-defined]
+    assert reasons == ["wrong number of columns"] * 2

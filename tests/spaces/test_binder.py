@@ -65,6 +65,11 @@ def test_a_bound_space_is_opened_by_name_and_used_by_methods(bound: Path) -> Non
     assert small.encoder_licences["image"] == "CC0-1.0"
 
 
+def test_one_name_opens_a_bound_space(bound: Path) -> None:
+    space = lb.space(f"bound:{bound}")
+    assert space.describe() == load_space(bound).describe() and set(space.modalities) == {"image", "text"}
+
+
 def test_gradients_reach_the_pixels_and_no_weight(bound: Path) -> None:
     encoder = load_space(bound)["image"]
     images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)).requires_grad_()

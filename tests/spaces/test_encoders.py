@@ -27,13 +27,15 @@ OTHER: dict[str, dict[str, Any]] = {  # an option that must change the vectors
     "mobilenet_v2": {"resolution": 48},
     "minilm": {"max_length": 8},
 }
-FAMILIES = {  # need a name: tested below, in test_binder.py, or in test_hf.py on tiny or fake models
+FAMILIES = {  # need a name or a package: tested below, in test_binder.py, or in test_{hf,joint,installed}.py on tiny or fake models
     "hf",
     "timm",
     "openclip",
     "ensemble",
     "bound",
     "vectors",
+    "imagebind",
+    "languagebind",
 }
 
 
@@ -46,6 +48,26 @@ def test_contract(name: str) -> None:
 @pytest.mark.parametrize("options", [{"pooled": False, "width": 8}, {"resolution": 64, "width": 8}])
 def test_contract_of_convnet_options(options: dict[str, Any]) -> None:
     check_encoder(lb.space(image={"name": "convnet", **options})["image"])
+
+
+@pytest.mark.parametrize("modality", ["audio", "depth"])
+@pytest.mark.parametrize("name", ["convnet", "efficientnet_lite0", "ensemble:convnet+mobilenet_v2"])
+@pytest.mark.usefixtures("random_mobilenet")
+def test_image_encoders_serve_sound_and_depth(name: str, modality: str) -> None:
+    encoder = lb.space(**{modality: name})[modality]
+    check_encoder(encoder)
+    image = lb.space(image=name)["image"]
+    assert encoder.fingerprint != image.fingerprint and "modality" not in image.describe()
+    grey = torch.rand(2, 1, 40, 50, generator=torch.Generator().manual_seed(0))
+    seen = grey if modality == "audio" else 0.5 * 20 ** (1 - grey)  # log depth from 0.5 to 10 m
+    torch.testing.assert_close(encoder(seen), image(grey.expand(-1, 3, -1, -1)), rtol=0, atol=1e-5)
+
+
+def test_image_encoders_refuse_waveforms_and_other_modalities() -> None:
+    with pytest.raises(DataError, match="--source.mels 64"):
+        lb.space(audio="convnet")["audio"](torch.zeros(2, 8000))
+    with pytest.raises(ConfigError, match="'convnet' reads images, and audio and depth as images; it cannot serve as"):
+        lb.space(text="convnet")
 
 
 @pytest.mark.parametrize("name", ["convnet", "efficientnet_lite0", "mobilenet_v2", "ensemble:convnet+mobilenet_v2"])

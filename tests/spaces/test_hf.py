@@ -1,6 +1,5 @@
 """Families of many models, on tiny random ones saved in a folder, or on stand-ins for packages that are not here."""
 
-import json
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -16,53 +15,7 @@ from limbeck.errors import ConfigError, MissingDependency
 from limbeck.spaces.contract import check_encoder
 from limbeck.spaces.encoders import hf
 from limbeck.spaces.hub import licence_of
-
-TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-WORDS = [
-    "a",
-    "red",
-    "square",
-    "photo",
-    "of",
-    "small",
-    "dog",
-    "on",
-    "very",
-    "long",
-    "sandy",
-    "beach",
-    "at",
-    "night",
-    "rain",
-]
-TEXTS = ["a red square", "a photo of a small dog on a very long sandy beach at night", "rain"]
-
-
-def write_tokenizer(folder: Path, names: list[str]) -> None:
-    """A tokenizer of whole words, whose texts end in the token that CLIP pools at."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", *WORDS, "[END]"])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, "[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    ends = [("[CLS]", 2), ("[END]", vocabulary["[END]"])]
-    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [END]", special_tokens=ends)
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        eos_token="[END]",
-        model_max_length=16,
-        model_input_names=names,
-    ).save_pretrained(folder)
-
-
-def write_processor(folder: Path, kind: str, **numbers: Any) -> None:
-    processor = {"image_processor_type": kind, "do_resize": True, "do_rescale": True, "do_normalize": True}
-    processor |= {"rescale_factor": 1 / 255, "resample": 3, "image_mean": [0.5] * 3, "image_std": [0.25] * 3, **numbers}
-    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+from tiny import TEXTS, TINY, loud, write_processor, write_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +39,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             "bert": t.BertModel(t.BertConfig(**text)),
         }
         for model in made.values():
-            for parameter in model.parameters():
-                if parameter.ndim > 1:
-                    nn.init.normal_(parameter, std=0.2)
+            loud(model)
     for name, folder in folders.items():
         made[name].save_pretrained(folder)
         write_tokenizer(folder, ["input_ids"] if name == "siglip" else ["input_ids", "attention_mask"])

@@ -3,6 +3,7 @@
 import re
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
     from limbeck.spaces import Space
 
 __all__ = [
-    "IMAGE",
-    "TEXT",
+    "ENCODERS",
     "Encoded",
     "Task",
     "check_device",
@@ -30,7 +30,13 @@ __all__ = [
     "space_of",
 ]
 
-IMAGE, TEXT = "efficientnet_lite0", "minilm"  # the encoders by default
+ENCODERS = {
+    "image": "efficientnet_lite0",
+    "text": "minilm",
+    "audio": "efficientnet_lite0",
+    "depth": "efficientnet_lite0",
+}
+"""By default; a network of images sees sound and depth as grey images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +46,15 @@ class Encoded(Command):
     Args:
         image: the image encoder; none to leave images out.
         text: the text encoder; none to leave texts out.
+        audio: the encoder of sound; none to leave it out.
+        depth: the encoder of depth; none to leave it out.
         device: where encoders and sets live: cpu, cuda, cuda:1, mps.
     """
 
-    image: Part | None = part("encoder", IMAGE, name="space.image")
-    text: Part | None = part("encoder", TEXT, name="space.text")
+    image: Part | None = part("encoder", ENCODERS["image"], name="space.image")
+    text: Part | None = part("encoder", ENCODERS["text"], name="space.text")
+    audio: Part | None = part("encoder", ENCODERS["audio"], name="space.audio")
+    depth: Part | None = part("encoder", ENCODERS["depth"], name="space.depth")
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -52,7 +62,7 @@ class Encoded(Command):
 
     def space(self, source: "Source") -> "Space":
         """The encoders of those modalities that the source has."""
-        return space_of(self.image, self.text, source)
+        return space_of({m: getattr(self, m) for m in ENCODERS}, source)
 
 
 def check_device(name: str) -> None:
@@ -79,19 +89,24 @@ def check_device(name: str) -> None:
         raise ConfigError(f"--device {name}: there are {count} GPUs, the last of them is cuda:{count - 1}")
 
 
-def space_of(image: Part | None, text: Part | None, source: "Source") -> "Space":
+def space_of(encoders: Mapping[str, Part | None], source: "Source") -> "Space":
     """A space of the encoders of those modalities that the source has.
+
+    Args:
+        encoders: modality to encoder; `None` leaves the modality out.
+        source: the data.
 
     Raises:
         ConfigError: none of them.
     """
     from limbeck.spaces.build import space
 
-    chosen = {m: p for m, p in (("image", image), ("text", text)) if p and m in source.modalities}
+    chosen = {m: p for m, p in encoders.items() if p and m in source.modalities}
     if not chosen:
         held = ", ".join(source.modalities)
         raise ConfigError(
-            f"{source.name} holds {held}: name an encoder of one of them with --space.image or --space.text"
+            f"{source.name} holds {held}: name an encoder of one of them with --space.image, --space.text, --space.audio "
+            "or --space.depth"
         )
     return space(**{m: {"name": p.spec, **p.options} for m, p in chosen.items()})
 
@@ -162,7 +177,10 @@ def folder_of(path: Path) -> Path:
     if not (path / "recipe.yaml").is_file():
         return path
     if not (path / "set").is_dir():
-        raise StorageError(f"the run {path} is not finished; give the command that started it again, it continues")
+        raise StorageError(
+            f"the run {path} is not finished; give the command that started it again, it continues (one that diverged needs "
+            "another option, in a new run folder)"
+        )
     return path / "set"
 
 

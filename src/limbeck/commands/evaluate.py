@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.commands._open import IMAGE, TEXT, Encoded, open_source, report_captions, report_skipped, space_of
+from limbeck.commands._open import ENCODERS, Encoded, open_source, report_captions, report_skipped, space_of
 from limbeck.commands._options import Answer, Part, part
 from limbeck.commands._progress import Tick
 from limbeck.errors import ConfigError
@@ -31,7 +31,9 @@ class Evaluate(Encoded):
         name: of the row in the table; by default the set's.
         out: a scores.json to write.
         image: the image encoder, or none; by default, for a set, the one that it was distilled with.
-        text: the text encoder, or none; by default, for a set, the one that it was distilled with.
+        text: the text encoder, or none; likewise.
+        audio: the encoder of sound, or none; likewise.
+        depth: the encoder of depth, or none; likewise.
     """
 
     words = "small"
@@ -46,6 +48,8 @@ class Evaluate(Encoded):
     out: Path | None = None
     image: Part | None = part("encoder", name="space.image")
     text: Part | None = part("encoder", name="space.text")
+    audio: Part | None = part("encoder", name="space.audio")
+    depth: Part | None = part("encoder", name="space.depth")
 
     def execute(self, tick: Tick) -> Answer:
         """Judges the set."""
@@ -91,13 +95,12 @@ class Evaluate(Encoded):
     def _space(self, small: "Source") -> "Space | None":
         from limbeck.core import DistilledSet
 
-        named = {m for m in ("image", "text") if f"space.{m}" in self.named}  # also where it is named none
+        named = {m for m in ENCODERS if f"space.{m}" in self.named}  # also where it is named none
         if not named and isinstance(small, DistilledSet):
             return None
         made = small.recipe.space if isinstance(small, DistilledSet) else {}
-        image = self.image if "image" in named else _encoder(made.get("image", {"name": IMAGE}))
-        text = self.text if "text" in named else _encoder(made.get("text", {"name": TEXT}))
-        return space_of(image, text, small)
+        chosen = {m: _encoder(made.get(m, {"name": name})) for m, name in ENCODERS.items()}
+        return space_of(chosen | {m: getattr(self, m) for m in named}, small)
 
 
 def _encoder(described: Mapping[str, Any]) -> Part:

@@ -88,7 +88,7 @@ class Method(ABC):
         """Refuses a set that is finite but of no use, after every step; the loop keeps the one before.
 
         Raises:
-            Diverged: says what went too far and which option to lower.
+            Diverged: says what went too far and, behind a semicolon, which option to lower.
         """
 
     def cure(self, name: str) -> str:

@@ -1,7 +1,10 @@
 """Sound files to mono waveforms of one rate and length; what cannot be used comes back as a reason."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import ceil, gcd
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +12,7 @@ from numpy.typing import NDArray
 from limbeck.data.parse import Unreadable
 from limbeck.errors import MissingDependency
 
-__all__ = ["SOUND_DECODER", "decode_audio"]
+__all__ = ["SOUND_DECODER", "cut_audio", "decode_audio"]
 
 SOUND_DECODER = 1  # part of every fingerprint; raise it whenever the same bytes decode to other samples
 
@@ -66,19 +69,52 @@ def decode_audio(data: bytes, rate: int, samples: int) -> NDArray[np.float32]:
     return waveform
 
 
+def cut_audio(data: bytes, start: float, stop: float) -> bytes:
+    """The part of a sound from `start` to `stop` seconds as a WAV file of floats, with its own rate and channels.
+
+    What lies beyond the end is left out. A sound that ends before `start` leaves an empty file, which `decode_audio`
+    refuses as too short.
+
+    Args:
+        data: the bytes of a file that libsndfile reads.
+        start, stop: seconds.
+
+    Raises:
+        Unreadable: `empty file`, `not a sound` or `unlikely sampling rate`.
+        MissingDependency: soundfile is not installed.
+    """
+    from scipy.io import wavfile
+
+    if not data:
+        raise Unreadable("empty file")
+    with _opened(data) as file:
+        file.seek(min(round(start * file.samplerate), file.frames))
+        part = file.read(round((stop - start) * file.samplerate), dtype="float32", always_2d=True)
+        buffer = io.BytesIO()
+        wavfile.write(buffer, int(file.samplerate), part)
+    return buffer.getvalue()
+
+
 def _read(data: bytes, rate: int, samples: int) -> tuple[NDArray[np.float64], int]:
     """The beginning of the sound, `[T, channels]`, as long as `samples` at `rate` need it, and its own rate."""
+    with _opened(data) as file:
+        own = int(file.samplerate)
+        filtered = 10 * max(1, ceil(own / rate)) + 10  # so far the filter looks beyond the end
+        return file.read(ceil(samples * own / rate) + filtered, dtype="float64", always_2d=True), own
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Any]:
+    """A `soundfile.SoundFile` of a rate that can be; its errors become reasons."""
     try:
         import soundfile
     except ImportError as error:
         raise MissingDependency("decoding audio", "soundfile", "audio") from error
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
-            own = int(file.samplerate)
-            if not RATES[0] <= own <= RATES[1]:
+            if not RATES[0] <= int(file.samplerate) <= RATES[1]:
                 raise Unreadable("unlikely sampling rate")
-            filtered = 10 * max(1, ceil(own / rate)) + 10  # so far the filter looks beyond the end
-            return file.read(ceil(samples * own / rate) + filtered, dtype="float64", always_2d=True), own
+            yield file
     except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, Unreadable):
             raise

@@ -125,8 +125,8 @@ class SoundForm(Form):
     def modality(self) -> Modality:
         """`[1, mels, frames]` in [0, 1], or `[L]` in [-1, 1]."""
         if self.mels:
-            return Modality("audio", (1, self.mels, frames_of(self.samples, self.rate)))
-        return Modality("audio", (self.samples,), -1.0)
+            return Modality("audio", (1, self.mels, frames_of(self.samples, self.rate)), rate=self.rate)
+        return Modality("audio", (self.samples,), -1.0, rate=self.rate)
 
     @property
     def parts(self) -> list[Any]:

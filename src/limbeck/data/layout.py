@@ -175,6 +175,7 @@ class Layout(ABC):
             raise ConfigError(f"max_skipped is a share from 0 to 1, got {self.max_skipped!r}")
         if self.workers is not None and (type(self.workers) is not int or self.workers < 0):
             raise ConfigError(f"workers is a number of processes, 0 or more, got {self.workers!r}")
+        assert self.forms  # which refuses options that cannot be
 
     @abstractmethod
     def read(self) -> Listing:

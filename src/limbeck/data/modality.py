@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limbeck.data.spectrogram import heard
+
 __all__ = ["Modality"]
 
 
@@ -20,6 +22,7 @@ class Modality:
             a waveform `(L,)`, depth a map `(1, H, W)`.
         low, high: the range that valid values lie in: spectrograms in [0, 1], waveforms in [-1, 1], depth in metres from 0
             (no reading).
+        rate: samples a second of sound; 0 where nobody said.
 
     Example:
         >>> Modality("image", (3, 64, 64)).nbytes, Modality("depth", (1, 64, 64), 0.0, 10.0).nbytes
@@ -30,6 +33,7 @@ class Modality:
     shape: tuple[int, ...] = ()
     low: float = 0.0
     high: float = 1.0
+    rate: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -58,6 +62,22 @@ class Modality:
         if isinstance(value, tuple):
             return " / ".join(value)
         return str(value.tolist() if isinstance(value, Tensor) else value)
+
+    def sound(self, value: Tensor) -> Tensor | None:
+        """Sound as a person hears it: the waveform `[L]` in [-1, 1], of a spectrogram one that has nearly that spectrogram.
+
+        Args:
+            value: one sample's value, without the batch axis.
+
+        Returns:
+            `None` where this is no sound, or its rate is not known.
+        """
+        if self.name != "audio" or not self.rate:
+            return None
+        value = value.detach().float().cpu()
+        if value.ndim == 1:
+            return value.clamp(-1, 1)
+        return heard(value[None], self.rate)[0] if value.ndim == 3 else None
 
 
 def _coloured(name: str, value: Tensor, high: float) -> Any:

@@ -141,8 +141,8 @@ class RecordSource(Source):
         return self._digests("image")
 
     def _digests(self, modality: str) -> list[str | None]:
-        digests = self._opened[1][modality].digests
-        return [digests[i] for i in self._kept]
+        store = self._opened[1].get(modality)
+        return [store.digests[i] if store else None for i in self._kept]
 
     @cached_property
     def fingerprint(self) -> str:  # type: ignore[override]

@@ -1,7 +1,7 @@
-"""Waveforms to log-mel spectrograms, in torch and differentiable: what a source gives for sound, and what is learned."""
+"""Waveforms to log-mel spectrograms, in torch and differentiable: what a source gives for sound, and what is learned; and back."""
 
 from functools import cache
-from math import ceil, log2
+from math import ceil, log2, pi
 
 import torch
 from jaxtyping import Float
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from limbeck.errors import ConfigError, DataError
 
-__all__ = ["frames_of", "log_mel", "mel_filters", "window_of"]
+__all__ = ["frames_of", "heard", "log_mel", "mel_filters", "window_of"]
 
 FLOOR = 1e-8  # power that counts as silence: 80 dB below full scale
 
@@ -101,3 +101,42 @@ def log_mel(waves: Float[Tensor, "b t"], rate: int, mels: int = 64) -> Float[Ten
     power = torch.view_as_real(spectrum[..., :frames]).square().sum(-1) / hann.sum().square()
     bands = mel_filters(rate, window, mels).to(power) @ power
     return (1 + torch.log10(bands + FLOOR) / 8).clamp(0, 1)[:, None]
+
+
+def heard(spectrograms: Float[Tensor, "b 1 mels frames"], rate: int, rounds: int = 32) -> Float[Tensor, "b t"]:
+    """Sounds whose spectrograms are near the given ones, for a person to listen to: bands to frequencies, then Griffin-Lim.
+
+    The power of each frequency is found by multiplicative updates that keep it positive, `P <- P (M^T b) / (M^T M P)` for
+    filters M and bands b; phases are those that windows agree on, after `rounds` of there and back.
+
+    Args:
+        spectrograms: `[B, 1, mels, frames]` as `log_mel` makes them.
+        rate: samples a second.
+        rounds: of either part.
+
+    Returns:
+        `[B, L]` in [-1, 1], L = frames times the hop.
+
+    Example:
+        >>> heard(torch.zeros(1, 1, 40, 100), rate=8000).shape
+        torch.Size([1, 8000])
+
+    Paper: Griffin and Lim, Signal estimation from modified short-time Fourier transform, IEEE TASSP 1984; Lee and Seung,
+    Algorithms for non-negative matrix factorization, NeurIPS 2000.
+    """
+    window, hop = window_of(rate)
+    hann = torch.hann_window(window)
+    bands = (10 ** (8 * (spectrograms[:, 0].float().cpu() - 1)) - FLOOR).clamp(min=0)
+    filters = mel_filters(rate, window, bands.shape[1]).float()
+    power = filters.T @ bands + 1e-12
+    for _ in range(rounds):
+        power = power * (filters.T @ bands) / (filters.T @ (filters @ power) + 1e-12)
+    size = power.sqrt() * hann.sum()
+    size = torch.cat([size, torch.zeros_like(size[..., :1])], dim=-1)  # the frame at the very end
+    angle = 2 * pi * torch.rand(size.shape, generator=torch.Generator().manual_seed(0))
+    length = hop * bands.shape[-1]
+    for _ in range(rounds):
+        waves = torch.istft(torch.polar(size, angle), window, hop, window=hann, length=length)
+        angle = torch.stft(waves, window, hop, window=hann, pad_mode="constant", return_complex=True).angle()
+    waves = torch.istft(torch.polar(size, angle), window, hop, window=hann, length=length)
+    return waves.clamp(-1, 1)

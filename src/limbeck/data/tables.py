@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +37,30 @@ def jsonl_rows(table: Path) -> Iterator[Row]:
                 yield f"{table}, line {number}", error
 
 
-def csv_rows(table: Path, needed: Collection[str] = ()) -> Iterator[Row]:
+def csv_rows(
+    table: Path, needed: Collection[str] = (), columns: Sequence[str] | None = None, separator: str = ","
+) -> Iterator[Row]:
     """Cells by column; those that are empty are left out.
+
+    Args:
+        table: the file.
+        needed: columns that it must have.
+        columns: the names of the columns of a table without a header; a first line that repeats them is passed over.
+        separator: between two cells.
 
     Raises:
         DataError: a column that is `needed` is not there, or a line that breaks the format.
     """
     text = table.read_bytes().decode("utf-8-sig", "surrogateescape")
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+    reader = csv.DictReader(io.StringIO(text, newline=""), columns, delimiter=separator)
     held = reader.fieldnames or ()
     if lacking := [column for column in needed if column not in held]:
         raise DataError(f"{table} has no column {lacking[0]!r}; it has {', '.join(held) or 'none'}")
     try:
         for row in reader:
             where = f"{table}, line {reader.line_num}"
+            if columns and list(row.values()) == list(columns):
+                continue
             if None in row or None in row.values():
                 yield where, Unreadable("wrong number of columns")
             elif any("\ud800" <= c <= "\udfff" for value in row.values() for c in value):

@@ -90,15 +90,11 @@ def steps(problem: Problem, method: Method, run: str | Path | None = None, *, sa
             optimizer.step()
             logs["gradient"] = norm
         synthetic.project()
-        try:
-            method.sound(synthetic)
-        except Diverged as error:
+        if wrong := _wrong(method, synthetic):
             if optimizer is not None and before is not None:  # what this step was computed from was still good
                 synthetic.load_state_dict(before[0])
                 optimizer.load_state_dict(before[1])
-            raise stop(str(error)) from error
-        if bad := [name for name, value in synthetic.named_parameters() if not _finite(value)]:
-            raise stop(f"the parameter {bad[0]} is not finite", method.cure(bad[0]))
+            raise stop(*wrong)
         if folder is not None:
             folder.log({"step": t + 1, **logs})
             if (t + 1) % save_every == 0 or t + 1 == method.steps:
@@ -140,6 +136,18 @@ def distill(
 def _gradient_norm(synthetic: Synthetic, clip: float | None) -> float:
     parameters = [p for p in synthetic.parameters() if p.grad is not None]
     return float(nn.utils.clip_grad_norm_(parameters, math.inf if clip is None else clip))
+
+
+def _wrong(method: Method, synthetic: Synthetic) -> tuple[str, str] | None:
+    """What is wrong with the set after a step, and the cure; `None` where nothing is."""
+    if bad := [name for name, value in synthetic.named_parameters() if not _finite(value)]:
+        return f"the parameter {bad[0]} is not finite", method.cure(bad[0])
+    try:
+        method.sound(synthetic)
+    except Diverged as error:
+        what, _, cure = str(error).rpartition("; ")
+        return (what, cure) if what else (cure, "")
+    return None
 
 
 def _finite(value: Tensor) -> bool:

@@ -17,7 +17,7 @@ from limbeck.evaluation.evaluate import evaluate, open_protocol, refuse_leaks, s
 from limbeck.evaluation.plot import score_vs_bytes
 from limbeck.evaluation.protocol import Protocol
 from limbeck.evaluation.score import Score, read_scores, write_scores
-from limbeck.evaluation.students import pixels
+from limbeck.evaluation.students import pictures
 from limbeck.evaluation.table import Format, table
 from limbeck.spaces import Space, embed_source
 
@@ -135,7 +135,9 @@ def compare(
     )
     bench.refuse(train, judges)
     for budget in pairs:  # refuses before the first set is made
-        Problem(train, space, Budget(pairs=budget), numbers[0], device, bench.cache)
+        problem = Problem(train, space, Budget(pairs=budget), numbers[0], device, bench.cache)
+        for method in made:
+            method.check(problem)
     bench.embed(train, judges, full)
     total, done = len(made) * len(pairs) + full, 0
     sets: dict[tuple[str, int], list[DistilledSet]] = {}
@@ -204,13 +206,14 @@ class _Bench:
         embed_source(train, self.space, self.cache, device=self.device, tick=self.tick)
         for judge in judges:
             held_out = (judge.judge(test), test)
-            read = [m for m in self.space.modalities if judge.frozen or m != "image"]
+            trained = judge.trained(train.modalities)
+            read = [m for m in self.space.modalities if m not in trained]
             for source in held_out:
                 space = Space({m: self.space[m] for m in read})
                 embed_source(source, space, self.cache, device=self.device, tick=self.tick)
-            for source in (*held_out, *([train] if full else [])) if not judge.frozen else ():
-                if "image" in source.modalities:
-                    pixels(source, judge.side(train), self.cache)
+            for source in (*held_out, *([train] if full else [])):
+                for modality in trained:
+                    pictures(source, modality, judge.side(train), self.cache)
 
     def cells(self, method: Method, pairs: int) -> list[Path]:
         """The folders of one row's runs, one a seed."""

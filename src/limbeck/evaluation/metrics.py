@@ -57,8 +57,9 @@ def retrieval(
     image_owner: Int[Tensor, " n"],
     text_owner: Int[Tensor, " m"],
     cells: int = CELLS,
+    ways: tuple[str, str] = ("IR", "TR"),
 ) -> dict[str, float]:
-    """Image-text retrieval as hit rates in percent, both ways, and their mean.
+    """Image-text retrieval as hit rates in percent, both ways, and their mean; any two modalities may take their place.
 
         IR@K = share of captions whose image is among the K nearest images             (text to image)
         TR@K = share of images with at least one own caption among the K nearest       (image to text)
@@ -71,6 +72,7 @@ def retrieval(
         image_owner: `int64 [N]`, the sample that each image belongs to.
         text_owner: `int64 [M]`.
         cells: see `first_hit`.
+        ways: what the hits of each way are called: first those of texts among images, then those of images among texts.
 
     Returns:
         `IR@1, IR@5, IR@10, TR@1, TR@5, TR@10` and `mean`.
@@ -84,8 +86,8 @@ def retrieval(
     """
     asks_text, asks_image = torch.isin(text_owner, image_owner), torch.isin(image_owner, text_owner)
     ranks = {
-        "IR": first_hit(text[asks_text], image, text_owner[asks_text], image_owner, cells),
-        "TR": first_hit(image[asks_image], text, image_owner[asks_image], text_owner, cells),
+        ways[0]: first_hit(text[asks_text], image, text_owner[asks_text], image_owner, cells),
+        ways[1]: first_hit(image[asks_image], text, image_owner[asks_image], text_owner, cells),
     }
     result = {f"{way}@{k}": _percent(rank < k) for way, rank in ranks.items() for k in (1, 5, 10)}
     return {**result, "mean": sum(result.values()) / len(result)}

@@ -1,7 +1,7 @@
 """`Protocol`: how a set is judged. The same for a distilled set, a random subset and the full data."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
@@ -11,6 +11,7 @@ from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.students import Components, Pretrained, Schedule
 from limbeck.spaces import Space, embed_source
+from limbeck.spaces.pictures import PICTURED
 
 __all__ = ["Context", "Protocol", "Selection"]
 
@@ -47,7 +48,8 @@ class Protocol(ABC):
 
     Args:
         student: `"frozen"` for heads on the space's frozen image features; `"encoder"` for the space's image encoder, which
-            starts pretrained and is trained on the pixels; or a network of `limbeck.networks`, trained from random weights.
+            starts pretrained and is trained on the pixels; or a network of `limbeck.networks`, trained from random weights on
+            images, and another one each on sound and depth as grey images. What is not trained stays frozen features.
         selection: `"clean"` chooses step and hyper-parameters on the validation split and tests once. `"paper"` chooses
             them on the test split, as most papers did: an optimistic number, for comparison with those only.
         ridge: grid of the ridge that features are whitened with, in mean variances; `None` is (30,).
@@ -121,11 +123,16 @@ class Protocol(ABC):
 
     @property
     def frozen(self) -> bool:
-        """Whether images are seen as frozen features."""
+        """Whether everything is seen as frozen features."""
         return self.student == "frozen"
 
+    def trained(self, modalities: Iterable[str]) -> tuple[str, ...]:
+        """Those of the modalities that a network is trained on; of the others frozen features are seen."""
+        known = () if self.frozen else ("image",) if self.student == "encoder" else PICTURED
+        return tuple(m for m in modalities if m in known)
+
     def side(self, source: Source) -> int:
-        """Pixels a side at which what is trained on pixels sees the images of `source`."""
+        """Pixels a side at which what is trained on pixels sees `source`; the encoder sees images at their own size."""
         return self.resolution or source.modalities["image"].shape[-1]
 
     @abstractmethod

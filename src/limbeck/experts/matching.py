@@ -25,8 +25,9 @@ from limbeck.objectives.trajectory import GRADIENTS, Gradient, Student, match
 __all__ = ["TrajectoryMatching"]
 
 RATES = (1e-4, 10.0)  # the least and the largest learning rate of a student
+ENDS = (1.1e-4, 9.0)  # beyond them it counts as having reached an end
 CURES = {"relation": "lr_similarity", "hints": "lr_rate", "learned.text": "lr_text", "learned.image": "lr"}
-LARGEST = 100.0  # a similarity beyond it has diverged
+LARGEST, LEAST = 100.0, 0.05  # a similarity beyond the one, before its bound, or with a mean diagonal below the other, has diverged
 FAR = 1e6  # and so has a student at such a distance
 RATE_BYTES = 8  # of both learned rates in a set
 
@@ -66,7 +67,7 @@ class TrajectoryMatching(Method, ABC):
         blend: weights of mixed pairs are drawn from Beta(blend, blend); 0 mixes none (RepBlend; frozen towers only).
         augment: Siamese operations that synthetic images are moved by, one draw a step; empty for none.
         compiled: compile the student's derivatives; pays for towers that are networks.
-        student_rate: the student's learning rate at the start; learned from there, between 1e-4 and 10.
+        student_rate: the student's learning rate at the start; learned from there, between 1e-4 and 10, whose ends stop the run.
         lr, lr_text, lr_rate: learning rates of pixels, text and the student's learning rates.
         update: adam (with a cosine decay to zero) or sgd (constant, as published).
         momentum: of sgd.
@@ -122,9 +123,9 @@ class TrajectoryMatching(Method, ABC):
             expert_batch=2, expert_noise=0, max_start=1, max_start_text=0, expert_epochs=1, inner_steps=1, inner_batch=0,
             segments=1, blend=0, student_rate=RATES[0], lr=0, lr_text=0, lr_rate=0, momentum=0, average=0, max_norm=0,
         )  # fmt: skip
-        if self.average >= 1 or not RATES[0] < self.student_rate < RATES[1]:
+        if self.average >= 1 or not ENDS[0] < self.student_rate < ENDS[1]:
             raise ConfigError(
-                f"average must be below 1, and student_rate between {RATES[0]} and {RATES[1]}; got {self.average} and "
+                f"average must be below 1, and student_rate between {ENDS[0]:g} and {ENDS[1]:g}; got {self.average} and "
                 f"{self.student_rate}"
             )
         if self.inner_batch == 1:
@@ -370,15 +371,13 @@ class TrajectoryMatching(Method, ABC):
     def sound(self, synthetic: Synthetic) -> None:
         """Refuses a similarity or a student's learning rate that has gone too far."""
         with torch.no_grad():
-            low, high = 1.1 * RATES[0], 0.9 * RATES[1]
-            ended = [name for name, rate in synthetic.hints.items() if not low < float(rate()) < high]
-            largest = 0.0 if synthetic.relation is None else float(synthetic.relation().abs().max())
+            ended = [name for name, rate in synthetic.hints.items() if not ENDS[0] < float(rate()) < ENDS[1]]
         if ended:
             raise Diverged(
                 f"the learned {ended[0]} reached an end of its range, {RATES[0]:g} to {RATES[1]:g}; lower lr_rate"
             )
-        if not largest < LARGEST:
-            raise Diverged(f"the learned similarity reached {largest:.0f}; lower lr_similarity, or bound it")
+        if isinstance(synthetic.relation, Similarity):
+            _sound_similarity(synthetic.relation)
 
     def _state(self, synthetic: Synthetic) -> dict[str, float | Tensor]:
         """The learned learning rates and, in numbers, the similarity."""
@@ -391,3 +390,20 @@ class TrajectoryMatching(Method, ABC):
 
 def _bytes(similarity: Similarity | None) -> int:
     return 0 if similarity is None else similarity.nbytes
+
+
+@torch.no_grad()
+def _sound_similarity(similarity: Similarity) -> None:
+    """Refuses a similarity that grew without end, or in which a pair is no more alike than two strangers."""
+    raw, bounded = similarity.raw(), similarity()
+    largest, n = float(raw.abs().max()), len(raw)
+    if not largest < LARGEST:
+        bound = ", or bound it" if similarity.bound == "none" else ""
+        raise Diverged(f"the learned similarity reached {largest:.3g}; lower lr_similarity{bound}")
+    own = float(bounded.diagonal().mean())
+    others = (float(bounded.sum()) - n * own) / (n * n - n)
+    if own < LEAST or own <= others:
+        raise Diverged(
+            f"the learned similarity collapsed: {own:.2g} on average for a pair, {others:.2g} for an image with the text of "
+            "another pair; lower lr_similarity"
+        )

@@ -19,6 +19,7 @@ from limbeck.objectives.contrastive import contrastive, false_negatives
 __all__ = ["ExpertTraining", "Experts"]
 
 VERSION = 2  # raised when the same options would give other snapshots
+LARGEST = 1e6  # a weight of this size has diverged
 PRECISIONS = {"float32": 4, "bfloat16": 2}  # bytes a number
 
 
@@ -198,9 +199,10 @@ class Experts:
         network.load_state_dict(start, strict=False)
         self._descend(network, self._batches(expert, epoch), expert, epoch)
         values = {name: value.detach() for name, value in network.named_parameters()}
-        if bad := [name for name, value in values.items() if not bool(torch.isfinite(value).all())]:
+        if bad := [name for name, value in values.items() if not bool((value.abs() < LARGEST).all())]:
             raise Diverged(
-                f"expert {expert}, epoch {epoch}: {bad[0]} is not finite; lower the experts' rate ({self.training.rate})"
+                f"expert {expert}, epoch {epoch}: {bad[0]} is not finite or beyond {LARGEST:g}; lower the experts' rate, "
+                f"expert_rate ({self.training.rate})"
             )
         return values
 

@@ -46,6 +46,11 @@ class LoRS(TrajectoryMatching):
         self.require(rank=0, alpha=0, lr_similarity=0)
         if self.similarity != "none" and self.similarity not in KINDS:
             raise ConfigError(f"similarity is none, {', '.join(KINDS)}; got {self.similarity!r}")
+        if self.loss == "infonce" and self.similarity != "none":
+            raise ConfigError(
+                "the loss infonce reads no similarity, so nothing would be learned of it; set similarity to none, or take "
+                "another loss, such as ence"
+            )
         if self.bound not in BOUNDS:
             raise ConfigError(f"bound is {', '.join(BOUNDS)}; got {self.bound!r}")
 

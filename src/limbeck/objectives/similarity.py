@@ -77,12 +77,13 @@ class Similarity(nn.Module):
 
     def forward(self, index: Int[Tensor, " b"] | None = None) -> Float[Tensor, "b b"]:
         """S of the pairs at `index` (of all by default), without the rest of it."""
-        raw = self._raw(index)
+        raw = self.raw(index)
         if self.bound == "clamp":
             return raw.clamp(0, 1).detach() + (raw - raw.detach())
         return (STEEP * (2 * raw - 1)).sigmoid() if self.bound == "sigmoid" else raw
 
-    def _raw(self, index: Tensor | None) -> Tensor:
+    def raw(self, index: Int[Tensor, " b"] | None = None) -> Float[Tensor, "b b"]:
+        """The same before the bound."""
         if self.kind == "full":
             return self.matrix if index is None else self.matrix[index][:, index]
         weight = self.weight if index is None or self.kind == "scalar" else self.weight[index]

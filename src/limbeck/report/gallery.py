@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+import wave
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,7 @@ class Card:
         unchanged: whether its image is still exactly that of the sample it started from.
         nearest, neighbour: the key, the cosine similarity and the image of the real image nearest to it.
         others: pictures of its sound and its depth, where it has them.
+        sound: its sound as a data URI, where it can be heard.
     """
 
     key: str
@@ -56,6 +58,7 @@ class Card:
     nearest: tuple[str, float] | None
     neighbour: Picture | None
     others: Sequence[Picture] = ()
+    sound: str = ""
 
 
 def cards(small: DistilledSet, source: Source | None, *, max_pairs: int, sets: int) -> list[Card]:
@@ -90,6 +93,7 @@ def cards(small: DistilledSet, source: Source | None, *, max_pairs: int, sets: i
                 nearest=nearest,
                 neighbour=None if nearest is None else thumbnails.get(nearest[0]),
                 others=_others(small, i),
+                sound=_sound(small, i),
             )
         )
     return result
@@ -141,6 +145,21 @@ def _others(small: DistilledSet, i: int) -> list[Picture]:
         preview.thumbnail((LARGEST, LARGEST))
         pictures.append(_encode(preview, f"synthetic {modality} {small.keys[i]}", lossless=False))
     return pictures
+
+
+def _sound(small: DistilledSet, i: int) -> str:
+    """The sound of sample `i` as a WAV file of 16 bits in a data URI; empty where there is none to hear."""
+    modality = small.modalities.get("audio")
+    waves = modality.sound(small.tensors["audio"][i]) if modality and "audio" in small.tensors else None
+    if waves is None or modality is None:
+        return ""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(modality.rate)
+        file.writeframes(waves.mul(32767).round().short().numpy().astype("<i2").tobytes())
+    return f"data:audio/wav;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def _label(small: DistilledSet, i: int) -> str | None:

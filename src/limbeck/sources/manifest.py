@@ -1,33 +1,21 @@
 """A table with one column a modality: image, audio, depth, captions, in any mix."""
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from limbeck.data.form import DepthForm, Form, ImageForm, SoundForm
-from limbeck.data.layout import (
-    FileImage,
-    ImageRef,
-    Layout,
-    Listing,
-    Record,
-    Skipped,
-    assign_splits,
-    canonical_split,
-    joined,
-    unique,
-)
-from limbeck.data.parse import Unreadable, clean_captions, clean_label, index_labels, inside
-from limbeck.data.tables import cells_of, csv_rows, jsonl_rows, parquet_rows
+from limbeck.data.layout import Layout, Listing, Record
+from limbeck.data.rows import FILES, list_rows, translated
+from limbeck.data.tables import csv_rows, jsonl_rows, parquet_rows
 from limbeck.errors import ConfigError, DataError, MissingDependency
 
 __all__ = ["Manifest"]
 
-FILES = ("image", "audio", "depth")  # modalities whose cells are files
 USUAL = {
     "image": ("image",),
     "audio": ("audio",),
@@ -42,28 +30,6 @@ READERS: dict[str, Callable[[Path], Iterator[tuple[str, Any]]]] = {
     ".csv": csv_rows,
     ".parquet": parquet_rows,
 }
-
-
-@dataclass(frozen=True)
-class CellBytes(ImageRef):
-    """Bytes that lie in a cell of a Parquet file.
-
-    Args:
-        data: the bytes.
-        content: their SHA-256.
-    """
-
-    data: bytes = field(repr=False)
-    content: str
-
-    def read(self) -> bytes:
-        """The bytes."""
-        return self.data
-
-    @property
-    def stamp(self) -> Sequence[Any]:
-        """Their digest."""
-        return (self.content,)
 
 
 @dataclass(frozen=True)
@@ -116,10 +82,6 @@ class Manifest(Layout):
     depth_unit: str = ""
     depth_far: float = 10.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        assert self.forms  # which refuses options that cannot be
-
     @property
     def forms(self) -> tuple[Form, ...]:
         """Of images, sounds and, where their unit is named, depth maps."""
@@ -133,42 +95,21 @@ class Manifest(Layout):
         if not table.is_file() or table.suffix.lower() not in READERS:
             known = ", ".join(READERS)
             raise DataError(f"{self.name}: {table.absolute()} is no table; a manifest is a file that ends in {known}")
-        skipped: list[Skipped] = []
-        found: list[tuple[Record, int | str | None]] = []
         columns: set[str] = set()
-        for number, (where, row) in enumerate(READERS[table.suffix.lower()](table)):
-            name = f"row {number}"
-            try:
-                columns |= set(cells_of(row))
-                cells = self._cells(row)
-                name = str(cells.get("key", name))
-                found.append((self._record(table.parent, cells, name), clean_label(cells.get("label"))))
-            except Unreadable as error:
-                skipped.append(Skipped(name, str(error), where, _split_or_none(row)))
-        self._refuse(table, columns, [record for record, _ in found])
-        labels, classes = index_labels([label for _, label in found])
-        made = [replace(record, label=label) for (record, _), label in zip(found, labels, strict=True)]
-        records, again = unique(joined(made, [(r.key, *_stamps(r)) for r in made]), str(table))
-        return Listing(assign_splits(records), classes, skipped=skipped + again)
+        rows = translated(READERS[table.suffix.lower()](table), partial(self._cells, columns=columns))
+        listing = list_rows(rows, table.parent, table)
+        self._refuse(table, columns, listing.records)
+        return listing
 
-    def _cells(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """What the row holds under each of our names, without the empty cells."""
+    def _cells(self, row: Mapping[str, Any], columns: set[str]) -> dict[str, Any]:
+        """What the row holds under each of our names, without the empty cells; its columns are added to `columns`."""
+        columns |= set(row)
         cells: dict[str, Any] = {}
         for ours, usual in USUAL.items():
-            columns = (getattr(self, ours),) if getattr(self, ours) else usual
-            held = [row[column] for column in columns if not _empty(row.get(column))]
-            cells |= {ours: held[0]} if held else {}
+            named = (getattr(self, ours),) if getattr(self, ours) else usual
+            held = [row[column] for column in named if not _empty(row.get(column))]
+            cells |= {ours.removesuffix("_column"): held[0]} if held else {}
         return cells
-
-    def _record(self, folder: Path, cells: Mapping[str, Any], name: str) -> Record:
-        files = {m: _file(folder, cells[m]) for m in FILES if m in cells}
-        captions = clean_captions(cells.get("caption"))
-        if not files and not captions:
-            raise Unreadable("no modality")
-        paths = [str(cells[m]) for m in files if isinstance(files[m], FileImage) and isinstance(cells[m], str)]
-        name = name if "key" in cells or not paths else "+".join(paths)
-        image = files.pop("image", None)
-        return Record(name, image, captions, None, canonical_split(cells.get("split_column")), files)
 
     def _refuse(self, table: Path, columns: set[str], records: Sequence[Record]) -> None:
         """Refuses what would otherwise be found out late, or never."""
@@ -192,20 +133,3 @@ class Manifest(Layout):
 
 def _empty(value: object) -> bool:
     return value is None or value == "" or value == [] or (isinstance(value, float) and math.isnan(value))
-
-
-def _file(folder: Path, cell: object) -> ImageRef:
-    if isinstance(cell, dict) and set(cell) == {"bytes", "path"}:
-        cell = cell["path"] if cell["bytes"] is None else cell["bytes"]
-    if isinstance(cell, bytes):
-        return CellBytes(cell, hashlib.sha256(cell).hexdigest())
-    return FileImage.of(inside(folder, cell))
-
-
-def _stamps(record: Record) -> list[tuple[Any, ...]]:
-    return [tuple(ref.stamp) for m in FILES if (ref := record.ref(m))]
-
-
-def _split_or_none(row: object) -> str | None:
-    named = row.get("split") if isinstance(row, dict) else None
-    return canonical_split(named) if isinstance(named, str) else None

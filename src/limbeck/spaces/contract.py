@@ -20,7 +20,8 @@ def check_encoder(encoder: Encoder, samples: Any = None, other: Mapping[str, Any
 
     Args:
         encoder: what is tested.
-        samples: at least three values, no two alike: images `[B, 3, H, W]` in [0, 1] or strings; some by default.
+        samples: at least three values, no two alike, as a batch of its modality holds them; by default images, spectrograms,
+            depth in metres or strings.
         other: options under which the vectors must differ, so the fingerprint must, too.
 
     Raises:
@@ -55,7 +56,10 @@ def check_encoder(encoder: Encoder, samples: Any = None, other: Mapping[str, Any
 def _samples(modality: str) -> Any:
     if modality == "text":
         return ["a red square", "a photo of a small dog on a very long sandy beach at night", "rain"]
-    return torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    values = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    if modality == "audio":
+        return values[:, :1]
+    return 0.6 + 9 * values[:, :1] if modality == "depth" else values
 
 
 def _check_fields(encoder: Encoder) -> None:

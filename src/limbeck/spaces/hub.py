@@ -12,18 +12,33 @@ from limbeck.errors import ConfigError, MissingDependency
 __all__ = ["licence_of", "optional", "quiet", "read"]
 
 T = TypeVar("T")
+BROUGHT_BY = {"pkg_resources": "'setuptools<81'", "cv2": "opencv-python-headless"}  # modules of other packages
 
 
-def optional(module: str, package: str, what: str) -> Any:
+def optional(module: str, package: str, what: str, command: str | None = None) -> Any:
     """The imported `module`, which no extra of ours brings.
 
+    Args:
+        module: its name.
+        package: its name for pip.
+        what: needs it.
+        command: the whole command that installs it, where it is not `pip install PACKAGE`.
+
     Raises:
-        MissingDependency: it is not installed; `package` is its name for pip, `what` needs it.
+        MissingDependency: it is not installed, or something that it needs is not.
+        ConfigError: it is installed, and broken.
     """
     try:
         return import_module(module)
     except ImportError as error:
-        raise MissingDependency(what, package) from error
+        lacking = (error.name or module).split(".")[0]
+        if isinstance(error, ModuleNotFoundError) and lacking != module.split(".")[0]:
+            raise MissingDependency(what, BROUGHT_BY.get(lacking, lacking)) from error
+        if not isinstance(error, ModuleNotFoundError):
+            raise ConfigError(f"{what}: the installed {package} cannot be imported: {error}") from error
+        raise MissingDependency(what, package, command) from error
+    except (RuntimeError, OSError) as error:  # a build for another torch, a shared library that is not there
+        raise ConfigError(f"{what}: the installed {package} cannot be imported: {error}") from error
 
 
 @contextmanager

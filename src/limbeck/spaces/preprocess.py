@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import log
-from typing import Literal
+from math import ceil, log
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +11,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 __all__ = [
+    "CLIP_MEAN",
+    "CLIP_STD",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "ImageNetwork",
+    "Patches",
     "Preprocess",
     "centre_crop",
     "disparity",
@@ -23,6 +26,7 @@ __all__ = [
 ]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 Interpolation = Literal["bilinear", "bicubic"]
 
 
@@ -138,16 +142,79 @@ class Preprocess:
         return normalise(images, self.mean, self.std)
 
 
+@dataclass(frozen=True)
+class Patches:
+    """Resize to at most so many patches, normalise, cut: what a NaFlex image processor does, on `[B, 3, H, W]` in [0, 1].
+
+    Height and width become multiples of the patch, by the largest common scale of which the patches are not too many.
+
+    Args:
+        patch: pixels a side.
+        most: patches of an image; fewer are padded with zeros and masked.
+        interpolation: of the resizing.
+        mean, std: of each channel.
+
+    Paper: Tschannen et al., SigLIP 2: multilingual vision-language encoders, 2025.
+
+    Example:
+        >>> found = Patches(8, 20)(torch.rand(2, 3, 40, 60))
+        >>> found["pixel_values"].shape, found["spatial_shapes"][0].tolist()
+        (torch.Size([2, 20, 192]), [4, 5])
+    """
+
+    patch: int = 16
+    most: int = 256
+    interpolation: Interpolation = "bilinear"
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Patches down and across of an image of that size.
+
+        Example:
+            >>> Patches(16, 256).grid(480, 640)
+            (14, 18)
+        """
+
+        def at(scale: float) -> tuple[int, int]:
+            rows, columns = (max(1, ceil(side * scale / self.patch)) for side in (height, width))
+            return rows, columns
+
+        low, high = 1e-6, 100.0
+        while high - low >= 1e-5:  # the reference stops so, too
+            middle = (low + high) / 2
+            rows, columns = at(middle)
+            low, high = (middle, high) if rows * columns <= self.most else (low, middle)
+        return at(low)
+
+    def __call__(self, images: Float[Tensor, "b 3 h w"]) -> dict[str, Tensor]:
+        """What the model takes: values of patches, which of them are real, and how many lie down and across."""
+        rows, columns = self.grid(*images.shape[-2:])
+        side, batch = self.patch, len(images)
+        scaled = resize(images, (rows * side, columns * side), self.interpolation)
+        cut = normalise(scaled, self.mean, self.std).unflatten(3, (columns, side)).unflatten(2, (rows, side))
+        values = cut.permute(0, 2, 4, 3, 5, 1).reshape(batch, rows * columns, -1)
+        mask = torch.zeros(batch, self.most, dtype=torch.int64, device=images.device)
+        mask[:, : rows * columns] = 1
+        return {
+            "pixel_values": F.pad(values, (0, 0, 0, self.most - rows * columns)),
+            "pixel_attention_mask": mask,
+            "spatial_shapes": torch.tensor([[rows, columns]] * batch, device=images.device),
+        }
+
+
 class ImageNetwork(nn.Module):
     """A pretrained network behind its preprocessing.
 
     Args:
         model: the network.
         preprocess: of images in [0, 1].
-        pool: from the model and preprocessed images to vectors `[B, D]`.
+        pool: from the model and what the preprocessing gave to vectors `[B, D]`.
     """
 
-    def __init__(self, model: nn.Module, preprocess: Preprocess, pool: Callable[[nn.Module, Tensor], Tensor]) -> None:
+    def __init__(
+        self, model: nn.Module, preprocess: Preprocess | Patches, pool: Callable[[nn.Module, Any], Tensor]
+    ) -> None:
         super().__init__()
         self.model, self.preprocess, self.pool = model, preprocess, pool
 

@@ -37,7 +37,7 @@ class Encoder(ABC):
     @property
     @abstractmethod
     def modality(self) -> str:
-        """What it encodes: `"image"` or `"text"`."""
+        """What it encodes: `"image"`, `"text"`, `"audio"`, `"depth"`, ..."""
 
     @property
     def licence(self) -> str:

@@ -13,7 +13,7 @@ from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.metrics import accuracy
 from limbeck.evaluation.protocol import Context, Protocol
-from limbeck.evaluation.students import Components, Tower, best_student, chunk_of, fit, noisy, pixels, shaken
+from limbeck.evaluation.students import Components, Tower, best_student, chunk_of, fit, noisy, pictures, shaken
 from limbeck.spaces import Features, Space, embed_source
 
 __all__ = ["Classification"]
@@ -23,8 +23,8 @@ __all__ = ["Classification"]
 class Classification(Protocol):
     """Accuracy in percent of classifiers trained on the set.
 
-    Each modality gets a linear head on its frozen features; images get a trained network with light augmentation
-    instead where `student` names one, or the encoder itself. With several modalities two ways of fusion are reported beside the single ones:
+    Each modality gets a linear head on its frozen features; images, sound and depth get a trained network with light augmentation
+    instead where `student` names one, images the encoder itself where it says so. With several modalities two ways of fusion are reported beside the single ones:
 
         late    p = mean_m softmax(W_m x_m)                      heads trained apart: blind to which values are paired
         joint   p = softmax(V gelu(sum_m W_m x_m))               one hidden layer on the concatenated features
@@ -59,7 +59,7 @@ class Classification(Protocol):
                 f"{small.name} has the classes {small.classes}, {test.name} has {test.classes}; they must be the same"
             )
         modalities = self._modalities(small, test, space)
-        side = self.side(small) if "image" in modalities else 0
+        side = self.side(small) if self.trained(modalities) else 0
         train, judge = (self._read(source, modalities, space, context, side) for source in (small, self.judge(test)))
         pretrained = self.pretrained(small, space, context) if "image" in modalities else None
         fitting = _Training(self, train, max(len(test.classes), int(train.labels.max()) + 1), context, pretrained)
@@ -82,7 +82,7 @@ class Classification(Protocol):
         context.say("student", i * looks + done, parts * looks)
 
     def _modalities(self, small: Source, test: Source, space: Space) -> tuple[str, ...]:
-        known = [m for m in test.modalities if m in space or (m == "image" and not self.frozen)]
+        known = [m for m in test.modalities if m in space or self.trained([m])]
         shared = tuple(m for m in known if m in small.modalities)
         if not shared:
             raise ConfigError(
@@ -97,18 +97,18 @@ class Classification(Protocol):
     ) -> "_Samples":
         labels = source.labels
         assert labels is not None  # see `check`
-        trained = () if self.frozen else ("image",)
+        trained = self.trained(modalities)
         needed = Space({m: space[m] for m in modalities if m not in trained})
         features = embed_source(source, needed, context.cache, device=context.device, tick=context.tick)
+        seen = {m: pictures(source, m, side, context.cache) for m in trained}
         full = labels >= 0
-        for found in features.values():
+        for found in (*features.values(), *seen.values()):
             full = full & (found.counts(len(source)) > 0)
         index = full.nonzero().squeeze(1)
         if len(index) == 0:
             raise DataError(f"{source.name}: no sample has a label and all of {', '.join(modalities)}")
         values = {m: _averaged(found, len(source))[index] for m, found in features.items()}
-        if "image" in modalities and not self.frozen:
-            values["image"] = pixels(source, side, context.cache)[index]
+        values |= {m: found.vectors[found.first(len(source))[index]] for m, found in seen.items()}
         return _Samples(values, labels[index])
 
 
@@ -158,7 +158,7 @@ class _Training:
         towers = {
             m: Tower(len(self.of[m].variance), width, generator, gain=gain)
             if m in self.of
-            else Tower(0, width, generator, network, p.resolution or 0, gain=gain)
+            else Tower(0, width, generator, network if m == "image" else p.student, p.resolution or 0, gain=gain)
             for m in union
         }
         student = _Fusion(towers, None if single else Tower(width, self.classes, generator), ridge)
@@ -173,7 +173,7 @@ class _Training:
         x = {m: value[index.to(value.device)] for m, value in inputs.items()}
         seen = {m: noisy(v, noise, len(self.of[m].mean), generator) if m in self.of else v for m, v in x.items()}
         if self.protocol.augment:
-            seen |= {m: shaken(v, generator) for m, v in x.items() if m not in self.of}
+            seen |= {m: shaken(v, generator, mirror=m != "audio") for m, v in x.items() if m not in self.of}
         logits = student(seen)
         return F.cross_entropy(logits, self.train.labels[index].to(logits.device))
 

@@ -1,7 +1,7 @@
 """Students: what is trained on a set to find out how much the set teaches."""
 
 from limbeck.evaluation.students.components import Components
-from limbeck.evaluation.students.inputs import Side, pixels, shaken, side_of
+from limbeck.evaluation.students.inputs import Side, pictures, shaken, side_of
 from limbeck.evaluation.students.pretrained import Pretrained
 from limbeck.evaluation.students.training import Schedule, Tower, best_student, chunk_of, fit, noisy
 
@@ -15,7 +15,7 @@ __all__ = [
     "chunk_of",
     "fit",
     "noisy",
-    "pixels",
+    "pictures",
     "shaken",
     "side_of",
 ]

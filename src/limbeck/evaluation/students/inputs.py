@@ -1,4 +1,4 @@
-"""What a student reads of a source: feature rows or pixels, and the sample that each belongs to."""
+"""What a student reads of a source: feature rows or pictures, and the sample that each belongs to."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,12 @@ from torch import Tensor, nn
 
 from limbeck.data.cache import Cache, digest
 from limbeck.data.source import Source
+from limbeck.errors import DataError
 from limbeck.spaces import Features
+from limbeck.spaces.pictures import picture
 from limbeck.spaces.preprocess import resize
 
-__all__ = ["Side", "pixels", "shaken", "side_of"]
+__all__ = ["Side", "pictures", "shaken", "side_of"]
 
 CHUNK = 256  # images decoded at a time
 
@@ -45,28 +47,47 @@ def side_of(features: Features, samples: Tensor, total: int) -> Side:
     return Side(features.vectors, features.first(total)[samples], features.counts(total)[samples])
 
 
-def pixels(source: Source, resolution: int, cache: Cache) -> Tensor:
-    """Every image of the source at one resolution, `uint8 [N, 3, R, R]`; kept in the cache."""
+def pictures(source: Source, modality: str, resolution: int, cache: Cache) -> Features:
+    """The images of a source, or its sound or depth as grey ones, at one resolution; kept in the cache.
+
+    Args:
+        source: whose values.
+        modality: image, audio or depth.
+        resolution: pixels a side.
+        cache: where they are kept.
+
+    Returns:
+        `uint8 [R, C, resolution, resolution]`, a row for each sample that holds the modality, C of 1 where grey.
+    """
 
     def read() -> dict[str, Tensor]:
-        parts = [torch.zeros(0, 3, resolution, resolution, dtype=torch.uint8)]
+        values, owners = [], []
         for start in range(0, len(source), CHUNK):
-            image = source.batch(range(start, min(start + CHUNK, len(source))))["image"]
-            parts.append(resize(image, (resolution, resolution)).clamp(0, 1).mul(255).round().byte())
-        return {"image": torch.cat(parts)}
+            batch = source.batch(range(start, min(start + CHUNK, len(source))))
+            here = batch.mask(modality).nonzero().squeeze(1)
+            seen = resize(picture(modality, batch[modality][here]), (resolution, resolution)) if len(here) else None
+            if seen is not None:
+                values.append(seen.clamp(0, 1).mul(255).round().byte())
+                owners.append(start + here)
+        if not values:
+            raise DataError(f"{source.name}: no sample has {modality}")
+        return {"values": torch.cat(values), "owner": torch.cat(owners)}
 
-    return cache.tensors("pixels", digest(source.fingerprint, resolution), read)["image"]
+    held = cache.tensors("pictures", digest(source.fingerprint, modality, resolution), read)
+    return Features(held["values"], held["owner"])
 
 
-def shaken(images: Tensor, generator: torch.Generator) -> Tensor:
+def shaken(images: Tensor, generator: torch.Generator, mirror: bool = True) -> Tensor:
     """Light augmentation: each image mirrored with probability 1/2, all moved by up to an eighth of their side.
 
     Args:
-        images: `[B, 3, R, R]`, `uint8` or float.
+        images: `[B, C, R, R]`, `uint8` or float.
         generator: of the draws.
+        mirror: whether to mirror; a spectrogram is not read backwards.
     """
-    mirrored = torch.rand(len(images), generator=generator).to(images.device) < 0.5
-    images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+    if mirror:
+        mirrored = torch.rand(len(images), generator=generator).to(images.device) < 0.5
+        images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
     size = images.shape[-1]
     reach = size // 8
     top, left = torch.randint(2 * reach + 1, (2,), generator=generator).tolist()

@@ -82,8 +82,9 @@ class Tower(nn.Module):
         self.head = nn.Sequential(*layers[:-1])
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[B, outputs]` of features `[B, inputs]` or of `uint8` or float images `[B, 3, R, R]`."""
+        """`[B, outputs]` of features `[B, inputs]` or of `uint8` or float images `[B, C, R, R]`, grey or of three channels."""
         if self.network is not None:
+            x = x.expand(-1, 3, -1, -1)
             x = self.network(x.float().div(255) if x.dtype == torch.uint8 else x)
         return self.head(x)  # type: ignore[no-any-return]
 

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.networks.convnet import ConvNet as Network
+from limbeck.spaces.pictures import ImageEncoder
 from limbeck.spaces.preprocess import resize
-from limbeck.spaces.space import Encoder
 
 __all__ = ["ConvNet"]
 
 
 @dataclass(frozen=True)
-class ConvNet(Encoder):
+class ConvNet(ImageEncoder):
     """A ConvNet with random weights; its depth follows the resolution.
 
     Args:
@@ -21,6 +21,7 @@ class ConvNet(Encoder):
         width: channels of every block.
         seed: of the weights.
         pooled: average the last positions (`width` features) instead of laying them side by side.
+        modality: image; or audio or depth, which are seen as grey images.
 
     Example:
         >>> ConvNet(resolution=16, width=8)(torch.rand(2, 3, 16, 16)).shape
@@ -32,7 +33,6 @@ class ConvNet(Encoder):
     seed: int = 0
     pooled: bool = True
 
-    modality = "image"
     licence = "CC0-1.0"
 
     @property
@@ -45,6 +45,6 @@ class ConvNet(Encoder):
         generator = torch.Generator().manual_seed(self.seed)
         return Network(self.resolution, self.width, self.pooled, generator)
 
-    def encode(self, network: nn.Module, values: Tensor) -> Tensor:
+    def encode_images(self, network: nn.Module, images: Tensor) -> Tensor:
         """Features `[B, dim]` of images `[B, 3, H, W]` in [0, 1]."""
-        return network(resize(values, (self.resolution, self.resolution)))  # type: ignore[no-any-return]
+        return network(resize(images, (self.resolution, self.resolution)))  # type: ignore[no-any-return]

