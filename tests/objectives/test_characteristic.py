@@ -100,9 +100,9 @@ def test_frequencies_tend_to_the_kernel() -> None:
     exact = float(sum(c * gaussian_kernel(a, b, scale).mean() for c, a, b in ((1, x, x), (1, y, y), (-2, x, y))))
     estimate = square_distance(characteristic(x @ t), characteristic(y @ t))
     assert estimate == pytest.approx(exact, rel=0.01)
-    kernels = [gaussian_kernel(a, b, scale) for a, b in ((x, x), (x, y), (y, y))]
-    assert kernel_distance(*kernels) == pytest.approx(exact, rel=1e-12)
-    assert kernel_distance(*kernels[:2], kernels[2].mean()) == pytest.approx(exact, rel=1e-12)
+    own, cross, real = (gaussian_kernel(a, b, scale) for a, b in ((x, x), (x, y), (y, y)))
+    assert kernel_distance(own, cross, real) == pytest.approx(exact, rel=1e-12)
+    assert kernel_distance(own, cross, real.mean()) == pytest.approx(exact, rel=1e-12)
     error = {}
     for k in (256, 4096):
         parts = [square_distance(characteristic(x @ u), characteristic(y @ u)) for u in t.split(k, dim=1)[:16]]

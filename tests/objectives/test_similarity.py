@@ -165,3 +165,16 @@ def test_a_summary_is_read_off_the_matrix() -> None:
         rel=1e-5,
     )
     assert summary(torch.full((1, 1), 2.0)) == {"min": 2.0, "max": 2.0, "mean": 2.0, "diagonal": 2.0, "spread": 0.0}
+
+
+@pytest.mark.parametrize("bound", ["none", "clamp", "sigmoid"])
+def test_trouble_is_seen_under_every_bound(bound: str) -> None:
+    sound = Similarity(6, rank=2, bound=bound)
+    assert sound.trouble() == ""
+    with torch.no_grad():
+        sound.right.fill_(1e4)
+    assert sound.trouble().startswith("reached")
+    faded = Similarity(6, "diagonal", bound=bound)
+    with torch.no_grad():
+        faded.weight.fill_(-1.0)
+    assert faded.trouble().startswith("collapsed: ")

@@ -64,7 +64,7 @@ def test_image_encoders_serve_sound_and_depth(name: str, modality: str) -> None:
 
 
 def test_image_encoders_refuse_waveforms_and_other_modalities() -> None:
-    with pytest.raises(DataError, match="--source.mels 64"):
+    with pytest.raises(DataError, match=r"--source\.mels 64"):
         lb.space(audio="convnet")["audio"](torch.zeros(2, 8000))
     with pytest.raises(ConfigError, match="'convnet' reads images, and audio and depth as images; it cannot serve as"):
         lb.space(text="convnet")

@@ -4,9 +4,9 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck.commands._options import Command, Part, part
 from limbeck.commands._progress import Tick
@@ -25,6 +25,8 @@ __all__ = [
     "folder_of",
     "open_set",
     "open_source",
+    "ready_parts",
+    "recorded",
     "report_captions",
     "report_skipped",
     "space_of",
@@ -44,6 +46,8 @@ class Encoded(Command):
     """A command that opens data and encodes them.
 
     Args:
+        ready: one name for the encoders of all modalities that a joint model knows, such as clip, clap, imagebind or
+            bound:FOLDER; what is named below stands above it.
         image: the image encoder; none to leave images out.
         text: the text encoder; none to leave texts out.
         audio: the encoder of sound; none to leave it out.
@@ -51,6 +55,7 @@ class Encoded(Command):
         device: where encoders and sets live: cpu, cuda, cuda:1, mps.
     """
 
+    ready: str | None = field(default=None, metadata={"name": "space"})
     image: Part | None = part("encoder", ENCODERS["image"], name="space.image")
     text: Part | None = part("encoder", ENCODERS["text"], name="space.text")
     audio: Part | None = part("encoder", ENCODERS["audio"], name="space.audio")
@@ -62,7 +67,28 @@ class Encoded(Command):
 
     def space(self, source: "Source") -> "Space":
         """The encoders of those modalities that the source has."""
-        return space_of({m: getattr(self, m) for m in ENCODERS}, source)
+        return space_of(self.encoders(), source)
+
+    def encoders(self) -> dict[str, Part | None]:
+        """Modality to encoder: those that are named, above those of the ready space or else the default ones."""
+        given = {m: getattr(self, m) for m in ENCODERS if self.ready is None or f"space.{m}" in self.named}
+        return (ready_parts(self.ready) if self.ready else {}) | given
+
+
+def ready_parts(name: str) -> dict[str, Part | None]:
+    """The encoders of a ready space.
+
+    Raises:
+        UnknownName: there is none of that name.
+    """
+    from limbeck.spaces.ready import ready
+
+    return {modality: recorded(encoder) for modality, encoder in ready(name).items()}
+
+
+def recorded(encoder: Mapping[str, Any]) -> Part:
+    """An encoder as a recipe writes it."""
+    return Part("encoder", encoder["name"], {k: v for k, v in encoder.items() if k != "name"})
 
 
 def check_device(name: str) -> None:

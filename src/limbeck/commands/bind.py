@@ -23,7 +23,7 @@ __all__ = ["Bind"]
 class Bind(Encoded, Binding):
     """Trains heads over frozen encoders, so that modalities share one space; reports it on the validation split.
 
-    Every command then takes the folder as encoders: --space.image bound:FOLDER --space.text bound:FOLDER.
+    Every command then takes the folder as encoders: --space bound:FOLDER.
 
     Args:
         source: the data, such as demo or karpathy:data/flickr8k.
@@ -68,8 +68,7 @@ class Bind(Encoded, Binding):
         for what in ("of one modality", "of none"):
             if manifest["samples"][what]:
                 print(f"note: {manifest['samples'][what]} samples of {train.name} are {what}", file=sys.stderr)
-        options = " ".join(f"--space.{m} bound:{self.out}" for m in space.modalities)
-        lines += [f"next:  give {options} to another command"]
+        lines += [f"next:  give --space bound:{self.out} to another command"]
         data = {"space": str(self.out), "fingerprint": space.fingerprint, "licences": space.licences}
         return Answer(
             "\n".join(lines),

@@ -1,11 +1,19 @@
 """`limbeck evaluate`."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from limbeck.commands._open import ENCODERS, Encoded, open_source, report_captions, report_skipped, space_of
+from limbeck.commands._open import (
+    ENCODERS,
+    Encoded,
+    open_source,
+    ready_parts,
+    recorded,
+    report_captions,
+    report_skipped,
+    space_of,
+)
 from limbeck.commands._options import Answer, Part, part
 from limbeck.commands._progress import Tick
 from limbeck.errors import ConfigError
@@ -96,13 +104,9 @@ class Evaluate(Encoded):
         from limbeck.core import DistilledSet
 
         named = {m for m in ENCODERS if f"space.{m}" in self.named}  # also where it is named none
-        if not named and isinstance(small, DistilledSet):
+        if not named and not self.ready and isinstance(small, DistilledSet):
             return None
         made = small.recipe.space if isinstance(small, DistilledSet) else {}
-        chosen = {m: _encoder(made.get(m, {"name": name})) for m, name in ENCODERS.items()}
+        by_default = {m: recorded(made.get(m, {"name": name})) for m, name in ENCODERS.items()}
+        chosen = by_default | (ready_parts(self.ready) if self.ready else {})
         return space_of(chosen | {m: getattr(self, m) for m in named}, small)
-
-
-def _encoder(described: Mapping[str, Any]) -> Part:
-    """An encoder as a recipe writes it."""
-    return Part("encoder", described["name"], {k: v for k, v in described.items() if k != "name"})

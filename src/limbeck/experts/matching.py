@@ -27,7 +27,6 @@ __all__ = ["TrajectoryMatching"]
 RATES = (1e-4, 10.0)  # the least and the largest learning rate of a student
 ENDS = (1.1e-4, 9.0)  # beyond them it counts as having reached an end
 CURES = {"relation": "lr_similarity", "hints": "lr_rate", "learned.text": "lr_text", "learned.image": "lr"}
-LARGEST, LEAST = 100.0, 0.05  # a similarity beyond the one, before its bound, or with a mean diagonal below the other, has diverged
 FAR = 1e6  # and so has a student at such a distance
 RATE_BYTES = 8  # of both learned rates in a set
 
@@ -376,8 +375,10 @@ class TrajectoryMatching(Method, ABC):
             raise Diverged(
                 f"the learned {ended[0]} reached an end of its range, {RATES[0]:g} to {RATES[1]:g}; lower lr_rate"
             )
-        if isinstance(synthetic.relation, Similarity):
-            _sound_similarity(synthetic.relation)
+        similarity = synthetic.relation
+        if isinstance(similarity, Similarity) and (trouble := similarity.trouble()):
+            bound = ", or bound it" if similarity.bound == "none" else ""
+            raise Diverged(f"the learned similarity {trouble}; lower lr_similarity{bound}")
 
     def _state(self, synthetic: Synthetic) -> dict[str, float | Tensor]:
         """The learned learning rates and, in numbers, the similarity."""
@@ -390,20 +391,3 @@ class TrajectoryMatching(Method, ABC):
 
 def _bytes(similarity: Similarity | None) -> int:
     return 0 if similarity is None else similarity.nbytes
-
-
-@torch.no_grad()
-def _sound_similarity(similarity: Similarity) -> None:
-    """Refuses a similarity that grew without end, or in which a pair is no more alike than two strangers."""
-    raw, bounded = similarity.raw(), similarity()
-    largest, n = float(raw.abs().max()), len(raw)
-    if not largest < LARGEST:
-        bound = ", or bound it" if similarity.bound == "none" else ""
-        raise Diverged(f"the learned similarity reached {largest:.3g}; lower lr_similarity{bound}")
-    own = float(bounded.diagonal().mean())
-    others = (float(bounded.sum()) - n * own) / (n * n - n)
-    if own < LEAST or own <= others:
-        raise Diverged(
-            f"the learned similarity collapsed: {own:.2g} on average for a pair, {others:.2g} for an image with the text of "
-            "another pair; lower lr_similarity"
-        )

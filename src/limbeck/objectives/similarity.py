@@ -16,6 +16,10 @@ BOUNDS = ("none", "clamp", "sigmoid")
 STEEP = (
     6.0  # of the sigmoid bound: 0.9975 on the diagonal and 0.0025 off it at the start, little beside 1 for 100 pairs
 )
+LARGEST, LEAST = (
+    100.0,
+    0.05,
+)  # an entry before its bound beyond the one, or a mean diagonal below the other: it diverged
 
 
 class Similarity(nn.Module):
@@ -93,6 +97,21 @@ class Similarity(nn.Module):
         if self.kind == "lowrank":
             raw = raw + self.alpha / self.rank * self.left[index] @ self.right[index].T
         return raw
+
+    @torch.no_grad()
+    def trouble(self) -> str:
+        """What went wrong with it, empty where nothing did: it grew without end, or a pair is no more alike than two strangers."""
+        raw, bounded = self.raw(), self()
+        largest, n = float(raw.abs().max()), len(raw)
+        if not largest < LARGEST:
+            return f"reached {largest:.3g}"
+        own = float(bounded.diagonal().mean())
+        others = (float(bounded.sum()) - n * own) / max(n * n - n, 1)
+        if own < LEAST or own <= others:
+            return (
+                f"collapsed: {own:.2g} on average for a pair, {others:.2g} for an image with the text of another pair"
+            )
+        return ""
 
     @property
     def nbytes(self) -> int:
