@@ -102,7 +102,7 @@ def test_help_shows_the_options_of_what_was_chosen_and_of_nothing_else(limbeck: 
         (["lst"], "unknown command 'lst'; did you mean list?"),
         (
             ["distill", "demo", "--method", "herding", "--method.steps", "3"],
-            "--method.steps is an option of cf, ",
+            "--method.steps is an option of avdd, cf, ",
         ),
         (["distill", "demo", "--method.stepz", "3"], "did you mean --method.steps? cf has: steps"),
         (["distill", "demo", "--pears", "3"], "has no option --pears; did you mean --pairs"),
@@ -336,7 +336,7 @@ def test_the_line_stands_above_the_file(tmp_path: Path) -> None:
     fewer = parse(distill.Distill, [*base, "--bytes", "5000"])
     assert (fewer.pairs, fewer.bytes) == (None, 5000)
     path.write_text("method: {name: herding, steps: 5}")
-    with pytest.raises(ConfigError, match=r"--method\.steps is an option of cf, .*dm, .*not of herding"):
+    with pytest.raises(ConfigError, match=r"--method\.steps is an option of avdd, cf, .*dm, .*not of herding"):
         parse(distill.Distill, base)
     path.write_text("- a")
     with pytest.raises(ConfigError, match="must be a mapping"):
@@ -441,7 +441,7 @@ def test_evaluate_finds_data_and_encoders_in_the_set(run_folder: Path, tmp_path:
     code, text, _ = limbeck(words)
     assert code == 0 and "IR@1 +- std" in text
     code, _, err = limbeck([*words, "--space.image", "none"])
-    assert code == 2 and "this space has no encoder for 'image'; it has text" in err
+    assert code == 2 and "share text that the space encodes (text), and retrieval takes two modalities or more" in err
     code, other, err = limbeck([*words, "--json", "--space.image", "convnet", "--space.image.seed", "1"])
     assert code == 0, err  # its learned text is read by the text encoder that it was distilled with
     assert json.loads(other)["rows"][0]["fingerprint"] != json.loads(out)["rows"][0]["fingerprint"]

@@ -96,6 +96,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     timm.create_model = timm_model  # type: ignore[attr-defined]
     timm.data = SimpleNamespace(resolve_model_data_config=lambda model: numbers)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "timm", timm)
+    monkeypatch.setattr(t.AutoConfig, "from_pretrained", lambda name: config)
     monkeypatch.setattr(t.AutoModel, "from_pretrained", bert)
     monkeypatch.setattr(t.AutoTokenizer, "from_pretrained", lambda name: fast)
     return asked

@@ -86,7 +86,9 @@ def test_what_cannot_be_done() -> None:
 @pytest.mark.parametrize(("rate", "mels"), [(8000, 40), (16000, 64)])
 def test_what_is_heard_has_nearly_the_spectrogram_again(rate: int, mels: int) -> None:
     time = torch.arange(rate) / rate
-    wave = 0.3 * torch.sin(2 * np.pi * 440 * time) * (time < 0.6) + 0.2 * torch.sin(2 * np.pi * (900 + 600 * time) * time)
+    wave = 0.3 * torch.sin(2 * np.pi * 440 * time) * (time < 0.6) + 0.2 * torch.sin(
+        2 * np.pi * (900 + 600 * time) * time
+    )
     wanted = log_mel(wave[None], rate, mels)
     got = heard(wanted, rate)
     assert got.shape == (1, rate) and float(got.abs().max()) <= 1

@@ -168,7 +168,9 @@ def test_the_score_says_how_the_student_was_trained(carrier, plain, train, space
 
     assert said(carrier) == "wbce, temperature 0.2, lowrank similarity, learned rates offered"
     assert said(without(carrier, "hint."), temperature=0.2) == "wbce, lowrank similarity"
-    assert said(replace(carrier, training={"loss": "infonce"})) == "infonce, learned rates offered"  # reads no similarity
+    assert (
+        said(replace(carrier, training={"loss": "infonce"})) == "infonce, learned rates offered"
+    )  # reads no similarity
     assert said(carrier, carried=False) == said(plain) == said(train) == said(carrier, protocol="classification") == ""
     old = replace(plain, tensors={**plain.tensors, "relation": torch.eye(12)})
     assert said(old) == "soft similarity"

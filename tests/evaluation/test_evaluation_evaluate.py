@@ -135,7 +135,7 @@ def test_the_test_split_is_opened_for_scoring_only_once(train, space, cache, mon
     from limbeck.evaluation.protocols import retrieval as module
 
     asked = []
-    monkeypatch.setattr(module, "retrieval", lambda *a: asked.append(len(a[2])) or {"mean": 0.0})
+    monkeypatch.setattr(module, "retrieval", lambda *a, **ways: asked.append(len(a[2])) or {"IR@1": 0.0})
     evaluate(train, Uneven(), space=space, seeds=1, cache=cache, **QUICK)
     assert asked == [32] * 4 + [20]  # 2 points x 2 looks on val, then one test
 

@@ -325,7 +325,7 @@ def test_the_encoder_is_a_student_at_the_resolution_of_the_set(protocol, space, 
 def test_images_are_mirrored_and_shifted_where_the_protocol_says_so(protocol, augment, space, cache, monkeypatch):
     called = []
     module = importlib.import_module(f"limbeck.evaluation.protocols.{protocol}")
-    monkeypatch.setattr(module, "shaken", lambda images, generator: called.append(True) or images)
+    monkeypatch.setattr(module, "shaken", lambda images, generator, mirror: called.append(True) or images)
     source = toy_source(12)
     options = {"student": "convnet", "selection": "paper", "steps": 2, "batch": 6, "looks": 1, "resolution": 16}
     evaluate(source, source, protocol, space, 1, cache=cache, **options, augment=augment)

@@ -73,7 +73,8 @@ def load(folder: Path) -> DistilledSet:
     return DistilledSet(
         name=manifest["name"],
         modalities={
-            m["name"]: Modality(m["name"], tuple(m["shape"]), m["low"], m["high"], m.get("rate", 0)) for m in manifest["modalities"]
+            m["name"]: Modality(m["name"], tuple(m["shape"]), m["low"], m["high"], m.get("rate", 0))
+            for m in manifest["modalities"]
         },
         tensors=load_file(folder / "tensors.safetensors"),
         captions=[tuple(row["captions"]) for row in rows],
@@ -161,7 +162,13 @@ def _manifest(small: DistilledSet) -> dict[str, Any]:
         "pairs": len(small),
         "bytes": {**small.sizes, "total": small.nbytes},
         "modalities": [
-            {"name": m.name, "shape": list(m.shape), "low": m.low, "high": m.high, **({"rate": m.rate} if m.rate else {})}
+            {
+                "name": m.name,
+                "shape": list(m.shape),
+                "low": m.low,
+                "high": m.high,
+                **({"rate": m.rate} if m.rate else {}),
+            }
             for m in small.modalities.values()
         ],
         "classes": list(small.classes),
