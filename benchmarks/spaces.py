@@ -4,11 +4,16 @@
     OMP_NUM_THREADS=1 python benchmarks/spaces.py ranked [--seeds 5]
     OMP_NUM_THREADS=1 python benchmarks/spaces.py temperature [--seeds 1]
     OMP_NUM_THREADS=1 python benchmarks/spaces.py missing [--seeds 5]
+    OMP_NUM_THREADS=1 python benchmarks/spaces.py repair [--seeds 3]
+    OMP_NUM_THREADS=1 python benchmarks/spaces.py condense [--seeds 3]
 
 `factors`: three modalities with factors that all, two or one of them hold (`limbeck.data.factors.factors`); R^2 of a ridge
 regression from the vectors to each factor, R@1 among 1,000, and the blindness test: how much the characteristic-function distance
 to real data grows when the pairing of two modalities is broken. `ranked`: four modalities of rising knowledge, accuracy of
-linear probes. Mean over seeds, with the largest standard deviation of a column under the table. A seed makes the data and the heads.
+linear probes. `repair`: 512 real triples whose b and c are those of other triples, brought to the joint law of 10,000 real ones in
+each space; a shared factor is decoded from either modality of a triple (ridge regression on real data), and the decodings are correlated.
+`condense`: 50 triples, from herding, by `imagebind_dc` in each space. Both sets train a student that searches the plain vectors:
+R@1 among 1,000. Mean over seeds, with the largest standard deviation of a column under the table. A seed makes the data and the heads.
 """
 
 import argparse
@@ -23,6 +28,7 @@ from torch import Tensor
 
 import limbeck as lb
 from limbeck.data.factors import NAMES, FactorSource, factors, ranked
+from limbeck.data.vectors import VectorSource
 from limbeck.evaluation.alignment import alignment
 from limbeck.objectives.characteristic import characteristic, square_distance
 from limbeck.spaces import Space, embed_source
@@ -143,8 +149,6 @@ def ranked_row(binding: Binding, seed: int, cache: lb.Cache) -> dict[str, float]
 
 def missing_row(binding: Binding, seed: int, cache: lb.Cache, share: float) -> dict[str, float]:
     """The factors, each modality of each sample missing with this probability, but never all of them."""
-    from limbeck.data.vectors import VectorSource
-
     train, test = factors(10_000, "train", seed), factors(1_000, "test", seed)
     drawn = torch.Generator().manual_seed(seed)
     there = torch.rand(len(train), 3, generator=drawn) >= share
@@ -157,6 +161,82 @@ def missing_row(binding: Binding, seed: int, cache: lb.Cache, share: float) -> d
         r, found = kept(space, train, test, cache), alignment(test, space, cache=cache)
     shared = mean([r["ab"], r["ac"], r["bc"]])
     return {"ab, ac, bc": shared, "bc": r["bc"], "R@1": mean(x["R@1"] for x in found.recall.values())}
+
+
+class Triples(VectorSource):
+    """Factors with held-out splits, to train students on and to test them."""
+
+    splits = ("val", "test")
+    seed = 0
+
+    def split(self, name: str) -> lb.Source:
+        """Other samples of the same factors."""
+        return triples(factors(1_000, name, self.seed).batch(range(1_000)).values, self.seed, name)
+
+
+def triples(vectors: Mapping[str, Tensor], seed: int, split: str = "train") -> Triples:
+    """Some vectors as a split of the factors of a seed."""
+    source = Triples(f"triples {seed} {split}", vectors, split=split)
+    source.seed = seed
+    return source
+
+
+def decoded(x: Tensor, y: Tensor, own: Tensor) -> Tensor:
+    """A factor read off vectors by a ridge regression on real data, standardised over the rows."""
+    centre, scale = x.mean(0), x.std(0, correction=0).clamp(min=1e-8)
+    x, own = (x - centre) / scale, (own - centre) / scale
+    weight = torch.linalg.solve(x.T @ x / len(x) + 1e-3 * torch.eye(x.shape[1]), x.T @ (y - y.mean(0)) / len(x))
+    found = own @ weight
+    return (found - found.mean(0)) / found.std(0, correction=0).clamp(min=1e-8)
+
+
+def ties(train: FactorSource, own: Mapping[str, Tensor]) -> dict[str, float]:
+    """For every two modalities, how far what one says of their own factor agrees with what the other says."""
+    real = train.batch(range(len(train)))
+    values = {}
+    for factor in ("ab", "ac", "bc"):
+        one, two = (decoded(real[m], train.truth[factor], own[m]) for m in factor)
+        values[f"tie {factor}"] = float((one * two).mean())
+    return values
+
+
+def students(own: Mapping[str, Tensor], seed: int, cache: lb.Cache) -> dict[str, float]:
+    """R@1 of a student that was trained on the triples, on plain vectors."""
+    small = triples(own, seed)
+    scores = lb.evaluate(small, small, "retrieval", plain(small), [seed], cache=cache, ridge=(1.0,), noise=(0.5, 2.0))
+    near = {s.metric.removesuffix(" R@1"): s.mean for s in scores}
+    with_a = mean(near[way] for way in ("a to b", "b to a", "a to c", "c to a"))
+    return {"R@1 a-b, a-c": with_a, "R@1 b-c": mean([near["b to c"], near["c to b"]])}
+
+
+def made_in(space: Space, train: FactorSource, seed: int, cache: lb.Cache, broken: bool) -> dict[str, Tensor]:
+    """512 broken triples brought to the joint law, or 50 from herding to all laws."""
+    pairs, own = (512, {"steps": 800, "init": "random", "uni": 0.0, "cross": 0.0}) if broken else (50, {"steps": 400})
+    problem = lb.Problem(train, space, lb.Budget(pairs=pairs), seed=seed, cache=cache)
+    for state in lb.steps(problem, lb.methods.ImageBindDC(**own, bank=32)):
+        for i, m in enumerate("bc" if broken and state.step == 0 else ""):
+            value = state.synthetic.value(m).data
+            value.copy_(value[torch.randperm(pairs, generator=torch.Generator().manual_seed(i))])
+    return {m: state.synthetic.value(m).detach() for m in NAMES}
+
+
+def set_row(binding: Binding | str, seed: int, cache: lb.Cache, broken: bool) -> dict[str, float]:
+    """One seed of one row: a set made in a space, or real samples."""
+    train = factors(10_000, "train", seed)
+    real = train.batch(range(len(train)))
+    if isinstance(binding, str):
+        chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+        chosen = chosen[: {"real": 512 if broken else 50, "broken": 512, "full": len(train)}[binding]]
+        order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(1)) if binding == "broken" else None
+        own = {m: real[m][chosen] for m in NAMES}
+        own |= {"b": own["b"][order], "c": own["c"][order.roll(7)]} if order is not None else {}
+    elif not binding.steps:
+        own = made_in(plain(train), train, seed, cache, broken)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            space = bind(train, plain(train), folder, replace(binding, seed=seed), cache=cache)
+            own = made_in(space, train, seed, cache, broken)
+    return {**ties(train, own), **students(own, seed, cache)}
 
 
 def temperature_row(binding: Binding, seed: int, cache: lb.Cache) -> dict[str, float]:
@@ -185,7 +265,7 @@ def show(rows: Mapping[str, Callable[[int], dict[str, float]]], seeds: int) -> N
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("table", choices=["factors", "ranked", "temperature", "missing"])
+    parser.add_argument("table", choices=["factors", "ranked", "temperature", "missing", "repair", "condense"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rows", default="")
     asked = parser.parse_args()
@@ -196,6 +276,17 @@ def main() -> None:
         if asked.table in ("factors", "ranked"):
             run, known = (factors_row, FACTORS) if asked.table == "factors" else (ranked_row, RANKED)
             rows = {name: lambda seed, b=b: run(b, seed, cache) for name, b in known.items()}
+        elif asked.table in ("repair", "condense"):
+            broken = asked.table == "repair"
+            named: dict[str, Binding | str] = {
+                **({"broken real": "broken"} if broken else {}),
+                "real": "real",
+                "full data": "full",
+                "no heads": replace(SMALL, steps=0),
+                "fixed a, pretrained": fixed("a", "pretrained"),
+                **ANCHORS,
+            }
+            rows = {name: lambda seed, b=b: set_row(b, seed, cache, broken) for name, b in named.items()}
         elif asked.table == "missing":
             rows = {f"{s:.0%}": lambda seed, s=s: missing_row(SMALL, seed, cache, s) for s in (0.0, 0.3, 0.6)}
         else:
