@@ -29,6 +29,7 @@ __all__ = [
     "recorded",
     "report_captions",
     "report_skipped",
+    "report_small_classes",
     "space_of",
 ]
 
@@ -216,6 +217,19 @@ def report_captions(source: "Source") -> None:
     if lacking:
         said = f"{lacking} of the {len(source)} samples of {source.name} have no caption; no pair is made of them"
         print(f"note: {said}", file=sys.stderr)
+
+
+def report_small_classes(small: "DistilledSet") -> None:
+    """Says which classes had fewer samples than their equal share; what they lack went to the others."""
+    share = len(small) // max(len(small.classes), 1)
+    counts = Counter(small.labels.tolist() if small.labels is not None else [])
+    short = {name: counts[c] for c, name in enumerate(small.classes) if counts[c] < share}
+    if short:
+        listed = ", ".join(f"{name} {count}" for name, count in short.items())
+        print(
+            f"note: {len(short)} classes have fewer samples than {share} each: {listed}; others hold more",
+            file=sys.stderr,
+        )
 
 
 def report_skipped(source: "Source", folder: Path | None = None) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limbeck.commands._open import Task, report_captions, report_skipped
+from limbeck.commands._open import Task, report_captions, report_skipped, report_small_classes
 from limbeck.commands._options import Answer
 from limbeck.commands._progress import Tick
 from limbeck.errors import ConfigError
@@ -48,6 +48,8 @@ class Distill(Task):
         if "text" in problem.modalities:
             report_captions(source)
         small = distill(problem, method, self.run, save_every=self.save_every)
+        if getattr(method, "per_class", False) is None and "text" not in problem.modalities:
+            report_small_classes(small)
         skipped = report_skipped(source, self.run)
         seconds, folder = time.perf_counter() - start, self.run / "set"
         text = f"{small.name}: {len(small)} pairs, {small.nbytes:,} bytes, {seconds:.1f} s\nset:  {folder}\nnext: "

@@ -1,0 +1,107 @@
+"""Sound and depth on the command line: from a manifest to a set, a score and a page."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from limbeck.cli import main
+
+soundfile = pytest.importorskip("soundfile", reason="needs the audio extra")
+
+SMALL = [
+    "--source.resolution", "16", "--source.audio_rate", "8000", "--source.audio_seconds", "0.2", "--source.mels", "20",
+    "--source.depth_unit", "mm",
+]  # fmt: skip
+ENCODERS = [
+    word for m in ("image", "audio", "depth") for word in (f"--space.{m}", "convnet", f"--space.{m}.width", "8")
+]
+
+
+@pytest.fixture(scope="module")
+def rooms(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Thirty rooms of two kinds, seen, heard and measured; of the second kind there are only three to train on."""
+    root = tmp_path_factory.mktemp("rooms")
+    draw = np.random.default_rng(0)
+    lines = []
+    for i in range(30):
+        small = i % 10 == 0
+        Image.fromarray(draw.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(root / f"{i}.png")
+        Image.fromarray(np.full((16, 16), 800 if small else 4000, np.uint16)).save(root / f"{i}-depth.png")
+        tone = 0.5 * np.sin(2 * np.pi * (300 if small else 1500) * np.arange(1600) / 8000)
+        soundfile.write(root / f"{i}.wav", tone + 0.01 * draw.normal(size=1600), 8000)
+        files = {"image": f"{i}.png", "audio": f"{i}.wav", "depth": f"{i}-depth.png"}
+        lines += [
+            {**files, "label": "closet" if small else "hall", "split": split, "key": f"{i}-{split}"}
+            for split in ("train", "val", "test")
+        ]
+    (root / "rooms.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return f"manifest:{root}/rooms.jsonl"
+
+
+def said(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    code = main(list(words))
+    found = capsys.readouterr()
+    return code, found.out, found.err
+
+
+def test_three_modalities_from_a_table_to_a_page(
+    rooms: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(tmp_path / "run")
+    words = ["distill", rooms, *SMALL, *ENCODERS, "--method", "imagebind_dc", "--method.steps", "2", "--pairs", "10"]
+    code, out, err = said([*words, "--run", run], capsys)
+    assert code == 0, err
+    assert "--protocol classification" in out
+    assert "note: 1 classes have fewer samples than 5 each: closet 3; others hold more" in err
+    few = ["--protocol.steps", "5", "--protocol.looks", "1", "--seeds", "1"]
+    code, out, err = said(["evaluate", run, "--protocol", "classification", *few, "--json"], capsys)
+    assert code == 0, err
+    metrics = [row["metric"] for row in json.loads(out)["rows"]]
+    assert metrics[:2] == ["joint accuracy", "late accuracy"] and {m.split()[0] for m in metrics[2:]} == {
+        "image", "audio", "depth",
+    }  # fmt: skip
+    code, out, err = said(["evaluate", run, *few, "--student", "convnet", "--json"], capsys)
+    assert code == 0, err
+    assert len(json.loads(out)["rows"]) == 19
+    code, out, err = said(["evaluate", run, "--space.audio", "none", *few], capsys)
+    assert code == 0, err
+    assert "depth to image R@1" in out and "audio" not in out
+    page = tmp_path / "page.html"
+    code, out, err = said(["show", run, "--out", str(page)], capsys)
+    assert code == 0, err
+    assert page.read_text().count("<audio controls") == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--space", "clab"], "unknown ready space 'clab'; did you mean clap"),
+        (["--space", "imagebind"], "pip install git+https://github.com/facebookresearch/ImageBind"),
+        (["--source.mels", "0"], "ask the source for spectrograms (--source.mels 64)"),
+        (["--space.image", "none", "--space.audio", "none", "--space.depth", "none"], "name an encoder of one of them"),
+        (["--source.depth_unit", "furlong"], "furlong"),
+    ],
+)
+def test_what_cannot_be_read_says_so(
+    words: list[str], says: str, rooms: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [] if words[0].startswith("--space") else ENCODERS
+    line = [
+        "distill",
+        rooms,
+        *SMALL,
+        *given,
+        "--method",
+        "random",
+        "--pairs",
+        "4",
+        "--run",
+        str(tmp_path / "a"),
+        *words,
+    ]
+    code, _, err = said(line, capsys)
+    assert code != 0 and says in err and err.startswith("error: ") and err.count("\n") == 1
