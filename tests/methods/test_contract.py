@@ -9,6 +9,7 @@ import limbeck as lb
 from limbeck import registry
 from limbeck.check import check_method, toy_source
 from limbeck.core import Method, Problem
+from limbeck.data.vectors import VectorSource
 from limbeck.errors import DataError, UnknownName
 
 QUICK = {  # for methods that have these fields
@@ -54,6 +55,26 @@ def test_classes_are_balanced_without_text(name: str) -> None:
     source = toy_source(n=40, modalities=("image", "label"))
     small = lb.distill(Problem(source, lb.space(image="convnet"), lb.Budget(pairs=8)), quick(name))
     assert torch.bincount(small.labels).tolist() == [2, 2, 2, 2]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in registry.names("method") if quick(name).steps and not quick(name).needs]
+)
+def test_no_modality_is_left_as_it_was(name: str) -> None:
+    """A method learns every modality of the problem, or refuses it."""
+    draw = torch.Generator().manual_seed(0)
+    values = {"audio": torch.randn(30, 5, generator=draw), "depth": torch.randn(30, 6, generator=draw)}
+    source = VectorSource("sensors", values, torch.arange(30) % 2)
+    problem = Problem(source, lb.space(audio="vectors:5", depth="vectors:6"), lb.Budget(pairs=6))
+    if name == "dm":
+        with pytest.raises(DataError, match="would leave audio and depth as it was; avdd with icm and cgm of 0 is dm"):
+            lb.distill(problem, quick(name))
+        return
+    before: dict[str, torch.Tensor] = {}
+    for state in lb.steps(problem, quick(name)):
+        now = {m: state.synthetic.value(m).detach().clone() for m in values}
+        before = before or now
+    assert all(bool((now[m] != before[m]).any(dim=1).all()) for m in values)
 
 
 def test_per_class_needs_labels() -> None:
