@@ -230,3 +230,41 @@ def test_a_learned_text_that_is_not_finite_is_refused_by_name(cache: Cache) -> N
     )
     with pytest.raises(DataError, match="mine: the text of sample 's00001' holds NaN"):
         embed_source(small, space, cache)
+
+
+@dataclass(frozen=True)
+class Listening(Encoder):
+    """The first two samples of a waveform, told at which rate they are."""
+
+    rate: int = 16000
+    modality = "audio"
+    dim = 2
+
+    def build(self) -> nn.Module:
+        """No weights."""
+        return nn.Identity()
+
+    def encode(self, network: nn.Module, values: Any) -> Tensor:
+        """The first two samples."""
+        return values[:, :2]  # type: ignore[no-any-return]
+
+
+class Sounds(ToySource):
+    """Waveforms of a known rate."""
+
+    def __init__(self, rate: int) -> None:
+        super().__init__(4, "train", ("image",), 16)
+        self.modalities = {"audio": Modality("audio", (6,), -1.0, rate=rate)}
+        self.fingerprint = digest("sounds", rate)
+
+    def batch(self, index: Any) -> Batch:
+        """Sounds that differ."""
+        return Batch({"audio": torch.arange(1.0, 25.0).view(4, 6)[list(index)] / 25})
+
+
+def test_waveforms_of_another_rate_are_refused(tmp_path: Path) -> None:
+    space = Space({"audio": Listening()})
+    with pytest.raises(ConfigError, match=r"sounds of 8000 samples a second.* takes them for 16000; .*rate 8000"):
+        embed_source(Sounds(8000), space, Cache(tmp_path))
+    assert embed_source(Sounds(16000), space, Cache(tmp_path))["audio"].vectors.shape == (4, 2)
+    assert embed_source(Sounds(0), space, Cache(tmp_path))["audio"].vectors.shape == (4, 2)

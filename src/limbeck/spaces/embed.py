@@ -109,6 +109,7 @@ def embed_source(
         if modality in source.embeddings:
             result[modality] = _given(source, modality, encoder, device)
         elif modality in source.modalities:
+            _same_rate(source, encoder)
             total, read = _strings(source) if modality == "text" else _decoded(source, modality)
             parts = []
             for start in range(0, total, shard):
@@ -122,6 +123,17 @@ def embed_source(
             owner = torch.cat([torch.zeros(0, dtype=torch.long), *(part["owner"] for part in parts)])
             result[modality] = Features(vectors, owner)
     return result
+
+
+def _same_rate(source: Source, encoder: Encoder) -> None:
+    """Refuses waveforms of another rate than the encoder was told, where both are known."""
+    found = source.modalities[encoder.modality]
+    told = getattr(encoder, "rate", found.rate)
+    if len(found.shape) == 1 and found.rate and told != found.rate:
+        raise ConfigError(
+            f"{source.name} has sounds of {found.rate} samples a second, and the encoder {encoder.describe()['name']!r} takes "
+            f"them for {told}; set its option, as in --space.audio.rate {found.rate}"
+        )
 
 
 def _given(source: Source, modality: str, encoder: Encoder, device: str) -> Features:
