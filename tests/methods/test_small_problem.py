@@ -23,7 +23,7 @@ SETTINGS: dict[str, Any] = {
 def test_the_small_problem(tmp_path: Path) -> None:
     """40 pairs of 1,040 images, through an image tower that is trained; mean of the six recalls on 200 other images.
 
-    Measured (3 students each): the real pairs 34.0, InfoNCE 52.6, wBCE with S = I 21.5, with a learned S 40.7, full data 91.0.
+    Measured (3 students each): the real pairs 34.0, InfoNCE 52.6, wBCE with S = I 23.8, with a learned S 42.3, full data 91.0.
     """
     problem = lb.Problem(Shapes(), space(), lb.Budget(pairs=40), cache=lb.Cache(tmp_path))
     judge = Retrieval(student="encoder", augment=False, looks=1, dim=128)
@@ -34,11 +34,11 @@ def test_the_small_problem(tmp_path: Path) -> None:
         scores = lb.evaluate(small, Shapes("test"), judge, problem.space, seeds=2, cache=problem.cache)
         return next(s.mean for s in scores if s.metric == "mean")
 
-    lors = {**SETTINGS, "loss": "wbce", "bound": "none", "rank": 5, "lr_similarity": 0.005}
+    lors = {**SETTINGS, "loss": "wbce", "bound": "none", "rank": 5, "lr_similarity": 0.005, "lr_rate": 0.05}
     real = score(lb.methods.Random())
     infonce = score(lb.methods.MTTVL(**SETTINGS))
     wbce = score(lb.methods.LoRS(**{**lors, "similarity": "none"}))
     learned = score(lb.methods.LoRS(**lors))
     assert infonce > 1.5 * real
     assert learned > wbce + 15
-    assert learned > infonce - 15  # 12 below as measured, where 10 were asked for; see benchmarks/lors.md
+    assert learned > infonce - 14  # 10.3 below as measured, where 10 were asked for; see benchmarks/lors.md
