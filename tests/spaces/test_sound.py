@@ -9,9 +9,10 @@ import torch
 from scipy.signal import resample_poly
 from torch import Tensor
 
+from limbeck.data.spectrogram import mel_bank
 from limbeck.errors import ConfigError, DataError
 from limbeck.spaces.hearing import AudioNetwork, DecibelMel, KaldiMel, Waveform, check_rate, read_features
-from limbeck.spaces.sound import decibel_mel, fit, kaldi_mel, mel_bank, resample
+from limbeck.spaces.sound import decibel_mel, fit, kaldi_mel, resample
 
 
 def sounds(count: int = 2, length: int = 6000, rate: int = 16000) -> Tensor:

@@ -7,7 +7,7 @@ from limbeck.core.method import Method
 from limbeck.core.problem import Pairs, Problem, stream
 from limbeck.core.rate import LearnedRate
 from limbeck.core.recipe import Recipe
-from limbeck.core.synthetic import Synthetic, chosen_pairs, select
+from limbeck.core.synthetic import Synthetic, chosen_pairs, learned_pairs, select
 from limbeck.core.whiten import whitened, whitening_of
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "chosen_pairs",
     "encode",
     "freeze",
+    "learned_pairs",
     "leaves",
     "load",
     "select",

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
+from math import cos, pi
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -67,6 +68,10 @@ class Method(ABC):
     def rate(self, t: int) -> float:
         """What every learning rate is multiplied by at step `t`: a schedule without state."""
         return 1.0
+
+    def cosine(self, t: int) -> float:
+        """A cosine from 1 at the first step to 0 behind the last: a `rate` that many methods share."""
+        return (1 + cos(pi * t / self.steps)) / 2
 
     @abstractmethod
     def start(self, problem: Problem) -> Synthetic:

@@ -214,6 +214,23 @@ class Problem:
         order = torch.randperm(len(pool), generator=self.rng(purpose, t))
         return pool[order[:n]]
 
+    def draw_groups(self, n: int, t: int, pairs: int, per_class: bool | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """`n` real samples of each group at step `t`, and to which group real and synthetic samples belong.
+
+        Args:
+            n: real samples a group.
+            t: step.
+            pairs, per_class: see `groups`.
+
+        Returns:
+            `int64`: sample indices, the group of each, and the group of each of the `pairs` synthetic samples.
+        """
+        groups, sample = self.groups(pairs, per_class), self.candidates.sample
+        drawn = [self.draw(n, t, f"real {g}", sample[among].unique()) for g, (among, _) in enumerate(groups)]
+        counts = [*map(len, drawn)], [share for _, share in groups]
+        real, own = (torch.arange(len(groups)).repeat_interleave(torch.tensor(count)) for count in counts)
+        return torch.cat(drawn), real, own
+
     def real(self, n: int, t: int, purpose: str = "real") -> Batch:
         """A random batch of `n` real samples at step `t`, on the problem's device."""
         return self.source.batch(self.draw(n, t, purpose)).to(self.device)

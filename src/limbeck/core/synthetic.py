@@ -13,7 +13,7 @@ from limbeck.errors import ConfigError
 from limbeck.objectives.selection import Rule
 from limbeck.objectives.similarity import Similarity
 
-__all__ = ["Synthetic", "chosen_pairs", "select"]
+__all__ = ["Synthetic", "chosen_pairs", "learned_pairs", "select"]
 
 
 class Synthetic(nn.Module):
@@ -166,6 +166,17 @@ def select(problem: Problem, rule: Rule, pairs: int, per_class: bool | None = No
         views = [(problem.features[m].vectors, candidates.rows[m][among]) for m in problem.modalities]
         picks.append(among[rule(views, candidates.sample[among], count, problem.rng("select", group))])
     return torch.cat(picks)
+
+
+def learned_pairs(problem: Problem, rule: Rule, per_class: bool | None = None) -> Synthetic:
+    """A synthetic set that starts as real pairs, all of whose modalities are learned, texts as vectors.
+
+    Args:
+        problem: whose budget says how many.
+        rule, per_class: see `select`.
+    """
+    chosen = select(problem, rule, problem.pairs(learned_text=True), per_class)
+    return chosen_pairs(problem, chosen, learn=problem.modalities)
 
 
 def chosen_pairs(

@@ -1,16 +1,21 @@
 """Waveforms to log-mel spectrograms, in torch and differentiable: what a source gives for sound, and what is learned; and back."""
 
 from functools import cache
-from math import ceil, log2, pi
+from math import ceil, log, log2, pi
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.errors import ConfigError, DataError
 
-__all__ = ["frames_of", "heard", "log_mel", "mel_filters", "window_of"]
+__all__ = ["frames_of", "heard", "log_mel", "mel_bank", "mel_filters", "window_of"]
 
+Scale = Literal["htk", "slaney", "kaldi"]
+STEP = 27 / log(6.4)  # steps of Slaney's scale for a factor of e, above 1 kHz
 FLOOR = 1e-8  # power that counts as silence: 80 dB below full scale
 
 
@@ -32,6 +37,51 @@ def frames_of(samples: int, rate: int) -> int:
         100
     """
     return samples // window_of(rate)[1]
+
+
+@cache
+def mel_bank(rate: int, window: int, mels: int, low: float, high: float, scale: Scale) -> Float[Tensor, "{mels} f"]:
+    """Triangles over the frequencies of a window, evenly spaced in mel from `low` to `high`.
+
+        htk, kaldi    mel(f) = 2595 log10(1 + f / 700)
+        slaney        mel(f) = 3 f / 200 below 1 kHz, 15 + 27 log(f / 1000) / log(6.4) above
+
+    The sides of a triangle are straight over f, or over mel(f) with `kaldi`. Its peak is 1, or with `slaney` its area.
+
+    Args:
+        rate: samples a second.
+        window: samples of a window.
+        mels: number of filters.
+        low, high: Hz.
+        scale: whose scale.
+
+    Returns:
+        `float64 [mels, window / 2 + 1]`.
+
+    Example:
+        >>> mel_bank(48000, 1024, 64, 50, 14000, "slaney").shape
+        torch.Size([64, 513])
+    """
+    frequencies = np.arange(window // 2 + 1) * rate / window
+    bottom, top = _mel(np.array([low, high]), scale).tolist()
+    edges = np.linspace(bottom, top, mels + 2)
+    points = _mel(frequencies, scale) if scale == "kaldi" else frequencies
+    edges = edges if scale == "kaldi" else _hertz(edges, scale)
+    left, peak, right = (edges[i : i + mels, None] for i in range(3))
+    filters = np.minimum((points - left) / (peak - left), (right - points) / (right - peak)).clip(min=0)
+    return torch.from_numpy(filters * 2 / (right - left) if scale == "slaney" else filters)
+
+
+def _mel(frequency: NDArray[Any], scale: Scale) -> NDArray[Any]:
+    if scale != "slaney":
+        return np.asarray(2595 * np.log10(1 + frequency / 700))
+    return np.where(frequency < 1000, 3 * frequency / 200, 15 + STEP * np.log(np.maximum(frequency, 1000) / 1000))
+
+
+def _hertz(mel: NDArray[Any], scale: Scale) -> NDArray[Any]:
+    if scale != "slaney":
+        return np.asarray(700 * (10 ** (mel / 2595) - 1))
+    return np.where(mel < 15, 200 * mel / 3, 1000 * np.exp((np.maximum(mel, 15) - 15) / STEP))
 
 
 @cache
@@ -57,11 +107,7 @@ def mel_filters(rate: int, window: int, mels: int) -> Float[Tensor, "{mels} f"]:
         >>> mel_filters(8000, 256, 40).shape
         torch.Size([40, 129])
     """
-    top = 2595 * torch.log10(torch.tensor(1 + rate / 1400, dtype=torch.float64))
-    centres = 700 * (10 ** (torch.linspace(0, float(top), mels + 2, dtype=torch.float64) / 2595) - 1)
-    low, centre, high = (centres[i : i + mels, None] for i in range(3))
-    frequencies = torch.arange(window // 2 + 1, dtype=torch.float64) * rate / window
-    filters = torch.minimum((frequencies - low) / (centre - low), (high - frequencies) / (high - centre)).clamp(min=0)
+    filters = mel_bank(rate, window, mels, 0, rate / 2, "htk")
     if not bool((filters > 0).any(dim=1).all()):
         raise ConfigError(
             f"{mels} mel bands are more than windows of {window} samples at {rate} Hz can tell apart; use fewer"

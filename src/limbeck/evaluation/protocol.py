@@ -9,8 +9,8 @@ from limbeck import registry
 from limbeck.data.cache import Cache, digest
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
-from limbeck.evaluation.students import Components, Pretrained, Schedule
-from limbeck.spaces import Space, embed_source
+from limbeck.evaluation.students import Components, Pretrained, Schedule, pictures
+from limbeck.spaces import Features, Space, embed_source
 from limbeck.spaces.pictures import PICTURED
 
 __all__ = ["Context", "Protocol", "Selection"]
@@ -151,6 +151,16 @@ class Protocol(ABC):
         features = embed_source(small, images, context.cache, device=context.device, tick=context.tick)
         components = Components.of(features["image"].vectors, self.rank)
         return lambda ridge: Pretrained(space["image"], components, ridge)
+
+    def seen(
+        self, source: Source, modalities: tuple[str, ...], space: Space, context: Context, side: int
+    ) -> dict[str, Features]:
+        """What a student sees of each modality: pictures where a network is trained on it, else frozen features."""
+        trained = self.trained(modalities)
+        frozen = Space({m: space[m] for m in modalities if m not in trained})
+        features = embed_source(source, frozen, context.cache, device=context.device, tick=context.tick)
+        pixels = {m: pictures(source, m, side, context.cache) for m in trained}
+        return {m: (features | pixels)[m] for m in modalities}
 
     @abstractmethod
     def run(self, small: Source, test: Source, space: Space, context: Context) -> dict[str, float]:

@@ -4,7 +4,6 @@ from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from math import cos, pi
 from typing import Literal
 
 import torch
@@ -170,7 +169,7 @@ class TrajectoryMatching(Method, ABC):
 
     def rate(self, t: int) -> float:
         """Cosine decay to zero for adam, constant for sgd."""
-        return (1 + cos(pi * t / self.steps)) / 2 if self.update == "adam" else 1.0
+        return self.cosine(t) if self.update == "adam" else 1.0
 
     def learned_similarity(self, problem: Problem, pairs: int) -> Similarity | None:
         """How much synthetic image i matches synthetic text j, learned; `None` for the identity."""

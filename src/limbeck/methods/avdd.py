@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
-from limbeck.core import Method, Problem, Synthetic, chosen_pairs, select
+from limbeck.core import Method, Problem, Synthetic, learned_pairs
 from limbeck.core.rows import rates
 from limbeck.data.augment import OPERATIONS, check_operations, siamese
 from limbeck.data.batch import Batch
@@ -15,6 +14,7 @@ from limbeck.networks.convnet import ConvNet
 from limbeck.objectives.moments import group_mean
 from limbeck.objectives.pairing import avdd_distance
 from limbeck.objectives.selection import rule
+from limbeck.spaces.preprocess import resize
 
 __all__ = ["AVDD"]
 
@@ -79,8 +79,7 @@ class AVDD(Method):
 
     def start(self, problem: Problem) -> Synthetic:
         """Real pairs, all of whose modalities are learned."""
-        chosen = select(problem, rule(self.init), problem.pairs(learned_text=True), self.per_class)
-        return chosen_pairs(problem, chosen, learn=problem.modalities)
+        return learned_pairs(problem, rule(self.init), self.per_class)
 
     def optimizer(self, synthetic: Synthetic) -> Optimizer:
         """Stochastic gradient descent with momentum; every class has a gradient at every step."""
@@ -88,21 +87,15 @@ class AVDD(Method):
 
     def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:
         """New networks, one augmentation, the distances of means."""
-        groups = problem.groups(len(synthetic), self.per_class)
-        sample = problem.candidates.sample
-        drawn = [
-            problem.draw(self.batch, t, f"real {g}", sample[among].unique()) for g, (among, _) in enumerate(groups)
-        ]
-        shares = torch.tensor([share for _, share in groups])
-        own, real = (torch.arange(len(groups)).repeat_interleave(n) for n in (shares, torch.tensor([*map(len, drawn)])))
-        index = torch.cat(drawn)
+        index, real, own = problem.draw_groups(self.batch, t, len(synthetic), self.per_class)
+        groups = int(own[-1]) + 1
         means = {}
         for m in problem.modalities:
             features = self._pictures if _pictured(synthetic.value(m)) else self._embeddings
             x, y = features(problem, synthetic, m, index, t)
-            means[m] = [group_mean(z, group.to(z.device), len(groups)) for z, group in ((x, real), (y, own))]
+            means[m] = [group_mean(z, group.to(z.device), groups) for z, group in ((x, real), (y, own))]
         loss = torch.zeros((), device=problem.device)
-        for g in range(len(groups)):
+        for g in range(groups):
             of_real, of_own = ([pair[side][g] for pair in means.values()] for side in (0, 1))
             loss = loss + avdd_distance(of_real, of_own, self.icm, self.cgm)
         loss.backward()
@@ -117,7 +110,8 @@ class AVDD(Method):
         both = [problem.source.batch(index)[m].to(values.device), values]
         if m == "image":
             both = siamese(both, problem.rng("augment", t), self.augment)
-        real, own = (_square((x - kind.low) / max(kind.high - kind.low, 1e-6), side) for x in both)
+        scaled = (resize((x - kind.low) / max(kind.high - kind.low, 1e-6), (side, side)) for x in both)
+        real, own = (x.expand(-1, 3, -1, -1) for x in scaled)
         with torch.no_grad():
             target = network(real)
         return target, network(own)
@@ -134,10 +128,3 @@ class AVDD(Method):
 
 def _pictured(value: Tensor) -> bool:
     return value.ndim == 4 and value.shape[1] in (1, 3)
-
-
-def _square(value: Tensor, side: int) -> Tensor:
-    """Three channels, side by side pixels."""
-    if value.shape[-2:] != (side, side):
-        value = F.interpolate(value, (side, side), mode="bilinear", antialias=True)
-    return value.expand(-1, 3, -1, -1)

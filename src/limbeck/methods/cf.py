@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from math import cos, pi
 
 import torch
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from limbeck.core import Method, Problem, Synthetic, chosen_pairs, encode, select, whitened, whitening_of
+from limbeck.core import Method, Problem, Synthetic, encode, learned_pairs, whitened, whitening_of
 from limbeck.objectives.characteristic import (
     characteristic,
     dependence,
@@ -85,12 +84,11 @@ class CF(Method):
 
     def rate(self, t: int) -> float:
         """Cosine decay to zero."""
-        return (1 + cos(pi * t / self.steps)) / 2
+        return self.cosine(t)
 
     def start(self, problem: Problem) -> Synthetic:
         """Real pairs, all of whose modalities are learned."""
-        chosen = select(problem, rule(self.init), problem.pairs(learned_text=True), self.per_class)
-        return chosen_pairs(problem, chosen, learn=problem.modalities)
+        return learned_pairs(problem, rule(self.init), self.per_class)
 
     def optimizer(self, synthetic: Synthetic) -> Optimizer:
         """Adam, a learning rate for each modality."""

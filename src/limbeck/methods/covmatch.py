@@ -1,9 +1,8 @@
 """CovMatch: matches the covariances of image and text embeddings, within and across the modalities."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
-from math import cos, pi
 from typing import Literal
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
 from limbeck.core import Method, Problem, Synthetic, chosen_pairs, encode, select, whitened, whitening_of
+from limbeck.core.options import refuse_unread
 from limbeck.errors import ConfigError
 from limbeck.experts.online import OnlineTowers
 from limbeck.experts.towers import Head, TwoTowers
@@ -134,7 +134,7 @@ class CovMatch(Method):
 
     def rate(self, t: int) -> float:
         """Cosine decay to zero for adam, constant for sgd."""
-        return (1 + cos(pi * t / self.steps)) / 2 if self.update == "adam" else 1.0
+        return self.cosine(t) if self.update == "adam" else 1.0
 
     def check(self, problem: Problem) -> None:
         """Refuses encoders that cannot be trained, before anything is encoded."""
@@ -241,6 +241,4 @@ class CovMatch(Method):
             idle, why = ("tokens",), "texts are frozen; leave it out, or set text to encoder"
         elif self.trained:
             idle, why = ("ridge",), "both towers are trained; leave it out"
-        defaults = {field.name: field.default for field in fields(self)}
-        if given := [name for name in idle if getattr(self, name) != defaults[name]]:
-            raise ConfigError(f"{given[0]} = {getattr(self, given[0])!r} has no say where {why}")
+        refuse_unread(self, why, *idle)

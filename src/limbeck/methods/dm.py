@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
-from limbeck.core import Method, Problem, Synthetic, chosen_pairs, select
+from limbeck.core import Method, Problem, Synthetic, learned_pairs
 from limbeck.data.augment import OPERATIONS, siamese
 from limbeck.errors import DataError
 from limbeck.networks.convnet import ConvNet
@@ -75,8 +75,7 @@ class DM(Method):
 
     def start(self, problem: Problem) -> Synthetic:
         """Real pairs, all of whose modalities are learned."""
-        chosen = select(problem, rule(self.init), problem.pairs(learned_text=True), self.per_class)
-        return chosen_pairs(problem, chosen, learn=problem.modalities)
+        return learned_pairs(problem, rule(self.init), self.per_class)
 
     def optimizer(self, synthetic: Synthetic) -> Optimizer:
         """Stochastic gradient descent with momentum."""
@@ -88,23 +87,19 @@ class DM(Method):
 
     def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:
         """One new network, one augmentation, the distance of means."""
-        groups = problem.groups(len(synthetic), self.per_class)
-        sample = problem.candidates.sample
-        real = [problem.draw(self.batch, t, f"real {g}", sample[among].unique()) for g, (among, _) in enumerate(groups)]
-        group = torch.cat([torch.full_like(index, g) for g, index in enumerate(real)])
-        index = torch.cat(real)
-        own = self._groups_of(problem, synthetic)
+        index, group, own = problem.draw_groups(self.batch, t, len(synthetic), self.per_class)
+        own, groups = own.to(problem.device), int(own[-1]) + 1
         loss = torch.zeros((), device=problem.device)
         logs: dict[str, float | Tensor] = {}
         if "image" in synthetic.modalities:
-            logs["image"] = self._image_loss(problem, synthetic, t, index, group, own, len(groups))
+            logs["image"] = self._image_loss(problem, synthetic, t, index, group, own, groups)
             loss = loss + logs["image"]
         if "text" in synthetic.modalities:
             text = problem.features["text"]
             rows = text.first(len(problem.source))[index]
-            target = group_mean(text.vectors[rows], group, len(groups)).to(problem.device)
+            target = group_mean(text.vectors[rows], group, groups).to(problem.device)
             logs["text"] = mean_distance(
-                group_mean(problem.space.embed(synthetic.batch())["text"], own, len(groups)), target
+                group_mean(problem.space.embed(synthetic.batch())["text"], own, groups), target
             )
             loss = loss + logs["text"]
         loss.backward()
@@ -123,7 +118,3 @@ class DM(Method):
         with torch.no_grad():
             target = group_mean(network(real), group.to(images.device), groups)
         return mean_distance(group_mean(network(images), own, groups), target)
-
-    def _groups_of(self, problem: Problem, synthetic: Synthetic) -> Tensor:
-        shares = [share for _, share in problem.groups(len(synthetic), self.per_class)]
-        return torch.arange(len(shares)).repeat_interleave(torch.tensor(shares)).to(problem.device)

@@ -1,7 +1,6 @@
 """KIP: kernel inducing pairs; a student in closed form on the set must find real texts by real images."""
 
 from dataclasses import dataclass
-from math import cos, pi
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -65,7 +64,7 @@ class KIP(Method):
 
     def rate(self, t: int) -> float:
         """Cosine decay to zero."""
-        return (1 + cos(pi * t / self.steps)) / 2
+        return self.cosine(t)
 
     def start(self, problem: Problem) -> Synthetic:
         """Real pairs, both of whose modalities are learned."""

@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 from functools import partial
-from math import cos, pi
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from limbeck.core import Method, Problem, Synthetic, chosen_pairs, select
+from limbeck.core import Method, Problem, Synthetic, learned_pairs
 from limbeck.core.laws import Laws
 from limbeck.core.options import refuse_unread
 from limbeck.core.rows import RowAdam, rates
@@ -86,12 +85,11 @@ class NCFM(Method):
 
     def rate(self, t: int) -> float:
         """Cosine decay to zero."""
-        return (1 + cos(pi * t / self.steps)) / 2
+        return self.cosine(t)
 
     def start(self, problem: Problem) -> Synthetic:
         """Real pairs, all of whose modalities are learned."""
-        chosen = select(problem, rule(self.init), problem.pairs(learned_text=True), self.per_class)
-        return chosen_pairs(problem, chosen, learn=problem.modalities)
+        return learned_pairs(problem, rule(self.init), self.per_class)
 
     def optimizer(self, synthetic: Synthetic) -> Optimizer:
         """Adam that leaves a class without a gradient alone."""

@@ -81,7 +81,9 @@ class Similarity(nn.Module):
 
     def forward(self, index: Int[Tensor, " b"] | None = None) -> Float[Tensor, "b b"]:
         """S of the pairs at `index` (of all by default), without the rest of it."""
-        raw = self.raw(index)
+        return self._bounded(self.raw(index))
+
+    def _bounded(self, raw: Tensor) -> Tensor:
         if self.bound == "clamp":
             return raw.clamp(0, 1).detach() + (raw - raw.detach())
         return (STEEP * (2 * raw - 1)).sigmoid() if self.bound == "sigmoid" else raw
@@ -101,7 +103,8 @@ class Similarity(nn.Module):
     @torch.no_grad()
     def trouble(self) -> str:
         """What went wrong with it, empty where nothing did: it grew without end, or a pair is no more alike than two strangers."""
-        raw, bounded = self.raw(), self()
+        raw = self.raw()
+        bounded = self._bounded(raw)
         largest, n = float(raw.abs().max()), len(raw)
         if not largest < LARGEST:
             return f"reached {largest:.3g}"

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from limbeck.data.spectrogram import mel_bank
 from limbeck.errors import ConfigError, DataError
-from limbeck.spaces.sound import decibel_mel, fit, kaldi_mel, mel_bank, resample
+from limbeck.spaces.sound import decibel_mel, fit, kaldi_mel, resample
 
 __all__ = ["AudioNetwork", "DecibelMel", "KaldiMel", "Reading", "Waveform", "check_rate", "read_features"]
 

@@ -1,22 +1,18 @@
 """Waveforms to what audio networks were trained on, in torch and differentiably: resampling, filter banks, log-mel."""
 
 from functools import cache
-from math import ceil, gcd, log
-from typing import Any, Literal
+from math import ceil, gcd
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
+from limbeck.data.spectrogram import mel_bank
 from limbeck.errors import DataError
 
-__all__ = ["decibel_mel", "fit", "kaldi_mel", "mel_bank", "resample"]
-
-Scale = Literal["htk", "slaney", "kaldi"]
-STEP = 27 / log(6.4)  # steps of Slaney's scale for a factor of e, above 1 kHz
+__all__ = ["decibel_mel", "fit", "kaldi_mel", "resample"]
 
 
 def resample(waves: Float[Tensor, "b t"], rate: int, to: int) -> Float[Tensor, "b t2"]:
@@ -78,51 +74,6 @@ def fit(waves: Float[Tensor, "b t"], samples: int, repeat: bool = True) -> Float
     kept = waves[:, :samples]
     kept = kept.repeat(1, samples // kept.shape[1]) if repeat else kept
     return F.pad(kept, (0, samples - kept.shape[1]))
-
-
-@cache
-def mel_bank(rate: int, window: int, mels: int, low: float, high: float, scale: Scale) -> Float[Tensor, "{mels} f"]:
-    """Triangles over the frequencies of a window, evenly spaced in mel from `low` to `high`.
-
-        htk, kaldi    mel(f) = 2595 log10(1 + f / 700)
-        slaney        mel(f) = 3 f / 200 below 1 kHz, 15 + 27 log(f / 1000) / log(6.4) above
-
-    The sides of a triangle are straight over f, or over mel(f) with `kaldi`. Its peak is 1, or with `slaney` its area.
-
-    Args:
-        rate: samples a second.
-        window: samples of a window.
-        mels: number of filters.
-        low, high: Hz.
-        scale: whose scale.
-
-    Returns:
-        `float64 [mels, window / 2 + 1]`.
-
-    Example:
-        >>> mel_bank(48000, 1024, 64, 50, 14000, "slaney").shape
-        torch.Size([64, 513])
-    """
-    frequencies = np.arange(window // 2 + 1) * rate / window
-    bottom, top = _mel(np.array([low, high]), scale).tolist()
-    edges = np.linspace(bottom, top, mels + 2)
-    points = _mel(frequencies, scale) if scale == "kaldi" else frequencies
-    edges = edges if scale == "kaldi" else _hertz(edges, scale)
-    left, peak, right = (edges[i : i + mels, None] for i in range(3))
-    filters = np.minimum((points - left) / (peak - left), (right - points) / (right - peak)).clip(min=0)
-    return torch.from_numpy(filters * 2 / (right - left) if scale == "slaney" else filters)
-
-
-def _mel(frequency: NDArray[Any], scale: Scale) -> NDArray[Any]:
-    if scale != "slaney":
-        return np.asarray(2595 * np.log10(1 + frequency / 700))
-    return np.where(frequency < 1000, 3 * frequency / 200, 15 + STEP * np.log(np.maximum(frequency, 1000) / 1000))
-
-
-def _hertz(mel: NDArray[Any], scale: Scale) -> NDArray[Any]:
-    if scale != "slaney":
-        return np.asarray(700 * (10 ** (mel / 2595) - 1))
-    return np.where(mel < 15, 200 * mel / 3, 1000 * np.exp((np.maximum(mel, 15) - 15) / STEP))
 
 
 def decibel_mel(

@@ -13,8 +13,8 @@ from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.metrics import accuracy
 from limbeck.evaluation.protocol import Context, Protocol
-from limbeck.evaluation.students import Components, Tower, best_student, chunk_of, fit, noisy, pictures, shaken
-from limbeck.spaces import Features, Space, embed_source
+from limbeck.evaluation.students import Components, Tower, best_student, chunk_of, fit, noisy, shaken
+from limbeck.spaces import Features, Space
 
 __all__ = ["Classification"]
 
@@ -97,18 +97,17 @@ class Classification(Protocol):
     ) -> "_Samples":
         labels = source.labels
         assert labels is not None  # see `check`
-        trained = self.trained(modalities)
-        needed = Space({m: space[m] for m in modalities if m not in trained})
-        features = embed_source(source, needed, context.cache, device=context.device, tick=context.tick)
-        seen = {m: pictures(source, m, side, context.cache) for m in trained}
+        seen, trained = self.seen(source, modalities, space, context, side), self.trained(modalities)
         full = labels >= 0
-        for found in (*features.values(), *seen.values()):
+        for found in seen.values():
             full = full & (found.counts(len(source)) > 0)
         index = full.nonzero().squeeze(1)
         if len(index) == 0:
             raise DataError(f"{source.name}: no sample has a label and all of {', '.join(modalities)}")
-        values = {m: _averaged(found, len(source))[index] for m, found in features.items()}
-        values |= {m: found.vectors[found.first(len(source))[index]] for m, found in seen.items()}
+        values = {
+            m: (found.vectors[found.first(len(source))] if m in trained else _averaged(found, len(source)))[index]
+            for m, found in seen.items()
+        }
         return _Samples(values, labels[index])
 
 
@@ -158,7 +157,7 @@ class _Training:
         towers = {
             m: Tower(len(self.of[m].variance), width, generator, gain=gain)
             if m in self.of
-            else Tower(0, width, generator, network if m == "image" else p.student, p.resolution or 0, gain=gain)
+            else Tower(0, width, generator, network, p.resolution or 0, gain=gain)
             for m in union
         }
         student = _Fusion(towers, None if single else Tower(width, self.classes, generator), ridge)

@@ -16,9 +16,9 @@ from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.metrics import retrieval
 from limbeck.evaluation.protocol import Context, Protocol
-from limbeck.evaluation.students import Components, Side, Tower, best_student, fit, noisy, pictures, shaken, side_of
+from limbeck.evaluation.students import Components, Side, Tower, best_student, fit, noisy, shaken, side_of
 from limbeck.objectives.contrastive import Loss, contrastive, cwcl, false_negatives, infonce
-from limbeck.spaces import Features, Space, embed_source
+from limbeck.spaces import Features, Space
 
 __all__ = ["Retrieval"]
 
@@ -134,14 +134,9 @@ class Retrieval(Protocol):
         return shared
 
     def _read(self, source: Source, modalities: tuple[str, ...], space: Space, context: Context, side: int) -> "_Pairs":
-        trained = self.trained(modalities)
-        needed = Space({m: space[m] for m in modalities if m not in trained})
-        features = embed_source(source, needed, context.cache, device=context.device, tick=context.tick)
-        features |= {m: pictures(source, m, side, context.cache) for m in trained}
+        features = self.seen(source, modalities, space, context, side)
         every = torch.arange(len(source))
-        return _Pairs(
-            {m: features[m] for m in modalities}, {m: side_of(features[m], every, len(source)) for m in modalities}
-        )
+        return _Pairs(features, {m: side_of(features[m], every, len(source)) for m in modalities})
 
 
 def _found(modalities: Iterable[str]) -> tuple[str, ...]:
