@@ -11,7 +11,7 @@ from PIL import Image
 
 from limbeck.cli import commands, main
 from limbeck.commands import compare, distill, evaluate
-from limbeck.commands._describe import options, summary
+from limbeck.commands._describe import options, spaces, summary
 from limbeck.commands._line import read_line
 from limbeck.commands._open import check_device
 from limbeck.commands._options import Part, parse
@@ -477,7 +477,11 @@ def test_embed_show_export_doctor(run_folder: Path, pets: str, tmp_path: Path, l
     found = json.loads(out)
     assert code == 0 and found["splits"]["train"]["samples"] == 12 and found["task"]["pairs"] == 4
     assert found["splits"]["train"]["skipped"] and any("skipped" in line for line in found["advice"])
-    assert set(found["shared images"].values()) == {0}
+    assert found["shared files"] == {"image": {"train and val": 0, "train and test": 0, "val and test": 0}}
+    image, text = found["encoders"]["image"], found["encoders"]["text"]
+    assert image["with their gradient, measured"] > 0 and text["with their gradient, measured"] is None
+    seconds = 100 * 4 / image["with their gradient, measured"]
+    assert found["task"]["seconds of all steps, estimated"] == pytest.approx(seconds)
 
 
 def test_doctor_finds_an_image_in_two_splits(tmp_path: Path, limbeck: Run) -> None:
@@ -490,6 +494,19 @@ def test_doctor_finds_an_image_in_two_splits(tmp_path: Path, limbeck: Run) -> No
     code, out, err = limbeck(["doctor", f"folder:{tmp_path}", "--pairs", "2", "--method", "random", *SMALL])
     assert code == 0, err
     assert "1 image files are in both train and test" in out
+    assert "\n  image: train and val 0, train and test 1, val and test 0\n" in out
+    assert "with their gradient" not in out and "seconds of all steps, estimated: 0\n" in out, "random has no step"
+
+
+def test_doctor_times_texts_that_pass_their_encoder_in_every_step() -> None:
+    """Those that are learned as tokens; one vector needs no encoder."""
+    import limbeck as lb
+    from limbeck.commands.doctor import _encoder
+
+    encoder, source = lb.space(text="bag_of_words")["text"], lb.check.toy_source(8)
+    tokens, vector = lb.methods.MTTVL(text="encoder", tokens=4), lb.methods.MTTVL()
+    assert _encoder(encoder, source, "cpu", tokens)["with their gradient, measured"] > 0
+    assert _encoder(encoder, source, "cpu", vector)["with their gradient, measured"] is None
 
 
 def test_doctor_counts_experts_and_stores_none(
@@ -512,11 +529,11 @@ def test_doctor_counts_experts_and_stores_none(
     assert code == 0, err
     task = json.loads(out)["task"]
     heads = 8 * sum(1 + min(11, dim) for dim in (128, 256))  # twelve samples span eleven components
-    assert task["disk for experts, estimated"] == 3 * 2 * 4 * heads
-    assert task["seconds of experts, estimated"] > 0
+    assert task["disk for experts and views, estimated"] == 3 * 2 * 4 * heads
+    assert task["seconds of experts and views, estimated"] > 0
     assert not (tmp_path / "experts").exists()
     code, out, err = limbeck(words)
-    assert code == 0 and "disk for experts, estimated: 0\n" in out, err
+    assert code == 0 and "disk for experts and views, estimated: 0\n" in out, err
     code, _, err = limbeck([*words, "--method", "mtt_vl"])
     assert code == 2 and "expert_batch is 128, but an epoch has 12 pairs at most" in err
 
@@ -548,9 +565,20 @@ def test_compare_writes_one_table_and_resumes(pets: str, tmp_path: Path, limbeck
 
 def test_list_reads_every_kind(limbeck: Run) -> None:
     found = json.loads(limbeck(["list", "--json"])[1])
-    assert set(found) == {"methods", "sources", "encoders", "protocols", "networks", "recipes"}
+    assert set(found) == {"methods", "sources", "encoders", "protocols", "networks", "spaces", "recipes"}
     assert all(says for entries in found.values() for says in entries.values())
     assert "herding" in limbeck(["list", "methods"])[1]
+    assert "clap " in limbeck(["list", "space"])[1]
+
+
+def test_list_says_what_each_ready_space_is() -> None:
+    from limbeck.spaces.ready import READY
+
+    said = spaces()
+    assert list(said) == [*READY, "bound"]
+    for name, space in READY.items():
+        parts = [", ".join(space.modalities), space.checkpoint, f"licence: {space.licence}"]
+        assert said[name] == "; ".join(part for part in parts if part)
 
 
 def test_what_is_read_from_source_text_is_what_is_there() -> None:

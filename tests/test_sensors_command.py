@@ -53,8 +53,9 @@ def test_three_modalities_from_a_table_to_a_page(
 ) -> None:
     run = str(tmp_path / "run")
     words = ["distill", rooms, *SMALL, *ENCODERS, "--method", "imagebind_dc", "--method.steps", "2", "--pairs", "10"]
-    code, out, err = said([*words, "--run", run], capsys)
+    code, out, err = said([*words, "--method.scale", "9", "--run", run], capsys)
     assert code == 0, err
+    assert err.count("note: at scale = 9 the laws of image + audio + depth vanish") == 1, err
     assert "--protocol classification" in out
     assert "note: 1 classes have fewer samples than 5 each: closet 3; others hold more" in err
     few = ["--protocol.steps", "5", "--protocol.looks", "1", "--seeds", "1"]
@@ -74,6 +75,46 @@ def test_three_modalities_from_a_table_to_a_page(
     code, out, err = said(["show", run, "--out", str(page)], capsys)
     assert code == 0, err
     assert page.read_text().count("<audio controls") == 10
+
+
+def test_doctor_looks_at_every_modality(rooms: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each file is in all three splits, and there are as many different depth maps as kinds of room."""
+    words = ["doctor", rooms, *SMALL, *ENCODERS, "--method", "imagebind_dc", "--pairs", "10"]
+    code, out, err = said([*words, "--json"], capsys)
+    assert code == 0, err
+    found = json.loads(out)
+    counts = {modality: set(shared.values()) for modality, shared in found["shared files"].items()}
+    assert counts == {"image": {30}, "audio": {30}, "depth": {2}}
+    speeds = [found["encoders"][m]["with their gradient, measured"] for m in ("image", "audio", "depth")]
+    seconds = 100 * 10 * sum(1 / speed for speed in speeds)
+    assert found["task"]["seconds of all steps, estimated"] == pytest.approx(seconds)
+    assert found["task"]["disk for experts and views, estimated"] == 0, "nothing is augmented"
+    code, out, err = said([*words, "--method.augment", "crop", "--method.views", "2"], capsys)
+    assert code == 0, err
+    assert "30 audio files are in both train and val" in out and "2 depth files are in both val and test" in out
+    size = next(line for line in out.splitlines() if "bytes of features" in line).rsplit(" ", 1)[1].replace(",", "")
+    assert f"\n  disk for experts and views, estimated: {2 * int(size):,}\n" in out
+
+
+def test_doctor_times_a_modality_that_few_samples_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """None of the first seventy has a sound."""
+    tone = np.sin(np.arange(1600) / 3)
+    lines = []
+    for i in range(80):
+        Image.new("RGB", (16, 16), (3 * i, 0, 0)).save(tmp_path / f"{i}.png")
+        sound = {"audio": f"{i}.wav"} if i >= 70 else {}
+        if sound:
+            soundfile.write(tmp_path / f"{i}.wav", tone * (i - 65) / 20, 8000)
+        lines.append({"image": f"{i}.png", **sound, "split": "train"})
+    lines.append({**lines[0], "split": "val", "key": "again"})
+    (tmp_path / "few.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    words = ["doctor", f"manifest:{tmp_path}/few.jsonl", *SMALL[:8], *ENCODERS[:8], "--method", "random", "--json"]
+    code, out, err = said([*words, "--pairs", "4"], capsys)
+    assert code == 0, err
+    found = json.loads(out)
+    width = found["encoders"]["image"]["bytes of features"] // 80
+    assert found["encoders"]["audio"]["bytes of features"] == 10 * width
+    assert found["shared files"] == {"image": {"train and val": 1}, "audio": {"train and val": 0}}
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,14 @@ import ast
 import importlib
 import json
 import sys
-from collections.abc import Sequence
-from contextlib import closing
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck import __version__
-from limbeck.errors import LimbeckError, StorageError, UnknownName
+from limbeck.errors import LimbeckError, LimbeckWarning, StorageError, UnknownName
 
 if TYPE_CHECKING:
     from limbeck.commands._options import Answer, Command
@@ -114,8 +115,25 @@ def _run(name: str, words: Sequence[str]) -> int:
 def _answer(asked: "Command") -> "Answer":
     from limbeck.commands._progress import Progress
 
-    with closing(Progress()) as progress:
+    with closing(Progress()) as progress, _notes():
         return asked.execute(progress.tick)
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Our warnings as one line on stderr."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", LimbeckWarning)
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, LimbeckWarning):
+                print(f"note: {message}", file=sys.stderr)
+            else:
+                usual(message, category, *where, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 def _loaded(name: str) -> Any:

@@ -17,6 +17,7 @@ __all__ = [
     "DataError",
     "Diverged",
     "LimbeckError",
+    "LimbeckWarning",
     "MissingDependency",
     "StorageError",
     "UnknownName",
@@ -27,6 +28,10 @@ class LimbeckError(Exception):
     """Base of everything that Limbeck raises on purpose. `exit_code` is what the command line returns."""
 
     exit_code = 1
+
+
+class LimbeckWarning(UserWarning):
+    """Something that works and will most likely disappoint; the command line prints it as a note."""
 
 
 class ConfigError(LimbeckError, ValueError):

@@ -215,3 +215,38 @@ def test_options_in_vain_are_named() -> None:
     refuse_unread(lb.methods.CF(scale=0.5), "nobody reads it", "tie", "uni")
     with pytest.raises(ConfigError, match=r"scale = 0.5 has no say where nobody reads it"):
         refuse_unread(lb.methods.CF(scale=0.5), "nobody reads it", "tie", "scale")
+
+
+@pytest.mark.parametrize("frequencies", [32, 0])
+@pytest.mark.parametrize("bank", [0, 2])
+def test_a_sample_that_misses_a_modality_counts_in_the_laws_without_it(frequencies: int, bank: int) -> None:
+    """Each term is that of a problem which holds only the samples that have its modalities."""
+    whole, drawn = problem(), torch.Generator().manual_seed(3)
+    values = {m: whole.source.batch(range(60))[m] for m in "abc"}
+    present = {m: torch.rand(60, generator=drawn) < 0.7 for m in "abc"}
+    present = {m: held.index_fill(0, torch.arange(8), True) for m, held in present.items()}
+    assert not all(held.all() for held in present.values())
+    law = replace(WHOLE, frequencies=frequencies, bank=bank, batch=1 if frequencies and bank else 1000)
+
+    def terms_of(keep: torch.Tensor, held: dict[str, torch.Tensor] | None) -> dict[str, float]:
+        labels = (torch.arange(60) % 2)[keep]
+        source = VectorSource("part", {m: v[keep] for m, v in values.items()}, labels, held)
+        of = lb.Problem(source, whole.space, lb.Budget(pairs=8))
+        (
+            of.once(("spread", "a"), lambda: 1.0),
+            of.once(("spread", "b"), lambda: 1.0),
+            of.once(("spread", "c"), lambda: 1.0),
+        )
+        look = law.at(of, 1)
+        chosen = torch.tensor([0, 2, 4, 6, 1, 3, 5, 7])  # class by class, all complete
+        _, group = look.groups(chosen_pairs(of, chosen, of.modalities), True)
+        return {name: float(value.detach()) for name, value in look.terms(group).items()}
+
+    found = terms_of(torch.arange(60), present)
+    needed = {m: m for m in "abc"} | {"a+b": "ab", "a+c": "ac", "b+c": "bc", JOINT: "abc"}
+    assert list(found) == list(needed)
+    for name, modalities in needed.items():
+        keep = torch.stack([present[m] for m in modalities]).all(0).nonzero().squeeze(1)
+        assert found[name] == pytest.approx(terms_of(keep, None)[name], rel=1e-3, abs=1e-7), name
+    complete = torch.stack([*present.values()]).all(0).nonzero().squeeze(1)
+    assert found["a"] != pytest.approx(terms_of(complete, None)["a"], rel=1e-2), "more than the complete samples"

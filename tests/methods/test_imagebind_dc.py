@@ -17,7 +17,7 @@ from limbeck.data.batch import Batch
 from limbeck.data.modality import Modality
 from limbeck.data.source import Source
 from limbeck.data.vectors import VectorSource
-from limbeck.errors import LimbeckError, UnknownName
+from limbeck.errors import LimbeckError, LimbeckWarning, UnknownName
 from limbeck.networks.convnet import ConvNet
 from limbeck.objectives.characteristic import characteristic, root_distance
 
@@ -66,13 +66,39 @@ def test_contract_with_three_modalities(method: Method, per_class: bool) -> None
 @pytest.mark.parametrize("modalities", ["a", "ab", "abc"])
 def test_the_terms_of_each_variant(variant: str, modalities: str) -> None:
     method, of = DC(**SMALL, variant=variant), problem(modalities=modalities)
-    logs = method.step(of, method.start(of), 0)
+    logs = method.step(of, method.start(of), 1)
     pairs = {"a": [], "ab": ["a+b"], "abc": ["a+b", "a+c", "b+c"]}[modalities]
     joint = [f"joint {p}" for p in pairs] if variant == "cosine" else ["joint"] if pairs else []
     assert set(logs) == {"loss", *modalities, *pairs, *joint}
     weight = 1 / 30 if variant == "cosine" else 1.0
     expected = sum(float(logs[m]) for m in modalities) + weight * sum(float(logs[p]) for p in [*pairs, *joint])
     assert float(logs["loss"]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_every_tenth_step_logs_how_hard_each_level_pulls() -> None:
+    of, method = problem(modalities="ab"), DC(**SMALL, cross=2.0, joint=0.5)
+    synthetic = method.start(of)
+    logs = [method.step(of, synthetic, t) for t in (0, 1, 10)]
+    names = {f"{level} gradient" for level in ("uni", "cross", "joint")}
+    assert names <= set(logs[0]) and names <= set(logs[2]) and not names & set(logs[1])
+    look = method._laws.at(of, 0)
+    groups = list(look.groups(synthetic, None))
+    for level, terms in {"uni": "ab", "cross": ["a+b"], "joint": ["joint"]}.items():
+        value = method.weights[level] * sum(look.terms(g)[name] for g in groups for name in terms) / 2
+        found = torch.autograd.grad(value, [z for g in groups for z in g.own.values()], retain_graph=True)
+        norm = torch.cat([g.flatten() for g in found]).norm()
+        assert float(logs[0][f"{level} gradient"]) == pytest.approx(float(norm), rel=1e-4) and norm > 0
+    assert "joint gradient" not in DC(**SMALL, joint=0.0).step(of, synthetic, 0), "a level of weight 0 has none"
+
+
+@pytest.mark.parametrize("method", [DC, lb.methods.NCFM])
+def test_frequencies_at_which_nothing_is_left_are_warned_of(method: type) -> None:
+    """The laws of the data vanish, and what remains is the noise of few samples."""
+    of = problem(samples=200)
+    with pytest.warns(LimbeckWarning, match=r"at scale = 8 the laws .* lower scale"):
+        method(**SMALL, scale=8.0).start(of)
+    for scale in (0.5, 1.0):
+        method(**SMALL, scale=scale).start(of)  # a warning is an error here
 
 
 def test_terms_of_two_modalities_are_the_formulas() -> None:
@@ -184,7 +210,7 @@ def ties(of: Problem, method: Method, broken: bool) -> dict[str, float]:
     order = torch.arange(40).roll(2)
     if broken:
         synthetic.value("c").data.copy_(synthetic.value("c").data[order])
-    return {name: float(v) for name, v in method.step(of, synthetic, 0).items()}
+    return {name: float(v) for name, v in method.step(of, synthetic, 1).items()}
 
 
 def test_what_each_method_sees_of_the_pairing() -> None:

@@ -126,7 +126,7 @@ def test_rows_of_one_image_are_joined_and_lie_in_one_split(tmp_path: Path) -> No
     source = lb.source(parquet(tmp_path / "data", {"train": data}), resolution=8)
     check_source(source)
     parts = [source.split(name) for name in source.splits]
-    digests = [sha for part in parts for sha in part.image_digests]  # type: ignore[attr-defined]
+    digests = [sha for part in parts for sha in part.digests("image")]  # type: ignore[attr-defined]
     assert len(digests) == len(set(digests)) == 40 and len(parts) == 3
     assert all(c[0][2:] == c[1][4:] and len(c) == 2 for part in parts for c in part.captions), "in order, none twice"
 
@@ -134,7 +134,7 @@ def test_rows_of_one_image_are_joined_and_lie_in_one_split(tmp_path: Path) -> No
     other = lb.source(parquet(tmp_path / "turned", {"train": turned}), resolution=8)
     for name in source.splits:
         a, b = source.split(name), other.split(name)
-        assert set(a.image_digests) == set(b.image_digests), "the split follows the image, not the row"  # type: ignore[attr-defined]
+        assert set(a.digests("image")) == set(b.digests("image")), "the split follows the image, not the row"  # type: ignore[attr-defined]
 
 
 def test_rows_of_one_image_with_other_labels_or_splits_are_kept(tmp_path: Path) -> None:

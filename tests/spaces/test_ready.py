@@ -19,6 +19,15 @@ def test_every_name_makes_its_encoders_and_reads_nothing(name: str) -> None:
     assert not any("network" in vars(encoder) for encoder in space.encoders.values())
 
 
+@pytest.mark.parametrize("name", list(READY))
+def test_the_licence_that_is_listed_is_the_one_that_a_set_gets(name: str) -> None:
+    """Where the encoder knows it; other models tell theirs in a card that comes with the weights."""
+    assert READY[name].licence
+    for licence in lb.space(name).licences.values():
+        assert licence in ("unknown", READY[name].licence)
+    assert "unknown" not in lb.space("imagebind").licences.values()
+
+
 @pytest.mark.parametrize(
     ("spec", "modality", "expected"),
     [

@@ -4,11 +4,10 @@ import ast
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from limbeck import registry
 
-__all__ = ["arguments", "options", "summary"]
+__all__ = ["arguments", "options", "spaces", "summary"]
 
 ROOT = Path(registry.__file__).parent
 
@@ -49,6 +48,26 @@ def arguments(cls: type) -> dict[str, str]:
     return {f.name: found.get(f.name, "") for f in fields(cls)} if is_dataclass(cls) else found
 
 
+def spaces() -> dict[str, str]:
+    """The ready spaces: modalities, the checkpoint by default, and the licence of its weights.
+
+    Example:
+        >>> spaces()["clap"]
+        'audio, text; laion/clap-htsat-unfused; licence: Apache-2.0'
+    """
+    path = ROOT / "spaces" / "ready.py"
+    tree, above = ast.parse(path.read_text(encoding="utf-8")), _find(path, "Ready")
+    table = _assigned(tree, "READY")
+    assert isinstance(table, ast.Dict) and above
+    says = {}
+    for name, call in zip(map(ast.literal_eval, table.keys), table.values, strict=True):  # type: ignore[arg-type]
+        assert isinstance(call, ast.Call)
+        given = dict(zip(_fields(*above), map(ast.literal_eval, call.args), strict=False))
+        parts = [", ".join(given["modalities"]), given.get("checkpoint"), f"licence: {given['licence']}"]
+        says[name] = "; ".join(filter(None, parts))
+    return {**says, "bound": summary("encoder", "bound")}
+
+
 def _fields(path: Path, found: ast.ClassDef) -> list[str]:
     names = []
     for base in found.bases:
@@ -82,15 +101,19 @@ def _parse(kind: str, name: str) -> ast.ClassDef | None:
     if not path.is_file():
         return None
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    exported = next((_strings(node.value) for node in tree.body if _assigns_all(node)), [])  # type: ignore[attr-defined]
+    exported = _strings(_assigned(tree, "__all__"))
     return next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name in exported), None)
 
 
-def _assigns_all(node: Any) -> bool:
-    return isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets)
+def _assigned(tree: ast.Module, name: str) -> ast.expr | None:
+    """What the module assigns to `name`."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+            return node.value
+    return None
 
 
-def _strings(node: ast.expr) -> list[str]:
+def _strings(node: ast.expr | None) -> list[str]:
     return [e.value for e in getattr(node, "elts", []) if isinstance(e, ast.Constant) and isinstance(e.value, str)]
 
 

@@ -2,11 +2,11 @@
 
 import shutil
 import sys
-import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import combinations
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ from limbeck.commands._options import Answer
 from limbeck.commands._progress import Tick
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from limbeck.core import Method, Problem
     from limbeck.data import Source
     from limbeck.spaces import Encoder, Space
@@ -38,24 +40,26 @@ class Doctor(Task):
     def execute(self, tick: Tick) -> Answer:
         """Looks at everything; stops at data that cannot be used at all."""
         source = open_source(self.source, tick)
-        space = self.space(source)
+        space, method = self.space(source), self.method.make()
+        splits = {name: source.split(name) for name in source.splits} or {"all": source}
         found: dict[str, Any] = {
             "machine": _machine(self.device),
             "packages": {name: _version(name) for name in PACKAGES},
-            "splits": {name: _split(source.split(name)) for name in source.splits} or {"all": _split(source)},
-            "shared images": _shared(source),
-            "encoders": {m: _encoder(e, source, self.device) for m, e in space.encoders.items()},
-            "task": self._task(source, space, tick),
+            "splits": {name: _split(split) for name, split in splits.items()},
+            "shared files": _shared(splits),
+            "encoders": {m: _encoder(e, source, self.device, method) for m, e in space.encoders.items()},
         }
+        found["task"] = self._task(source, space, method, found["encoders"], tick)
         found["advice"] = _advice(found)
         return Answer(_text(found), found)
 
-    def _task(self, source: "Source", space: "Space", tick: Tick) -> dict[str, Any]:
+    def _task(
+        self, source: "Source", space: "Space", method: "Method", encoders: Mapping[str, Any], tick: Tick
+    ) -> dict[str, Any]:
         from limbeck.core import Budget, Problem
 
         pairs = min(100, len(source)) if self.pairs is None and self.bytes is None else self.pairs
         budget = Budget(pairs, self.bytes, self.pixels)
-        method = self.method.make()
         problem = Problem(source, space, budget, self.seed, self.device, tick=tick)
         method.check(problem)
         pairs = problem.pairs(method.learns_text, method.text_tokens)
@@ -68,10 +72,10 @@ class Doctor(Task):
             "method": method.describe(),
             "pairs": pairs,
             "bytes of the set": size,
-            "seconds of experts, estimated": seconds,
-            "seconds of all steps, estimated": _seconds(problem, method, pairs),
+            "seconds of experts and views, estimated": seconds,
+            "seconds of all steps, estimated": method.steps * pairs * _seconds(encoders),
             "memory for what is learned, estimated": floats * copies,
-            "disk for experts, estimated": disk,
+            "disk for experts and views, estimated": disk,
             "disk for checkpoints and set, estimated": floats * (copies - 1 or 1) * 2 + size * 2,
         }
 
@@ -115,57 +119,79 @@ def _split(source: "Source") -> dict[str, Any]:
     }
 
 
-def _shared(source: "Source") -> dict[str, int] | None:
-    """How many image files are in two splits, byte for byte; `None` where the source keeps no digests."""
-    digests = {}
-    for name in source.splits:
-        split = source.split(name)
-        if not hasattr(split, "image_digests"):
+def _shared(splits: Mapping[str, "Source"]) -> dict[str, dict[str, int]] | None:
+    """How many files of each modality are in two splits, byte for byte; `None` where the source keeps no digests."""
+    found = {}
+    held = dict.fromkeys(m for split in splits.values() for m in split.modalities)
+    for modality in (m for m in held if m not in ("text", "label")):
+        known = {name: split.digests(modality) for name, split in splits.items()}
+        if None in known.values():
             return None
-        digests[name] = {digest for digest in split.image_digests if digest}
-    names = list(digests)
-    return {f"{a} and {b}": len(digests[a] & digests[b]) for i, a in enumerate(names) for b in names[i + 1 :]}
+        digests = {name: {digest for digest in of or () if digest} for name, of in known.items()}
+        found[modality] = {f"{a} and {b}": len(digests[a] & digests[b]) for a, b in combinations(digests, 2)}
+    return found
 
 
-def _encoder(encoder: "Encoder", source: "Source", device: str) -> dict[str, Any]:
-    """Times one batch after a warm-up; everything else is extrapolated from it."""
+def _encoder(encoder: "Encoder", source: "Source", device: str, method: "Method") -> dict[str, Any]:
+    """Times one batch, and a chunk as the steps of the method take it; everything else is extrapolated from them."""
     import torch
 
-    batch = source.batch(range(min(PROBE, len(source))))
-    if encoder.modality == "text":
-        values: Any = [text for sample in batch["text"] for text in sample][:PROBE]
-        total = sum(len(sample) for sample in source.captions)
-    else:
-        values, total = batch[encoder.modality][batch.mask(encoder.modality)].to(device), len(source)
+    from limbeck.core.timing import seconds_of
+
+    values, total = _values(source, encoder.modality, device)
     encoder.to(device)
     with torch.no_grad():
-        encoder(values[:2])
-        start = time.perf_counter()
-        encoder(values)
-        if device.startswith("cuda"):
-            torch.cuda.synchronize()
-    speed = len(values) / (time.perf_counter() - start)
+        speed = len(values) / seconds_of(lambda: encoder(values), device)
+    learned = _learned(encoder, values, method)
     return {
         **encoder.describe(),
         "licence": encoder.licence,
         "values a second, measured": speed,
+        "with their gradient, measured": None if learned is None else _with_gradient(encoder, learned),
         "seconds for the split, estimated": total / speed,
         "bytes of features": 4 * total * encoder.dim,
     }
 
 
-def _seconds(problem: "Problem", method: "Method", pairs: int) -> float:
-    """Steps times one forward and one backward pass of the synthetic images through the image encoder."""
-    if not method.steps or "image" not in problem.modalities:
-        return 0.0
+def _values(source: "Source", modality: str, device: str) -> tuple[Any, int]:
+    """Up to `PROBE` values of a modality, and how many there are."""
     import torch
 
-    images = problem.source.batch(range(min(pairs, PROBE, len(problem.source))))["image"].to(problem.device)
-    images.requires_grad_(True)
-    encoder = problem.space["image"]
-    start = time.perf_counter()
-    torch.autograd.backward(encoder(images).sum())
-    return (time.perf_counter() - start) * pairs / len(images) * method.steps
+    if modality == "text":
+        texts = [text for sample in source.captions for text in sample]
+        return texts[:PROBE], len(texts)
+    if (digests := source.digests(modality)) is not None:
+        here = torch.tensor([digest is not None for digest in digests])
+    else:
+        here = torch.cat([source.batch(part).mask(modality) for part in torch.arange(len(source)).split(PROBE)])
+    return source.batch(here.nonzero().squeeze(1)[:PROBE])[modality].to(device), int(here.sum())
+
+
+def _learned(encoder: "Encoder", values: Any, method: "Method") -> "Tensor | None":
+    """What each step puts through the encoder: values, or the tokens of texts; a text that is one vector needs none."""
+    if not method.steps:
+        return None
+    if encoder.modality != "text":
+        return values  # type: ignore[no-any-return]
+    return encoder.tokens(values, method.text_tokens) if method.text_tokens else None
+
+
+def _with_gradient(encoder: "Encoder", values: "Tensor") -> float:
+    """Values a second, there and back, in a chunk as steps take it."""
+    import torch
+
+    from limbeck.core.encode import VALUES
+    from limbeck.core.timing import seconds_of
+
+    chunk = values[: max(VALUES // values[0].numel(), 1)].detach().requires_grad_(True)
+    seconds = seconds_of(lambda: torch.autograd.backward(encoder(chunk).sum()), str(values.device))
+    return len(chunk) / seconds
+
+
+def _seconds(encoders: Mapping[str, Any]) -> float:
+    """Of one learned sample, there and back through the encoders that it passes."""
+    speeds: list[float | None] = [encoder["with their gradient, measured"] for encoder in encoders.values()]
+    return sum(1 / speed for speed in speeds if speed)
 
 
 def _components(problem: "Problem", modality: str, tokens: int) -> int:
@@ -181,14 +207,18 @@ def _advice(found: Mapping[str, Any]) -> list[str]:
     for name in ("val", "test"):
         if "all" not in found["splits"] and name not in found["splits"]:
             advice.append(f"there is no split {name!r}: evaluation needs one; add it to the data")
-    for where, count in (found["shared images"] or {}).items():
-        if count:
-            advice.append(f"{count} image files are in both {where}: remove them from one, or scores will flatter")
+    for modality, counts in (found["shared files"] or {}).items():
+        advice += [
+            f"{count} {modality} files are in both {where}: remove them from one, or scores will flatter"
+            for where, count in counts.items()
+            if count
+        ]
     for name, split in found["splits"].items():
         if split["skipped"]:
             advice.append(f"{name}: {sum(split['skipped'].values())} records were skipped ({split['skipped']})")
     features = sum(e["bytes of features"] for e in found["encoders"].values())
-    for what, disk in (("features", features), ("experts", found["task"]["disk for experts, estimated"])):
+    prepared = found["task"]["disk for experts and views, estimated"]
+    for what, disk in (("features", features), ("experts and views", prepared)):
         if disk > found["machine"]["free disk at the cache"]:
             advice.append(
                 f"the {what} take {disk:,} bytes, more than is free at the cache; set LIMBECK_CACHE to another disk"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from limbeck import registry
-from limbeck.commands._describe import summary
+from limbeck.commands._describe import spaces, summary
 from limbeck.commands._options import Answer, Command
 from limbeck.commands._progress import Tick
 from limbeck.commands._recipes import recipes
@@ -11,13 +11,15 @@ from limbeck.errors import UnknownName
 
 __all__ = ["List"]
 
+OTHERS = {"space": spaces, "recipe": recipes}  # what is no file of a class each
+
 
 @dataclass(frozen=True, kw_only=True)
 class List(Command):
-    """Names the methods, sources, encoders, protocols, networks and recipes that are there.
+    """Names the methods, sources, encoders, protocols, networks, ready spaces and recipes that are there.
 
     Args:
-        kind: methods, sources, encoders, protocols, networks or recipes; by default all of them.
+        kind: methods, sources, encoders, protocols, networks, spaces or recipes; by default all of them.
     """
 
     words = "kind"
@@ -25,8 +27,8 @@ class List(Command):
     kind: str = "all"
 
     def execute(self, tick: Tick) -> Answer:
-        """Reads the registry; imports none of what it names."""
-        known = [f"{kind}s" for kind in (*registry.KINDS, "recipe")]
+        """Reads the registry, and source text; imports none of what it names."""
+        known = [f"{kind}s" for kind in (*registry.KINDS, *OTHERS)]
         wanted = list(known) if self.kind == "all" else [self.kind if self.kind.endswith("s") else f"{self.kind}s"]
         if wanted[0] not in known:
             raise UnknownName("kind", self.kind, known)
@@ -39,4 +41,4 @@ class List(Command):
 
 
 def _entries(kind: str) -> dict[str, str]:
-    return recipes() if kind == "recipe" else {name: summary(kind, name) for name in registry.names(kind)}
+    return OTHERS[kind]() if kind in OTHERS else {name: summary(kind, name) for name in registry.names(kind)}

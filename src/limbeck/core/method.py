@@ -78,7 +78,7 @@ class Method(ABC):
         """The synthetic set before the first step. May be costly, through `problem.cache`; repeatable."""
 
     def prepares(self, problem: Problem) -> tuple[float, int]:
-        """Seconds and bytes in the cache that `start` will take beyond the features, estimated; nothing is stored."""
+        """Seconds and bytes in the cache that a run will take beyond its features and steps, estimated; nothing is stored."""
         return 0.0, 0
 
     def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:

@@ -113,29 +113,35 @@ class Problem:
         return embed_source(self.source, self.space, self.cache, device=self.device, tick=self.tick)
 
     @cached_property
-    def complete(self) -> Tensor:
-        """The samples that hold every modality, `int64`: those a pair can be taken from."""
-        full = torch.ones(len(self.source), dtype=torch.bool)
-        for name in self.modalities:
-            full &= self.features[name].counts(len(self.source)) > 0
-        index = full.nonzero().squeeze(1)
-        if len(index) == 0:
-            raise DataError(f"{self.source.name}: no sample has all of {', '.join(self.modalities)}")
-        return index
-
-    @cached_property
     def candidates(self) -> Pairs:
         """Every real pair: an image with one of its captions, or a sample alone where there is no text."""
-        total = len(self.source)
-        complete = torch.zeros(total, dtype=torch.bool)
-        complete[self.complete] = True
-        if "text" in self.modalities:
+        pairs = self.holding(self.modalities)
+        if len(pairs) == 0:
+            raise DataError(f"{self.source.name}: no sample has all of {', '.join(self.modalities)}")
+        return pairs
+
+    @cached_property
+    def complete(self) -> Tensor:
+        """The samples that hold every modality, `int64`: those a pair can be taken from."""
+        index: Tensor = self.candidates.sample.unique()
+        return index
+
+    def holding(self, modalities: tuple[str, ...]) -> Pairs:
+        """Every real pair of these modalities alone; a sample that misses others has its own among them.
+
+        Args:
+            modalities: which a sample must hold.
+        """
+        held = torch.ones(len(self.source), dtype=torch.bool)
+        for name in modalities:
+            held &= self.features[name].counts(len(held)) > 0
+        if "text" in modalities:
             owner = self.features["text"].owner
-            caption = complete[owner].nonzero().squeeze(1)
+            caption = held[owner].nonzero().squeeze(1)
             sample = owner[caption]
         else:
-            caption, sample = None, self.complete
-        rows = {m: self.features[m].first(total)[sample] for m in self.modalities if m != "text"}
+            caption, sample = None, held.nonzero().squeeze(1)
+        rows = {m: self.features[m].first(len(held))[sample] for m in modalities if m != "text"}
         return Pairs(sample, rows if caption is None else {**rows, "text": caption})
 
     @cached_property
@@ -158,9 +164,7 @@ class Problem:
             DataError: `per_class` without labels.
         """
         labels = self.source.labels
-        if per_class is None:
-            per_class = labels is not None and "text" not in self.modalities
-        if not per_class:
+        if not self.by_class(per_class):
             return [(torch.arange(len(self.candidates)), pairs)]
         if labels is None:
             raise DataError(
@@ -169,6 +173,10 @@ class Problem:
         label = labels[self.candidates.sample]
         shares = per_class_shares(pairs, labels[self.complete], len(self.source.classes))
         return [((label == c).nonzero().squeeze(1), share) for c, share in enumerate(shares) if share]
+
+    def by_class(self, per_class: bool | None = None) -> bool:
+        """Whether classes are looked at one by one: as asked for, else where the source is labelled and has no text."""
+        return self.source.labels is not None and "text" not in self.modalities if per_class is None else per_class
 
     @cached_property
     def _memo(self) -> dict[Any, Any]:

@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 
 from limbeck.core.problem import Problem
+from limbeck.core.timing import seconds_of
 from limbeck.data.augment import siamese
 from limbeck.data.cache import digest
+from limbeck.spaces import Encoder
 
 __all__ = ["Views", "spread"]
 
 PLAIN = -1  # the view of the data as they are
+BATCH = 128  # images that are encoded at a time
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,30 @@ class Views:
             return problem.once(("vectors", modality), lambda: problem.features[modality].vectors.to(problem.device))
 
         def make() -> Tensor:
-            parts = [problem.source.fingerprint, problem.space["image"].fingerprint, problem.seed]
-            key = digest(*parts, list(self.operations), view)
-            return problem.cache.tensors("views", key, partial(self._encode, problem, view))["vectors"].to(
-                problem.device
-            )
+            stored = problem.cache.tensors("views", self._entry(problem, view), partial(self._encode, problem, view))
+            return stored["vectors"].to(problem.device)
 
         return problem.once(("view", self.operations, view), make)
+
+    def cost(self, problem: Problem, steps: int) -> tuple[float, int]:
+        """Seconds, estimated from one batch, and bytes in the cache of the views that are not there yet. Stores nothing.
+
+        Args:
+            problem: whose images.
+            steps: how many draw a view each; one that none of them draws is never made.
+        """
+        asked = {self.at(problem, t) for t in range(steps)} - {PLAIN}
+        missing = [v for v in asked if not problem.cache.path("views", self._entry(problem, v)).is_dir()]
+        if not missing:
+            return 0.0, 0
+        owner, encoder = problem.features["image"].owner, problem.space["image"].to(problem.device)
+        index = owner[:BATCH]
+        batch = seconds_of(lambda: self._batch(problem, encoder, missing[0], index), problem.device)
+        return len(missing) * batch * len(owner) / len(index), len(missing) * len(owner) * 4 * encoder.dim
+
+    def _entry(self, problem: Problem, view: int) -> str:
+        parts = [problem.source.fingerprint, problem.space["image"].fingerprint, problem.seed]
+        return digest(*parts, list(self.operations), view)
 
     def _moved(self, problem: Problem, view: int, images: Tensor) -> Tensor:
         return siamese([images], problem.rng("augment", view), self.operations)[0]
@@ -63,13 +83,16 @@ class Views:
     def _encode(self, problem: Problem, view: int) -> dict[str, Tensor]:
         """Batch by batch: all get the same parameters, as every batch draws from the same stream."""
         encoder, owner, parts = problem.space["image"].to(problem.device), problem.features["image"].owner, []
-        with torch.no_grad():
-            for index in owner.split(128):
-                images = problem.source.batch(index)["image"].to(problem.device)
-                parts.append(encoder(self._moved(problem, view, images)).cpu())
-                if problem.tick:
-                    problem.tick(f"view {view + 1}", sum(map(len, parts)), len(owner))
+        for index in owner.split(BATCH):
+            parts.append(self._batch(problem, encoder, view, index))
+            if problem.tick:
+                problem.tick(f"view {view + 1}", sum(map(len, parts)), len(owner))
         return {"vectors": torch.cat(parts)}
+
+    @torch.no_grad()
+    def _batch(self, problem: Problem, encoder: Encoder, view: int, index: Tensor) -> Tensor:
+        images = problem.source.batch(index)["image"].to(problem.device)
+        return encoder(self._moved(problem, view, images)).cpu()
 
 
 def spread(problem: Problem, modality: str) -> float:

@@ -135,12 +135,8 @@ class RecordSource(Source):
             return None
         return torch.tensor([-1 if r.label is None else r.label for r in self._records])
 
-    @cached_property
-    def image_digests(self) -> Sequence[str | None]:
-        """SHA-256 of each image's bytes as they lie on disk: the same digest is the same file."""
-        return self._digests("image")
-
-    def _digests(self, modality: str) -> list[str | None]:
+    def digests(self, modality: str) -> Sequence[str | None]:
+        """SHA-256 of the bytes of each sample's file as they lie on disk: the same digest is the same file."""
         store = self._opened[1].get(modality)
         return [store.digests[i] if store else None for i in self._kept]
 
@@ -148,8 +144,8 @@ class RecordSource(Source):
     def fingerprint(self) -> str:  # type: ignore[override]
         """A digest of content: files, captions, labels, classes, split, decoding; not of names or times."""
         labels = [record.label for record in self._records]
-        content = [self.image_digests, self.captions, labels, self.classes]
-        more = [[f.parts, self._digests(f.modality.name)] for f in self._forms if f.modality.name != "image"]
+        content = [self.digests("image"), self.captions, labels, self.classes]
+        more = [[f.parts, self.digests(f.modality.name)] for f in self._forms if f.modality.name != "image"]
         return digest("records", DECODER, self._layout.resolution, self._split, content, *more)
 
     @cached_property

@@ -59,6 +59,14 @@ class Source(ABC):
     def labels(self) -> Tensor | None:
         """`int64 [N]` labels, without decoding anything; `None` for an unlabelled source."""
 
+    def digests(self, modality: str) -> Sequence[str | None] | None:
+        """What tells the file of each sample from others, `None` where it has none; `None` for a source that does not know files.
+
+        Args:
+            modality: image, audio or depth.
+        """
+        return None
+
     @property
     def splits(self) -> tuple[str, ...]:
         """The names that `split` accepts."""

@@ -1,7 +1,6 @@
 """`Experts`: snapshots of students trained on the real data, each made once, kept by content, and only when it is read."""
 
 import copy
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.core import Problem, stream
+from limbeck.core.timing import seconds_of
 from limbeck.data.cache import digest
 from limbeck.errors import ConfigError, DataError, Diverged, StorageError
 from limbeck.evaluation.students import noisy
@@ -137,12 +137,8 @@ class Experts:
         if not missing:
             return 0.0, 0
         network, batch = copy.deepcopy(self.network), next(self._batches(0, 1))
-        for _ in range(2):  # the first also prepares what all steps read
-            begin = time.perf_counter()
-            self._descend(network, [batch], 0, 1)
-            if self.problem.device.startswith("cuda"):
-                torch.cuda.synchronize()
-        seconds = (time.perf_counter() - begin) * (self._units // self.training.batch)
+        step = seconds_of(lambda: self._descend(network, [batch], 0, 1), self.problem.device)
+        seconds = step * (self._units // self.training.batch)
         size = sum(value.numel() for value in network.parameters()) * PRECISIONS[self.training.precision]
         return missing * seconds, missing * size
 

@@ -49,6 +49,9 @@ class ImageBindDC(Method):
     Hybrid and cosine add and multiply embeddings of two modalities component by component, so they mean something in a space
     with shared coordinates alone, and encoders of different widths are refused; in cf the narrower is padded.
 
+    Every tenth step logs how hard each level pulls at the embeddings, as the norm of its weighted gradient: a level that is far
+    below the others has no say. A real sample that misses a modality has its part in the laws that do not ask for it.
+
     Real samples are encoded once, and at banked frequencies a step reads none of them, only the laws of all. Every step treats
     all classes, each of which is compared with its own real samples; with `RowAdam`, no class moves another.
 
@@ -144,7 +147,13 @@ class ImageBindDC(Method):
 
     def start(self, problem: Problem) -> Synthetic:
         """Real pairs, all of whose modalities are learned."""
-        return learned_pairs(problem, rule(self.init), self.per_class)
+        synthetic = learned_pairs(problem, rule(self.init), self.per_class)
+        self._laws.warn_of_noise(problem, len(synthetic), self.per_class)
+        return synthetic
+
+    def prepares(self, problem: Problem) -> tuple[float, int]:
+        """Those of the augmented views."""
+        return self._laws.views.cost(problem, self.steps)
 
     def optimizer(self, synthetic: Synthetic) -> Optimizer:
         """Adam that leaves a class without a gradient alone."""
@@ -154,7 +163,8 @@ class ImageBindDC(Method):
         """Encodes the synthetic samples, and compares their laws with those of the real data, group by group."""
         look, weights = self._laws.at(problem, t), self.weights
         logs: dict[str, Tensor] = {}
-        loss = torch.zeros((), device=problem.device)
+        zero = torch.zeros((), device=problem.device)
+        levels = {name: zero for name, weight in weights.items() if weight}
         groups = list(look.groups(synthetic, self.per_class))
         for group in groups:
             terms = look.terms(group, self._distance)
@@ -164,8 +174,12 @@ class ImageBindDC(Method):
                 terms |= self._cosine(look, group)
             for name, value in terms.items():
                 level = "uni" if name in group.own else JOINT if name.split()[0] == JOINT else "cross"
-                loss = loss + weights[level] * value / len(groups)
-                logs[name] = logs.get(name, torch.zeros_like(loss)) + value.detach() / len(groups)
+                if level in levels:
+                    levels[level] = levels[level] + weights[level] * value / len(groups)
+                logs[name] = logs.get(name, zero) + value.detach() / len(groups)
+        if t % 10 == 0:
+            logs |= _pulls(levels, [z for group in groups for z in group.own.values()])
+        loss = torch.stack([*levels.values()]).sum()
         loss.backward()
         return {"loss": loss.detach(), **logs}
 
@@ -221,3 +235,13 @@ class ImageBindDC(Method):
             refuse_unread(self, "no joint law is compared; leave it out", "drop")
         if not self.augment:
             refuse_unread(self, "nothing is augmented; leave it out, or name operations in augment", "views")
+
+
+def _pulls(levels: dict[str, Tensor], vectors: list[Tensor]) -> dict[str, Tensor]:
+    """The norm of each level's gradient in the embeddings."""
+    norms = {}
+    for name, value in levels.items():
+        if value.requires_grad:
+            found = torch.autograd.grad(value, vectors, retain_graph=True, allow_unused=True)
+            norms[f"{name} gradient"] = torch.cat([g.flatten() for g in found if g is not None]).norm()
+    return norms

@@ -89,7 +89,13 @@ class NCFM(Method):
 
     def start(self, problem: Problem) -> Synthetic:
         """Real pairs, all of whose modalities are learned."""
-        return learned_pairs(problem, rule(self.init), self.per_class)
+        synthetic = learned_pairs(problem, rule(self.init), self.per_class)
+        self._laws.warn_of_noise(problem, len(synthetic), self.per_class)
+        return synthetic
+
+    def prepares(self, problem: Problem) -> tuple[float, int]:
+        """Those of the augmented views."""
+        return self._laws.views.cost(problem, self.steps)
 
     def optimizer(self, synthetic: Synthetic) -> Optimizer:
         """Adam that leaves a class without a gradient alone."""
@@ -97,8 +103,7 @@ class NCFM(Method):
 
     def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:
         """Encodes the synthetic samples, and compares their laws with those of the real data, group by group."""
-        laws = Laws(self.frequencies, self.bank, self.batch, Views(self.augment, self.views), self.scale)
-        look = laws.at(problem, t)
+        look = self._laws.at(problem, t)
         distance = partial(root_distance, alpha=self.amplitude, beta=1 - self.amplitude)
         terms = dict.fromkeys(problem.modalities, torch.zeros((), device=problem.device))
         groups = list(look.groups(synthetic, self.per_class))
@@ -108,3 +113,7 @@ class NCFM(Method):
         loss = torch.stack([*terms.values()]).sum()
         loss.backward()
         return {"loss": loss.detach(), **{name: value.detach() for name, value in terms.items()}}
+
+    @property
+    def _laws(self) -> Laws:
+        return Laws(self.frequencies, self.bank, self.batch, Views(self.augment, self.views), self.scale)

@@ -17,12 +17,14 @@ class Ready:
     Args:
         encoder: the encoder that serves it.
         modalities: that it serves.
+        licence: of the weights of the default checkpoint, as far as we know; a set takes what the model's card says.
         checkpoint: by default; empty where there is one model only.
         option: of the encoder, that takes what follows the colon where the encoder has no `name`.
     """
 
     encoder: str
     modalities: tuple[str, ...]
+    licence: str
     checkpoint: str = ""
     option: str = ""
 
@@ -35,15 +37,18 @@ class Ready:
 
 
 READY = {
-    "clip": Ready("hf", ("image", "text"), "openai/clip-vit-base-patch32"),
-    "siglip2": Ready("hf", ("image", "text"), "google/siglip2-base-patch16-224"),
-    "clap": Ready("hf", ("audio", "text"), "laion/clap-htsat-unfused"),
-    "pe_av": Ready("hf", ("audio", "text"), "facebook/pe-av-small"),
-    "embedding_gemma": Ready("hf", ("text",), "google/embeddinggemma-2"),
-    "openclip": Ready("openclip", ("image", "text"), "ViT-B-32/laion2b_s34b_b79k"),
-    "imagebind": Ready("imagebind", ("image", "text", "audio", "depth"), option="weights"),
-    "languagebind": Ready("languagebind", ("image", "text", "audio", "depth")),
+    "clip": Ready("hf", ("image", "text"), "MIT (the code's)", "openai/clip-vit-base-patch32"),
+    "siglip2": Ready("hf", ("image", "text"), "Apache-2.0", "google/siglip2-base-patch16-224"),
+    "clap": Ready("hf", ("audio", "text"), "Apache-2.0", "laion/clap-htsat-unfused"),
+    "pe_av": Ready("hf", ("audio", "text"), "Apache-2.0", "facebook/pe-av-small"),
+    "embedding_gemma": Ready("hf", ("text",), "Apache-2.0", "google/embeddinggemma-2"),
+    "openclip": Ready("openclip", ("image", "text"), "of the checkpoint", "ViT-B-32/laion2b_s34b_b79k"),
+    "imagebind": Ready("imagebind", ("image", "text", "audio", "depth"), "CC-BY-NC-SA-4.0", option="weights"),
+    "languagebind": Ready(
+        "languagebind", ("image", "text", "audio", "depth"), "MIT (trained on VIDAL-10M, CC-BY-NC-4.0)"
+    ),
 }
+"""Literals alone: `limbeck list` reads them from this text."""
 
 
 def ready(spec: str) -> dict[str, dict[str, Any]]:
