@@ -57,7 +57,7 @@ def test_three_modalities_from_a_table_to_a_page(
     assert code == 0, err
     assert err.count("note: at scale = 9 the laws of image + audio + depth vanish") == 1, err
     assert "--protocol classification" in out
-    assert "note: 1 classes have fewer samples than 5 each: closet 3; others hold more" in err
+    assert "note: 1 classes have fewer complete samples than 5 each: closet 3; others hold more" in err
     few = ["--protocol.steps", "5", "--protocol.looks", "1", "--seeds", "1"]
     code, out, err = said(["evaluate", run, "--protocol", "classification", *few, "--json"], capsys)
     assert code == 0, err
@@ -115,6 +115,34 @@ def test_doctor_times_a_modality_that_few_samples_have(tmp_path: Path, capsys: p
     width = found["encoders"]["image"]["bytes of features"] // 80
     assert found["encoders"]["audio"]["bytes of features"] == 10 * width
     assert found["shared files"] == {"image": {"train and val": 1}, "audio": {"train and val": 0}}
+
+
+def test_what_a_class_or_a_space_lacks_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Depth in four of twelve samples, and in none of class b."""
+    lines = []
+    for i in range(12):
+        Image.new("RGB", (16, 16), (20 * i, 0, 0)).save(tmp_path / f"{i}.png")
+        line = {"image": f"{i}.png", "label": "ab"[i % 2], "split": "train", "key": str(i)}
+        if i in (0, 2, 4, 6):
+            np.save(tmp_path / f"{i}.npy", np.full((16, 16), 1000 + 100 * i, np.uint16))
+            line["depth"] = f"{i}.npy"
+        lines.append(line)
+    lines += [{**lines[0], "split": split, "key": split} for split in ("val", "test")]
+    (tmp_path / "few.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    rooms = [f"manifest:{tmp_path}/few.jsonl", "--source.resolution", "16", "--source.depth_unit", "mm"]
+    image, depth = ENCODERS[:4], ENCODERS[8:]
+    words = ["distill", *rooms, "--method", "imagebind_dc", "--method.steps", "1", "--pairs", "2"]
+    code, _, err = said([*words, *image, *depth, "--run", str(tmp_path / "a")], capsys)
+    assert code == 0, err
+    assert "note: 8 of the 12 samples" in err and "do not hold image and depth; the set starts from the others" in err
+    assert "fewer complete samples than 1 each: b 0; others hold more" in err
+    code, out, err = said(["doctor", *rooms, *image, *depth, "--pairs", "2", "--method", "random"], capsys)
+    assert code == 0, err
+    assert "no sample of b holds image and depth: a set gets none of them" in out
+    code, _, err = said([*words, *image, "--space.depth", "none", "--run", str(tmp_path / "b")], capsys)
+    assert code == 0 and "note" not in err, err
+    code, _, err = said([*words, *image, *depth, *ENCODERS[4:6], "--run", str(tmp_path / "c")], capsys)
+    assert code == 2 and "--space.audio: no sample of" in err and "holds audio, only image, depth, label" in err
 
 
 @pytest.mark.parametrize(

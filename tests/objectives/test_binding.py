@@ -180,7 +180,7 @@ def test_no_gradient_passes_a_detached_centroid() -> None:
     assert all(z.grad is None for z in first.values()) and all(z.grad is not None for z in second.values())
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_low_temperature_duplicates_and_half_precision_stay_finite(dtype: torch.dtype) -> None:
     held = [{m: z.to(dtype)[[0, 0, 1, 2]].requires_grad_() for m, z in v.items()} for v in views(3, 3, 4)]
     for terms in RULES.values():

@@ -68,7 +68,43 @@ def test_amplitude_and_phase_are_the_whole() -> None:
     assert root_distance(x, y, eps=0.0) == pytest.approx(float((x - y).abs().mean()) / math.sqrt(2))
     for alpha, beta in ((1.0, 0.0), (0.0, 1.0), (0.2, 0.8)):
         naive = (alpha * amplitude + beta * phase).sqrt().mean()
-        assert root_distance(x, y, alpha, beta) == pytest.approx(float(naive), rel=1e-5)
+        assert root_distance(x, y, alpha, beta, eps=0.0) == pytest.approx(float(naive), rel=1e-10)
+
+
+def test_random_samples_of_one_law_are_as_far_apart_as_their_numbers_say() -> None:
+    """E |Phi_X - Phi_Y|^2 = (1 - |Phi|^2) (1 / n + 1 / m): the floor below which a distance says nothing."""
+    t, (n, m) = 0.7 * normal(3, 2000, seed=1), (20, 50)
+    phi = torch.exp(-t.square().sum(0))  # the squared modulus of the law of a standard normal
+    expected = float(((1 - phi) * (1 / n + 1 / m)).mean())
+    found = [
+        square_distance(characteristic(normal(n, 3, seed=2 * i) @ t), characteristic(normal(m, 3, seed=2 * i + 1) @ t))
+        for i in range(300)
+    ]
+    assert float(torch.stack(found).mean()) == pytest.approx(expected, rel=0.1)
+
+
+def test_the_modulus_of_one_sample_cannot_be_learned() -> None:
+    """It is 1 at every frequency: only the phase moves it."""
+    x, t = normal(1, 3).requires_grad_(), normal(3, 50, seed=1)
+    target = characteristic(normal(40, 3, seed=2) @ t)
+    amplitude, phase = amplitude_phase(characteristic(x @ t), target)
+    assert torch.allclose(amplitude, (1 - target.abs()).square())
+    (gradient,) = torch.autograd.grad(amplitude.sum(), x, retain_graph=True)
+    assert gradient.abs().max() < 1e-12
+    (gradient,) = torch.autograd.grad(phase.sum(), x)
+    assert gradient.abs().max() > 1e-3
+
+
+def test_half_precision_is_left_before_cosines_and_means() -> None:
+    x, t = normal(500, 8, dtype=torch.float32), normal(8, 64, seed=1, dtype=torch.float32)
+    exact = characteristic(x @ t)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        projection = x @ t
+        law = characteristic(projection)
+        joint = joint_characteristic([projection, projection])
+    assert projection.dtype == torch.bfloat16 and law.dtype == joint.dtype == torch.complex64
+    assert torch.allclose(law, characteristic(projection.float())) and (law - exact).abs().max() < 0.01
+    assert torch.allclose(joint, characteristic(2 * projection.float()))
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(0.5, 0.5), (0.9, 0.1), (0.1, 0.9), (1.0, 0.0), (0.0, 1.0)])

@@ -28,6 +28,7 @@ __all__ = [
     "ready_parts",
     "recorded",
     "report_captions",
+    "report_incomplete",
     "report_skipped",
     "report_small_classes",
     "space_of",
@@ -67,8 +68,25 @@ class Encoded(Command):
         check_device(self.device)
 
     def space(self, source: "Source") -> "Space":
-        """The encoders of those modalities that the source has."""
-        return space_of(self.encoders(), source)
+        """The encoders of those modalities that the source has; says which it leaves out.
+
+        Raises:
+            ConfigError: an encoder is named of a modality that no sample has.
+        """
+        encoders = self.encoders()
+        for m in (m for m in ENCODERS if f"space.{m}" in self.named and encoders[m] and m not in source.modalities):
+            raise ConfigError(
+                f"--space.{m}: no sample of {source.name} holds {m}, only {', '.join(source.modalities)}; leave it out, or check "
+                "the data"
+            )
+        chosen = space_of(encoders, source)
+        unasked = {m for m in source.modalities if f"space.{m}" not in self.named} - {"label", *chosen.modalities}
+        if unasked:
+            print(
+                f"note: {' and '.join(sorted(unasked))} of {source.name} is left out: this space has no encoder of it",
+                file=sys.stderr,
+            )
+        return chosen
 
     def encoders(self) -> dict[str, Part | None]:
         """Modality to encoder: those that are named, above those of the ready space or else the default ones."""
@@ -219,6 +237,15 @@ def report_captions(source: "Source") -> None:
         print(f"note: {said}", file=sys.stderr)
 
 
+def report_incomplete(problem: "Problem") -> None:
+    """Says how many samples miss a modality: no set starts from them."""
+    lacking = len(problem.source) - len(problem.complete)
+    if lacking:
+        held = " and ".join(problem.modalities)
+        said = f"{lacking} of the {len(problem.source)} samples of {problem.source.name} do not hold {held}"
+        print(f"note: {said}; the set starts from the others", file=sys.stderr)
+
+
 def report_small_classes(small: "DistilledSet") -> None:
     """Says which classes had fewer samples than their equal share; what they lack went to the others."""
     share = len(small) // max(len(small.classes), 1)
@@ -227,7 +254,7 @@ def report_small_classes(small: "DistilledSet") -> None:
     if short:
         listed = ", ".join(f"{name} {count}" for name, count in short.items())
         print(
-            f"note: {len(short)} classes have fewer samples than {share} each: {listed}; others hold more",
+            f"note: {len(short)} classes have fewer complete samples than {share} each: {listed}; others hold more",
             file=sys.stderr,
         )
 

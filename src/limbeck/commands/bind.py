@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limbeck.commands._open import Encoded, check_device, open_source, report_captions, report_skipped
+from limbeck.commands._open import Encoded, check_device, open_source, report_skipped
 from limbeck.commands._options import Answer, Part, part
 from limbeck.commands._progress import Tick
 from limbeck.errors import ConfigError
@@ -58,8 +58,8 @@ class Bind(Encoded, Binding):
         start = time.perf_counter()
         train = open_source(self.source, tick)
         report_skipped(train)
-        report_captions(train)
-        space = bind(train, self.space(train), self.out, self.binding(), device=self.device, tick=tick)
+        encoders = self.space(train)
+        space = bind(train, encoders, self.out, self.binding(), device=self.device, tick=tick)
         seconds, held = time.perf_counter() - start, _held_out(train)
         found = alignment(held or train, space, train if held else None, device=self.device, tick=tick)
         manifest = read_manifest(self.out)

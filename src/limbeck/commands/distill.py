@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limbeck.commands._open import Task, report_captions, report_skipped, report_small_classes
+from limbeck.commands._open import Task, report_incomplete, report_skipped, report_small_classes
 from limbeck.commands._options import Answer
 from limbeck.commands._progress import Tick
 from limbeck.errors import ConfigError
@@ -45,8 +45,7 @@ class Distill(Task):
         start = time.perf_counter()
         problem, method, source = self.problem(tick)
         _note_changes(problem, dict(self.fingerprints))
-        if "text" in problem.modalities:
-            report_captions(source)
+        report_incomplete(problem)
         small = distill(problem, method, self.run, save_every=self.save_every)
         if getattr(method, "per_class", False) is None and "text" not in problem.modalities:
             report_small_classes(small)

@@ -71,6 +71,8 @@ class Doctor(Task):
         return {
             "method": method.describe(),
             "pairs": pairs,
+            "complete samples": len(problem.complete),
+            "classes without one": _classes_without(problem),
             "bytes of the set": size,
             "seconds of experts and views, estimated": seconds,
             "seconds of all steps, estimated": method.steps * pairs * _seconds(encoders),
@@ -117,6 +119,15 @@ def _split(source: "Source") -> dict[str, Any]:
         "without label": counts[-1] if labels is not None else None,
         "skipped": dict(Counter(row["reason"] for row in getattr(source, "skipped", ()))),
     }
+
+
+def _classes_without(problem: "Problem") -> list[str]:
+    """The classes none of whose samples holds every modality."""
+    labels, classes = problem.source.labels, problem.source.classes
+    if labels is None:
+        return []
+    here = set(labels[problem.complete].tolist())
+    return [name for c, name in enumerate(classes) if c not in here]
 
 
 def _shared(splits: Mapping[str, "Source"]) -> dict[str, dict[str, int]] | None:
@@ -216,6 +227,11 @@ def _advice(found: Mapping[str, Any]) -> list[str]:
     for name, split in found["splits"].items():
         if split["skipped"]:
             advice.append(f"{name}: {sum(split['skipped'].values())} records were skipped ({split['skipped']})")
+    if without := found["task"]["classes without one"]:
+        advice.append(
+            f"no sample of {', '.join(without)} holds {' and '.join(found['encoders'])}: a set gets none of them; mend them, or leave "
+            "out a modality (--space.NAME none)"
+        )
     features = sum(e["bytes of features"] for e in found["encoders"].values())
     prepared = found["task"]["disk for experts and views, estimated"]
     for what, disk in (("features", features), ("experts and views", prepared)):

@@ -78,7 +78,7 @@ def decode_depth(data: bytes, resolution: int, unit: str, far: float = 10.0) -> 
 
     Raises:
         Unreadable: `empty file`, `not a depth map`, `colours, not depth`, `truncated`, `damaged`, `too many pixels`, or `no
-            reading within range`: all are missing, beyond `far` or nearer than 1 cm, as with a wrong unit.
+            reading within range ...`: all are missing, beyond `far` or nearer than 1 cm, as with a wrong unit.
         ConfigError: no such unit.
 
     Example:
@@ -94,7 +94,7 @@ def decode_depth(data: bytes, resolution: int, unit: str, far: float = 10.0) -> 
         raise Unreadable("not a depth map")
     depth = meaning.metres(numbers)
     if not ((depth >= NEAR) & (depth <= far)).any():
-        raise Unreadable("no reading within range")
+        raise Unreadable(f"no reading within range, {NEAR:g} to {far:g} m in unit {unit}: see depth_unit and depth_far")
     depth[depth < NEAR] = 0
     return _fitted(np.minimum(depth, far).astype(np.float32), resolution)[None]
 

@@ -60,13 +60,14 @@ def characteristic(projection: Float[Tensor, "n k"]) -> Complex[Tensor, " k"]:
     """The empirical characteristic function at K frequencies: `mean_i exp(i <t_k, x_i>)`.
 
     Args:
-        projection: `<t_k, x_i>` for each row i and frequency k.
+        projection: `<t_k, x_i>` for each row i and frequency k; half precision is left here, as cosines and means do not stand it.
 
     Example:
         >>> characteristic(torch.zeros(3, 1))
         tensor([1.+0.j])
     """
-    return torch.complex(projection.cos().mean(0), projection.sin().mean(0))
+    angle = projection.float() if projection.dtype in (torch.float16, torch.bfloat16) else projection
+    return torch.complex(angle.cos().mean(0), angle.sin().mean(0))
 
 
 def joint_characteristic(projections: Sequence[Float[Tensor, "n k"]]) -> Complex[Tensor, " k"]:
