@@ -213,7 +213,7 @@ def made_in(space: Space, train: FactorSource, seed: int, cache: lb.Cache, broke
     """512 broken triples brought to the joint law, or 50 from herding to all laws."""
     pairs, own = (512, {"steps": 800, "init": "random", "uni": 0.0, "cross": 0.0}) if broken else (50, {"steps": 400})
     problem = lb.Problem(train, space, lb.Budget(pairs=pairs), seed=seed, cache=cache)
-    for state in lb.steps(problem, lb.methods.ImageBindDC(**own, bank=32)):
+    for state in lb.steps(problem, lb.methods.ImageBindDC(**own, lr=0.01, bank=32)):
         for i, m in enumerate("bc" if broken and state.step == 0 else ""):
             value = state.synthetic.value(m).data
             value.copy_(value[torch.randperm(pairs, generator=torch.Generator().manual_seed(i))])

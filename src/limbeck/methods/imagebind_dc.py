@@ -68,7 +68,8 @@ class ImageBindDC(Method):
         scale: of the frequencies, in units of 1 / (median distance of real embeddings).
         drop: probability with which a joint frequency leaves out a modality, each by itself; then joint sees every few, too.
         distance: square, or root for the mean of |Phi_S - Phi_T| / sqrt(2), which the published code takes.
-        lr: learning rate (RowAdam), in units of the range of a modality.
+        lr: learning rate (RowAdam), in units of the range of a modality. Larger ones make images that no other encoder can read;
+            plain vectors take 0.01 and more.
         lr_text: learning rate of the text embeddings.
         init: which real pairs to start from: random, herding, kcenter, prototypes or kmeans.
         augment: Siamese operations to draw from, for images alone; empty for none.
@@ -95,7 +96,7 @@ class ImageBindDC(Method):
     scale: float = 1.0
     drop: float = 0.0
     distance: Literal["square", "root"] = "square"
-    lr: float = 0.01
+    lr: float = 0.001
     lr_text: float = 0.01
     init: str = "herding"
     augment: tuple[str, ...] = ()

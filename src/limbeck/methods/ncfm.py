@@ -38,7 +38,8 @@ class NCFM(Method):
         batch: real pairs a class and step, at most, where there is no bank.
         scale: of the frequencies, in units of 1 / (median distance of real embeddings).
         amplitude: a, the weight of the modulus; the phase has 1 - a.
-        lr: learning rate (RowAdam), in units of the range of a modality.
+        lr: learning rate (RowAdam), in units of the range of a modality. Larger ones make images that no other encoder can read;
+            plain vectors take 0.01 and more.
         lr_text: learning rate of the text embeddings.
         init: which real pairs to start from: random, herding, kcenter, prototypes or kmeans.
         augment: Siamese operations to draw from, for images alone; empty for none.
@@ -60,7 +61,7 @@ class NCFM(Method):
     batch: int = 4096
     scale: float = 1.0
     amplitude: float = 0.5
-    lr: float = 0.01
+    lr: float = 0.001
     lr_text: float = 0.01
     init: str = "random"
     augment: tuple[str, ...] = ()
