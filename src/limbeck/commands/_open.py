@@ -82,7 +82,11 @@ class Encoded(Command):
                 "the data"
             )
         chosen = space_of(encoders, source)
-        unasked = {m for m in source.modalities if f"space.{m}" not in self.named} - {"label", "mask", *chosen.modalities}
+        unasked = {m for m in source.modalities if f"space.{m}" not in self.named} - {
+            "label",
+            "mask",
+            *chosen.modalities,
+        }
         if unasked:
             print(
                 f"note: {' and '.join(sorted(unasked))} of {source.name} is left out: this space has no encoder of it",
@@ -266,7 +270,9 @@ def report_skipped(source: "Source", folder: Path | None = None) -> int:
     skipped = list(getattr(source, "skipped", ()))
     if unmasked := getattr(source, "unmasked", {}):
         said = " and ".join(f"{count} with {reason}" for reason, count in unmasked.items())
-        print(f"note: of the {len(source)} samples of {source.name}, {said} count as object everywhere", file=sys.stderr)
+        print(
+            f"note: of the {len(source)} samples of {source.name}, {said} count as object everywhere", file=sys.stderr
+        )
     if skipped:
         counts = Counter(row["reason"] for row in skipped).most_common()
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts[:REASONS])

@@ -145,7 +145,8 @@ def coverage(small: DistilledSet) -> str:
     if small.coverage is None:
         return ""
     share, whole = 100 * small.coverage, int((small.coverage == 1).sum())
-    text = f"the object takes {share.mean():.0f} % of an image on average, from {share.min():.0f} % to {share.max():.0f} %"
+    spread = f"from {share.min():.0f} % to {share.max():.0f} %"
+    text = f"the object takes {share.mean():.0f} % of an image on average, {spread}"
     return text + (f"; {whole} of {len(small)} samples count as object everywhere" if whole else "")
 
 

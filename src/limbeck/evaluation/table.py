@@ -12,7 +12,6 @@ from limbeck.evaluation.score import SCHEMA, Score
 __all__ = ["Format", "across", "table", "titles"]
 
 Format = Literal["text", "markdown", "csv", "json"]
-FEW = 3  # metrics that all get a table across students; of more only the first, or the mean
 
 
 def table(scores: Sequence[Score], format: Format = "text") -> str:
@@ -49,15 +48,15 @@ def table(scores: Sequence[Score], format: Format = "text") -> str:
     return "\n\n".join(_readable(group, format) for group in groups.values())
 
 
-def across(scores: Sequence[Score], format: Literal["text", "markdown"] = "text") -> str:
+def across(scores: Sequence[Score], format: Format = "text") -> str:
     """Scores under several protocols as one table a metric: sets as rows, protocols as columns, named by what differs.
 
     Columns have fingerprints of their own: they say how far a set serves other students, not which column is better judged.
-    Where there are more than three metrics, only `"mean"`, or the first, is shown.
+    Where there is a metric `"mean"`, only that is shown.
 
     Args:
         scores: what `compare` returned.
-        format: `"text"` or `"markdown"`.
+        format: `"markdown"`, or text for all others.
 
     Example:
         >>> what = dict(name="a", method="cf", pairs=9, bytes=800, metric="accuracy")
@@ -69,8 +68,8 @@ def across(scores: Sequence[Score], format: Literal["text", "markdown"] = "text"
     """
     shared, names = titles(scores)
     metrics = list(dict.fromkeys(s.metric for s in scores))
-    if len(metrics) > FEW:
-        metrics = ["mean" if "mean" in metrics else metrics[0]]
+    if "mean" in metrics:
+        metrics = ["mean"]
     parts = []
     for metric in metrics:
         rows: dict[Key, dict[str, Score]] = {}
@@ -81,7 +80,7 @@ def across(scores: Sequence[Score], format: Literal["text", "markdown"] = "text"
         for (name, _, pairs, size), cells in rows.items():
             lines.append([name, str(pairs), str(size), *[_cell(cells.get(key)) for key in names]])
         here = [s for s in scores if s.metric == metric]
-        lower = "" if here[0].higher_is_better else ", lower is better"
+        lower = "" if here[0].higher_is_better else " (lower is better)"
         title = f"{shared}: {metric}{lower} by student  ({_seeds(here)})"
         parts.append(_laid_out(lines, title, _notes(here) if metric == metrics[-1] else [], format))
     return "\n\n".join(parts)

@@ -79,7 +79,8 @@ class Classification(Protocol):
         >>> Classification(student="convnet", selection="last").title
         'classification, convnet student, last of 300 epochs, SGD'
 
-    Paper: the standard protocol: Zhao, Mopuri and Bilen, Dataset condensation with gradient matching, ICLR 2021.
+    Paper: the standard protocol: Zhao, Mopuri and Bilen, Dataset condensation with gradient matching, ICLR 2021; with `siamese`:
+    Zhao and Bilen, Dataset condensation with differentiable Siamese augmentation, ICML 2021.
     """
 
     version = 1
@@ -308,7 +309,8 @@ class _Training:
         x = {m: value[index.to(value.device)] for m, value in inputs.items()}
         seen = {m: noisy(v, noise, len(self.of[m].mean), generator) if m in self.of else v for m, v in x.items()}
         if "image" in seen and self.objects is not None:
-            behind = backgrounds(len(index), seen["image"].shape[-1], stream(self.context.seed, "student backgrounds", t))
+            fresh = stream(self.context.seed, "student backgrounds", t)
+            behind = backgrounds(len(index), seen["image"].shape[-1], fresh)
             objects = self.objects[index.to(self.objects.device)]
             seen["image"] = composite(seen["image"], objects, behind.to(objects.device))
         for m in (m for m in seen if m not in self.of):  # object and background move together

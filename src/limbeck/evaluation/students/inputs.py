@@ -82,7 +82,8 @@ def seen_pixels(source: Source, modality: str, resolution: int, cache: Cache) ->
                 values.append(seen.clamp(0, 1).mul(255).round().byte())
                 owners.append(start + here)
         if not values:
-            return {"values": torch.zeros(0, 1, resolution, resolution, dtype=torch.uint8), "owner": torch.zeros(0).long()}
+            nothing = torch.zeros(0, 1, resolution, resolution, dtype=torch.uint8)
+            return {"values": nothing, "owner": torch.zeros(0, dtype=torch.long)}
         return {"values": torch.cat(values), "owner": torch.cat(owners)}
 
     held = cache.tensors("pictures", digest(source.fingerprint, modality, resolution), read)
