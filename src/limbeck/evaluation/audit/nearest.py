@@ -183,6 +183,14 @@ def _judged(modality: str, measure: str, own: _Near, rest: _Near | None, source:
     )
 
 
+def _holding(modality: str, source: Source, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Which of the samples at `rows` hold the modality: `bool [n]`."""
+    parts = rows.split(max(1, VALUES // int(torch.Size(shape).numel())))
+    return torch.cat(
+        [source.batch(part).mask(modality) for part in parts if len(part)] or [torch.zeros(0, dtype=torch.bool)]
+    )
+
+
 def _memorised(near: _Near, bound: float | None) -> Tensor:
     copies = near.distance <= EXACT
     return copies if bound is None else copies | ((near.distance <= bound) & (near.apart <= APART))
@@ -220,12 +228,8 @@ class _Search:
         shape, total = small.modalities[modality].shape, len(source)
         if not shape:
             return cls(modality, source, None, torch.full((total,), -1), features)
-        if features is not None:
-            rows = features.owner.unique()
-        else:
-            chunk = max(1, VALUES // int(torch.Size(shape).numel()))
-            parts = torch.arange(total).split(chunk)
-            rows = torch.cat([part[source.batch(part).mask(modality)] for part in parts])
+        every = torch.arange(total)
+        rows = every[_holding(modality, source, every, shape) if features is None else features.counts(total) > 0]
         position = torch.full((total,), -1)
         position[rows] = torch.arange(len(rows))
         return cls(modality, source, Column(source, modality, rows, shape), position, features)
@@ -239,15 +243,16 @@ class _Search:
 
     def near(self, data: Source, rows: Tensor, origin: Tensor, features: Features | None) -> dict[str, _Near]:
         """Measure to what it says of the samples at `rows` of `data`, whose origins are known or -1."""
-        first = features.first(len(data))[rows] if features is not None else None
-        if first is not None:
-            kept = first >= 0
-            rows, origin, first = rows[kept], origin[kept], first[kept]
+        if features is not None:
+            kept = features.counts(len(data))[rows] > 0
+        else:
+            kept = _holding(self.modality, data, rows, self.column.shape if self.column else ())
+        rows, origin = rows[kept], origin[kept]
         if len(rows) == 0:
             return {}
         k, result, similar = min(1 + NEXT, self.held), {}, None
-        if features is not None and self.features is not None and first is not None:
-            vectors = features.vectors[first]
+        if features is not None and self.features is not None:
+            vectors = features.vectors[features.first(len(data))[rows]]
             distance, similar, own = closest_vectors(vectors, self.features, len(self.source), k, origin)
             result["features"] = _Near.of(distance, similar, own)
         if self.column is None:

@@ -14,7 +14,7 @@ RULE = (
     "memorised: as near to a training sample as the nearest 1 % of held-out samples are, or nearer, and at most half as far from it as "
     "from the 15 next ones on average; and every copy"
 )
-MEASURES = {"rmse": "RMSE", "ssim": "1 - SSIM", "features": "features, 1 - cosine"}
+MEASURES = {"rmse": "RMSE", "ssim": "1 - SSIM", "features": "1 - cosine"}
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Audit:
         return tuple(map(any, zip(*(n.memorised for n in self.of(modality)), strict=True)))
 
     def verdict(self) -> list[str]:
-        """A sentence a modality."""
+        """What is memorised of each modality, and how many samples can be traced to the one that they started from."""
         said = []
         for modality in self.modalities:
             found, measures = sum(self.memorised(modality)), self.of(modality)
@@ -109,6 +109,10 @@ class Audit:
                 wrong = sum(map(any, zip(*called, strict=True)))
                 line += f"; the rule says so of {wrong} of {len(called[0])} held-out samples"
             said.append(line)
+            traced = [f"{MEASURES[n.measure]}: {100 * n.returned:.0f} %" for n in measures if n.returned is not None]
+            if traced:
+                shares = f"{', '.join(traced)}; by chance {100 / self.training:.2g} %"
+                said.append(f"{modality}: the nearest training sample is the one that a sample started from ({shares})")
         return said
 
     def data(self) -> dict[str, Any]:
