@@ -85,6 +85,7 @@ def test_doctor_looks_at_every_modality(rooms: str, capsys: pytest.CaptureFixtur
     found = json.loads(out)
     counts = {modality: set(shared.values()) for modality, shared in found["shared files"].items()}
     assert counts == {"image": {30}, "audio": {30}, "depth": {2}}
+    assert found["encoders"]["depth"]["metres, median"] == pytest.approx(4.0), "27 of 30 rooms"
     speeds = [found["encoders"][m]["with their gradient, measured"] for m in ("image", "audio", "depth")]
     seconds = 100 * 10 * sum(1 / speed for speed in speeds)
     assert found["task"]["seconds of all steps, estimated"] == pytest.approx(seconds)
@@ -117,8 +118,14 @@ def test_doctor_times_a_modality_that_few_samples_have(tmp_path: Path, capsys: p
     assert found["shared files"] == {"image": {"train and val": 1}, "audio": {"train and val": 0}}
 
 
-def test_what_a_class_or_a_space_lacks_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Depth in four of twelve samples, and in none of class b."""
+def manifest(path: Path, lines: Sequence[dict[str, str]]) -> list[str]:
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return [f"manifest:{path}", "--source.resolution", "16", "--source.depth_unit", "mm"]
+
+
+@pytest.fixture
+def few(tmp_path: Path) -> list[dict[str, str]]:
+    """Depth in four of twelve samples, and in none of class b; one sample to choose on and one to test on."""
     lines = []
     for i in range(12):
         Image.new("RGB", (16, 16), (20 * i, 0, 0)).save(tmp_path / f"{i}.png")
@@ -127,10 +134,13 @@ def test_what_a_class_or_a_space_lacks_is_said(tmp_path: Path, capsys: pytest.Ca
             np.save(tmp_path / f"{i}.npy", np.full((16, 16), 1000 + 100 * i, np.uint16))
             line["depth"] = f"{i}.npy"
         lines.append(line)
-    lines += [{**lines[0], "split": split, "key": split} for split in ("val", "test")]
-    (tmp_path / "few.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    rooms = [f"manifest:{tmp_path}/few.jsonl", "--source.resolution", "16", "--source.depth_unit", "mm"]
-    image, depth = ENCODERS[:4], ENCODERS[8:]
+    return lines + [{**lines[0], "split": split, "key": split} for split in ("val", "test")]
+
+
+def test_what_a_class_or_a_space_lacks_is_said(
+    few: list[dict[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rooms, image, depth = manifest(tmp_path / "few.jsonl", few), ENCODERS[:4], ENCODERS[8:]
     words = ["distill", *rooms, "--method", "imagebind_dc", "--method.steps", "1", "--pairs", "2"]
     code, _, err = said([*words, *image, *depth, "--run", str(tmp_path / "a")], capsys)
     assert code == 0, err
@@ -143,6 +153,25 @@ def test_what_a_class_or_a_space_lacks_is_said(tmp_path: Path, capsys: pytest.Ca
     assert code == 0 and "note" not in err, err
     code, _, err = said([*words, *image, *depth, *ENCODERS[4:6], "--run", str(tmp_path / "c")], capsys)
     assert code == 2 and "--space.audio: no sample of" in err and "holds audio, only image, depth, label" in err
+
+
+def test_what_the_test_data_or_every_sample_lacks_is_said(
+    few: list[dict[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encoders, run = ["--space.text", "none", *ENCODERS[:4], *ENCODERS[8:]], str(tmp_path / "run")
+    words = ["distill", *manifest(tmp_path / "few.jsonl", few), *encoders, "--method", "random", "--pairs", "2"]
+    code, out, err = said([*words, "--run", run], capsys)
+    assert code == 0, err
+    code, out, err = said(["show", run, "--out", str(tmp_path / "page.html")], capsys)
+    assert code == 0 and "class" in out and "captions" not in out, "no column of captions where there is none"
+    flat = manifest(tmp_path / "flat.jsonl", [{k: v for k, v in line.items() if k != "depth"} for line in few])
+    judged = ["--protocol", "classification", "--protocol.steps", "2", "--protocol.looks", "1", "--seeds", "1"]
+    code, _, err = said(["evaluate", run, "--on", flat[0], "--on.resolution", "16", *judged], capsys)
+    assert code == 0 and "note: depth of" in err and "is not judged" in err, err
+    apart = [{k: v for k, v in line.items() if k != ("image" if "depth" in line else "depth")} for line in few]
+    words = ["distill", *manifest(tmp_path / "apart.jsonl", apart), *encoders, "--method", "random", "--pairs", "2"]
+    code, _, err = said([*words, "--run", str(tmp_path / "apart")], capsys)
+    assert code == 3 and "no sample has all of image, depth, and a set starts from samples that do; leave out" in err
 
 
 @pytest.mark.parametrize(

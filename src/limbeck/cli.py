@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        print(_one_line(error), file=sys.stderr)
+        print(_told(error), file=sys.stderr)
         if isinstance(error, LimbeckError):
             return error.exit_code
         return StorageError.exit_code if isinstance(error, OSError) else 1
@@ -144,10 +144,11 @@ def _loaded(name: str) -> Any:
     return getattr(module, module.__all__[0])
 
 
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+def _told(error: Exception) -> str:
+    """One line; errors of ours keep the lines that they were written in, as some hold commands."""
     if isinstance(error, LimbeckError):
-        return f"error: {text}"
+        return f"error: {str(error).strip()}"
+    text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, OSError) and error.filename:
         return f"error: {error.filename}: {error.strerror or text}; check the path, or choose another"
     return f"error: {type(error).__name__}: {text} (a fault of Limbeck; the same command with --debug shows where)"

@@ -78,7 +78,11 @@ NOT_FINITE[7] = np.nan
         (encoded(np.zeros(0), 8000), "shorter than 10 ms"),
         (encoded(tone(8000, seconds=0.005), 8000), "shorter than 10 ms"),
         (encoded(np.zeros(4000), 8000), "silent"),
-        (encoded(np.concatenate([np.zeros(9000), tone(8000)]), 8000), "silent"),  # sounds after the cut
+        (encoded(np.resize([1 / 32768, -1 / 32768], 4000), 8000), "silent"),  # dither
+        (
+            encoded(np.concatenate([np.zeros(9000), tone(8000)]), 8000),
+            "silent at its beginning",
+        ),  # sounds after the cut
         (encoded(NOT_FINITE, 8000, subtype="FLOAT"), "not finite"),
         (encoded(32768 * tone(8000), 8000, subtype="FLOAT"), "beyond full scale"),
     ],

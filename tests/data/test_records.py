@@ -273,6 +273,13 @@ def test_splits_of_the_data_are_kept() -> None:
     assert 5 < carved.count("val") < 40 and carved[-1] == "test", "a tenth of train becomes val where there is none"
 
 
+@pytest.mark.parametrize("written", ['["a cat", "a tabby"]', "['a cat', 'a tabby']"])
+def test_a_list_in_a_cell_of_text_is_a_list(written: str) -> None:
+    """A CSV table can hold several captions in no other way."""
+    assert clean_captions(written) == ("a cat", "a tabby")
+    assert clean_captions("[sighs] a cat") == ("[sighs] a cat",) and clean_captions("[1, 2]") == ("[1, 2]",)
+
+
 def test_helpers_refuse() -> None:
     for value in (3, ["a", 3], {"raw": "a"}):
         with pytest.raises(Unreadable, match="not text"):

@@ -113,7 +113,7 @@ def test_bad_events_are_skipped_with_their_reason(ave: Path) -> None:
         ("row 6", "start or end is no number"),
         ("row 7", "no VideoID"),
         ("row 8", "wrong number of columns"),
-        (f"{VIDEOS[2]}_0", "silent"),
+        (f"{VIDEOS[2]}_0", "silent at its beginning"),
         (f"{VIDEOS[3]}_5", "shorter than 10 ms"),
     ]
 

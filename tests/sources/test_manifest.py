@@ -135,8 +135,8 @@ def test_what_cannot_be_used_is_skipped_with_its_reason(files: Path) -> None:
         "row 15": "no file name",
         "row 16": "not an object",
         "1.png+1.wav+1.npy": "not a sound",
-        "3.png+3.wav+3.npy": "silent",
-        "4.png+4.wav+4.npy": "no reading within range, 0.01 to 10 m in unit mm: see depth_unit and depth_far",
+        "3.png+3.wav+3.npy": "silent at its beginning",
+        "4.png+4.wav+4.npy": "most readings out of range, 0.01 to 10 m in unit mm: see depth_unit and depth_far",
     }
     assert source.keys == ["0.png+0.wav+0.npy", "2.png+2.wav+2.npy", "again"]
     whole = source.batch([1])

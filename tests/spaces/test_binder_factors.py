@@ -111,7 +111,7 @@ def test_the_lost_factor_is_the_one_that_the_anchor_lacks(made: Make) -> None:
 
 def test_noise_on_the_views_keeps_what_a_modality_alone_knows(made: Make) -> None:
     with_noise, without = kept(made()), kept(made(noise=0.0))
-    assert mean(with_noise[m] - without[m] for m in "abc") >= 0.03
+    assert mean(with_noise[m] - without[m] for m in "abc") >= 0.05
 
 
 def repaired(folder: Path, **options: Any) -> dict[str, float]:

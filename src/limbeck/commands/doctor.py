@@ -155,8 +155,10 @@ def _encoder(encoder: "Encoder", source: "Source", device: str, method: "Method"
     with torch.no_grad():
         speed = len(values) / seconds_of(lambda: encoder(values), device)
     learned = _learned(encoder, values, method)
+    depth = {"metres, median": float(values[values > 0].median())} if encoder.modality == "depth" else {}
     return {
         **encoder.describe(),
+        **depth,  # where a wrong unit shows
         "licence": encoder.licence,
         "values a second, measured": speed,
         "with their gradient, measured": None if learned is None else _with_gradient(encoder, learned),

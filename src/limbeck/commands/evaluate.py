@@ -1,5 +1,6 @@
 """`limbeck evaluate`."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,6 +67,8 @@ class Evaluate(Encoded):
         small = open_source(self.small, tick)
         on = self._on(small, tick)
         report_skipped(on)
+        if unjudged := sorted(set(small.modalities) - set(on.modalities)):
+            print(f"note: {' and '.join(unjudged)} of {small.name} is not judged: {on.name} has none", file=sys.stderr)
         if self.protocol.spec == "retrieval":
             report_captions(small)
         options = {**self.protocol.options, "student": self.student}

@@ -122,7 +122,10 @@ class Problem:
         """Every real pair: an image with one of its captions, or a sample alone where there is no text."""
         pairs = self.holding(self.modalities)
         if len(pairs) == 0:
-            raise DataError(f"{self.source.name}: no sample has all of {', '.join(self.modalities)}")
+            raise DataError(
+                f"{self.source.name}: no sample has all of {', '.join(self.modalities)}, and a set starts from samples that do; leave "
+                "out a modality (--space.NAME none), or distil each combination by itself"
+            )
         return pairs
 
     @cached_property

@@ -14,11 +14,11 @@ from limbeck.errors import MissingDependency
 
 __all__ = ["SOUND_DECODER", "cut_audio", "decode_audio"]
 
-SOUND_DECODER = 1  # part of every fingerprint; raise it whenever the same bytes decode to other samples
+SOUND_DECODER = 2  # part of every fingerprint; raise it whenever the same bytes decode to other samples
 
 RATES = 1000, 768_000  # samples a second that a file may claim; others are a damaged header
 SHORTEST = 0.01  # seconds
-SILENT = 1e-5  # the peak of a clip of which 16 bits keep nothing
+SILENT = 1e-4  # the peak of a clip that holds no more than the dither of 16 bits
 LOUDEST = 2.0  # a peak above it is no overshoot but another scale
 
 
@@ -38,7 +38,7 @@ def decode_audio(data: bytes, rate: int, samples: int) -> NDArray[np.float32]:
 
     Raises:
         Unreadable: `empty file`, `not a sound`, `unlikely sampling rate`, `shorter than 10 ms`, `not finite`, `beyond
-            full scale` or `silent`.
+            full scale` or `silent`, `silent at its beginning`.
         MissingDependency: soundfile is not installed.
 
     Example:
@@ -51,7 +51,7 @@ def decode_audio(data: bytes, rate: int, samples: int) -> NDArray[np.float32]:
 
     if not data:
         raise Unreadable("empty file")
-    sound, own = _read(data, rate, samples)
+    sound, own, whole = _read(data, rate, samples)
     if len(sound) < SHORTEST * own:
         raise Unreadable("shorter than 10 ms")
     if not np.isfinite(sound).all():
@@ -64,7 +64,7 @@ def decode_audio(data: bytes, rate: int, samples: int) -> NDArray[np.float32]:
         mono = resample_poly(mono, rate // common, own // common)
     kept = mono[:samples]
     if np.abs(kept).max() < SILENT:
-        raise Unreadable("silent")
+        raise Unreadable("silent" if whole else "silent at its beginning")
     waveform: NDArray[np.float32] = np.pad(kept, (0, samples - len(kept))).clip(-1, 1).astype(np.float32)
     return waveform
 
@@ -95,12 +95,13 @@ def cut_audio(data: bytes, start: float, stop: float) -> bytes:
     return buffer.getvalue()
 
 
-def _read(data: bytes, rate: int, samples: int) -> tuple[NDArray[np.float64], int]:
-    """The beginning of the sound, `[T, channels]`, as long as `samples` at `rate` need it, and its own rate."""
+def _read(data: bytes, rate: int, samples: int) -> tuple[NDArray[np.float64], int, bool]:
+    """The beginning of the sound, `[T, channels]`, as long as `samples` at `rate` need it, its own rate, and whether that is all."""
     with _opened(data) as file:
         own = int(file.samplerate)
         filtered = 10 * max(1, ceil(own / rate)) + 10  # so far the filter looks beyond the end
-        return file.read(ceil(samples * own / rate) + filtered, dtype="float64", always_2d=True), own
+        asked = ceil(samples * own / rate) + filtered
+        return file.read(asked, dtype="float64", always_2d=True), own, file.frames <= asked
 
 
 @contextmanager

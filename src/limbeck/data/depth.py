@@ -13,7 +13,7 @@ from limbeck.errors import ConfigError
 
 __all__ = ["DEPTH_DECODER", "NEAR", "DepthUnit", "decode_depth"]
 
-DEPTH_DECODER = 1  # part of every fingerprint; raise it whenever the same bytes decode to other depths
+DEPTH_DECODER = 2  # part of every fingerprint; raise it whenever the same bytes decode to other depths
 
 NEAR = 0.01  # metres; what is nearer than a centimetre is no reading
 UNITS = {"m": 1.0, "mm": 0.001, "cm": 0.01}
@@ -76,8 +76,8 @@ def decode_depth(data: bytes, resolution: int, unit: str, far: float = 10.0) -> 
         `float32 [1, R, R]`, metres in [0, far].
 
     Raises:
-        Unreadable: `empty file`, `not a depth map`, `colours, not depth`, `truncated`, `damaged`, `too many pixels`, or `no
-            reading within range ...`: all are missing, beyond `far` or nearer than 1 cm, as with a wrong unit.
+        Unreadable: `empty file`, `not a depth map`, `colours, not depth`, `truncated`, `damaged`, `too many pixels`, `no
+            reading`, or `most readings out of range ...`: beyond `far` or nearer than 1 cm, as with a wrong unit.
         ConfigError: no such unit.
 
     Example:
@@ -92,10 +92,16 @@ def decode_depth(data: bytes, resolution: int, unit: str, far: float = 10.0) -> 
     if numbers.ndim != 2 or not numbers.size or numbers.dtype == np.bool_:
         raise Unreadable("not a depth map")
     depth = meaning.metres(numbers)
-    if not ((depth >= NEAR) & (depth <= far)).any():
-        raise Unreadable(f"no reading within range, {NEAR:g} to {far:g} m in unit {unit}: see depth_unit and depth_far")
+    within = ((depth >= NEAR) & (depth <= far)).sum()
+    if 2 * within < (depth > 0).sum():
+        raise Unreadable(
+            f"most readings out of range, {NEAR:g} to {far:g} m in unit {unit}: see depth_unit and depth_far"
+        )
     depth[depth < NEAR] = 0
-    return _fitted(np.minimum(depth, far).astype(np.float32), resolution)[None]
+    fitted = _fitted(np.minimum(depth, far).astype(np.float32), resolution)
+    if not fitted.any():
+        raise Unreadable("no reading")
+    return fitted[None]
 
 
 def _image(data: bytes) -> NDArray[Any]:

@@ -1,8 +1,10 @@
 """From what people write in their files to captions, labels and paths; what cannot be used is told by a reason."""
 
+import ast
 import json
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,15 +21,23 @@ class Unreadable(ValueError):
 def clean_captions(value: object) -> Captions:
     """Captions from a string or a list of strings: white space made single, empty ones dropped.
 
+    A string that is a list as JSON or Python writes it, which is how a CSV table holds several captions, is that list.
+
     Raises:
         Unreadable: something that is not text.
 
     Example:
         >>> clean_captions([" a  cat ", "", "a tabby"])
         ('a cat', 'a tabby')
+        >>> clean_captions("['a cat', 'a tabby']")
+        ('a cat', 'a tabby')
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ()
+    if isinstance(value, str) and value.strip().startswith("["):
+        with suppress(ValueError, SyntaxError):
+            listed = ast.literal_eval(value.strip())
+            value = listed if isinstance(listed, list) and all(isinstance(x, str) for x in listed) else value
     found: list[str] = []
     for text in [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]:
         if not isinstance(text, str):

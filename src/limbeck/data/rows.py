@@ -187,7 +187,8 @@ def _file(folder: Path, cell: object) -> ImageRef:
     if isinstance(cell, bytes):
         return CellBytes(cell, hashlib.sha256(cell).hexdigest())
     if isinstance(cell, list | tuple):
-        raise Unreadable("several files in one cell")
+        numbers = all(isinstance(x, int | float) for x in cell)
+        raise Unreadable("numbers, not a file" if numbers else "several files in one cell")
     return FileImage.of(cell if isinstance(cell, Path) else inside(folder, cell))
 
 

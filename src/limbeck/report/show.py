@@ -73,10 +73,13 @@ def view(small: DistilledSet, *, samples: int = 5) -> "Group":
     rows |= {f"{modality} encoder": licence for modality, licence in small.encoder_licences.items()}
     for key, value in rows.items():
         facts.add_row(Text(key, style="dim"), Text(value))
-    text = "nearest captions" if "text" in small.tensors else "captions"
-    first = Table("sample", text, "started as", box=None, header_style="dim")
-    for key, captions, origin in list(zip(small.keys, small.captions, small.origins, strict=True))[:samples]:
-        first.add_row(Text(key), Text(" / ".join(captions)), Text(origin))
+    said = [" / ".join(captions) for captions in small.captions]
+    column = "nearest captions" if "text" in small.tensors else "captions"
+    if not any(said) and small.labels is not None:
+        column, said = "class", [small.classes[label] if label >= 0 else "" for label in small.labels.tolist()]
+    first = Table("sample", column, "started as", box=None, header_style="dim")
+    for key, text, origin in list(zip(small.keys, said, small.origins, strict=True))[:samples]:
+        first.add_row(Text(key), Text(text), Text(origin))
     return Group(Text(small.name, style="bold"), facts, Text(), first)
 
 

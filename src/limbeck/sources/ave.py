@@ -72,6 +72,10 @@ class Ave(Layout):
     def read(self) -> Listing:
         """Lists the events whose sound and frame exist."""
         root = self.root()
+        if not any((root / file).is_file() for file in (*SETS, "Annotations.txt")):
+            raise DataError(
+                f"{self.name}: neither {', '.join(SETS)} nor Annotations.txt in {root.absolute()}; check the path"
+            )
         clips = cut_files(self.name, root, {"audio": self.audio, "frames": self.frames}, CUT)
         return list_rows(self._rows(clips), root, root / "Annotations.txt")
 
@@ -79,10 +83,6 @@ class Ave(Layout):
         root = self.root()
         lists = {file: split for file, split in SETS.items() if (root / file).is_file()}
         for file, split in lists.items() or [("Annotations.txt", None)]:
-            if not (root / file).is_file():
-                raise DataError(
-                    f"{self.name}: neither {', '.join(SETS)} nor {file} in {root.absolute()}; check the path"
-                )
             rows = csv_rows(root / file, columns=COLUMNS, separator="&")
             yield from translated(rows, partial(_event, clips=clips), split)
 
