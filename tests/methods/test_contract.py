@@ -44,8 +44,10 @@ def test_contract(name: str, modalities: tuple[str, ...]) -> None:
     try:
         method.check(Problem(source, space, lb.Budget(pairs=8)))
     except DataError as error:
-        assert name in WANTS and not WANTS[name] <= set(modalities) or name == "dc", f"{name} refuses {modalities}"
-        assert str(error).startswith(f"{name} ") and ("leave" in str(error) or "use" in str(error) or "choose" in str(error))
+        assert (name in WANTS and not WANTS[name] <= set(modalities)) or name == "dc", f"{name} refuses {modalities}"
+        assert str(error).startswith(f"{name} ") and (
+            "leave" in str(error) or "use" in str(error) or "choose" in str(error)
+        )
     else:
         check_method(method, space, source)
 

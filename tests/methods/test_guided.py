@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from masked import Masked
 
 import limbeck as lb
 from limbeck.check import check_method, toy_source
 from limbeck.core import Problem, Synthetic, object_masks
 from limbeck.errors import ConfigError, DataError
+from masked import Masked
 
 Guided, DC = lb.methods.Guided, lb.methods.DC
 SMALL: dict[str, Any] = {"steps": 3, "width": 8, "batch": 6, "lr": 0.01}

@@ -69,7 +69,7 @@ def view(small: DistilledSet, *, samples: int = 5) -> "Group":
         "method": str(small.recipe.method.get("name", "unknown")),
         "licence": small.licence,
     }
-    rows |= {"masks": said} if (said := coverage(small)) else {}
+    rows |= {"masks": covered} if (covered := coverage(small)) else {}
     rows |= {f"{modality} encoder": licence for modality, licence in small.encoder_licences.items()}
     for key, value in rows.items():
         facts.add_row(Text(key, style="dim"), Text(value))

@@ -42,7 +42,7 @@ class Nearness:
         held_out: distances of held-out samples to their nearest training sample.
         called: what the rule says of each held-out sample: how often it is wrong.
         bound: see above; `None` without held-out samples, where only copies are called memorised.
-        returned: the share of samples whose nearest training sample is their own origin; `None` without origins.
+        returned: the share of samples whose nearest training sample, or one as near, is their own origin; `None` without origins.
         unchanged: the mean share of pixels that are still those of the origin, within rounding; `None` where not measured.
         alike: the same share between held-out images and their nearest training images.
 
@@ -166,12 +166,13 @@ def bound_of(distance: Tensor, rate: float = RATE) -> float | None:
 def _judged(modality: str, measure: str, own: _Near, rest: _Near | None, source: Source, origin: Tensor) -> Nearness:
     bound = None if rest is None else bound_of(rest.distance)
     keys, started = source.keys, origin >= 0
-    back = own.index[started] == origin[started]
+    tied = own.origin <= own.distance + EXACT  # data may hold the same sample twice
+    index, back = torch.where(tied, origin, own.index), tied[started]
     return Nearness(
         modality,
         measure,
         distance=tuple(_rounded(own.distance)),
-        nearest=tuple(keys[i] for i in own.index.tolist()),
+        nearest=tuple(keys[i] for i in index.tolist()),
         origin=tuple(None if math.isnan(x) else x for x in _rounded(own.origin)),
         memorised=tuple(_memorised(own, bound).tolist()),
         held_out=() if rest is None else tuple(_rounded(rest.distance)),
