@@ -113,6 +113,14 @@ def test_the_wrong_neighbour_is_told_from_the_origin() -> None:
     assert near.nearest == tuple(keys[:10]) and near.returned == 0.0 and min(near.origin) > 0.05  # type: ignore[type-var]
 
 
+def test_a_copy_of_a_sample_that_the_data_hold_twice_is_traced_to_its_own() -> None:
+    source = clouds()
+    source._image[:10] = source._image[20:30]  # type: ignore[attr-defined]
+    source.fingerprint += " twins"
+    near = quick(source, source.batch(range(20, 30))["image"], origins=list(source.keys[20:30])).of("image")
+    assert all(n.returned == 1.0 and n.nearest == tuple(source.keys[20:30]) and all(n.memorised) for n in near)
+
+
 def test_membership_finds_origins_and_nothing_in_the_control() -> None:
     source = clouds()
     small = made(source, source.batch(range(40))["image"])

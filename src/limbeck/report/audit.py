@@ -85,6 +85,7 @@ def audit_page(path: str | Path, found: Audit, small: DistilledSet, source: Sour
         headline=_headline(found),
         tables=tables,
         measure=_shown_measure(found),
+        measures=MEASURES,
         shown=shown[:max_pairs],
         notes=found.notes,
         version=__version__,
