@@ -10,8 +10,10 @@ from torch import nn
 
 from limbeck import registry
 from limbeck.errors import ConfigError, DataError
+from limbeck.networks.alexnet import AlexNet
 from limbeck.networks.convnet import ConvNet
 from limbeck.networks.resnet18 import ResNet18
+from limbeck.networks.vgg11 import VGG11
 from limbeck.networks.vit_tiny import ViTTiny
 
 NAMES = registry.names("network")
@@ -155,15 +157,73 @@ def test_vit_tiny_has_the_size_of_the_paper() -> None:
     assert count + 192 * 1000 + 1000 + (197 - 65) * 192 == 5_717_416
 
 
+def test_vgg11_has_the_weights_of_the_paper() -> None:
+    """9,220,480 in the convolutions; the norms have two for each of 2,752 channels."""
+    assert sum(p.numel() for p in VGG11(32).parameters()) == 9_220_480 + 2 * 2752
+
+
+@pytest.mark.parametrize(("resolution", "dim"), [(8, 512), (16, 512), (28, 512), (32, 512), (64, 2048), (128, 8192)])
+def test_vgg11_never_norms_a_single_position(resolution: int, dim: int) -> None:
+    """Such a norm is zero whatever is seen; features would not depend on the image."""
+    network = VGG11(resolution)
+    features = network(images(resolution))
+    assert features.shape == (2, network.dim) == (2, dim)
+    assert (features[0] - features[1]).abs().mean() > 0.01
+
+
+def test_vgg11_is_written_out() -> None:
+    network, x = VGG11(32), (images(32) - 0.5) / 0.25
+    convolutions: list[Any] = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    for i, convolution in enumerate(convolutions):
+        x = F.conv2d(x, convolution.weight, convolution.bias, padding=1)
+        x = F.instance_norm(x).relu()
+        if i in (0, 1, 3, 5, 7):
+            x = F.max_pool2d(x, 2)
+    torch.testing.assert_close(network(images(32)), x.flatten(1), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("resolution", "kernel", "dim"), [(16, 5, 768), (32, 5, 3072), (64, 7, 3072), (128, 11, 3072)])
+def test_alexnet_strides_over_large_images(resolution: int, kernel: int, dim: int) -> None:
+    network = AlexNet(resolution)
+    first: Any = network.layers[0]
+    assert first.kernel_size == (kernel, kernel) and first.stride == (max(1, resolution // 32),) * 2
+    assert network(images(resolution)).shape == (2, network.dim) == (2, dim)
+
+
+@pytest.mark.parametrize("resolution", [8, 20, 28, 40, 72, 96, 100, 224])
+def test_alexnet_knows_its_size_at_any_resolution(resolution: int) -> None:
+    network = AlexNet(resolution)
+    assert network(images(resolution, 1)).shape == (1, network.dim)
+
+
+def test_alexnet_is_written_out() -> None:
+    network, x = AlexNet(32), (images(32) - 0.5) / 0.25
+    convolutions: list[Any] = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    for i, (convolution, padding) in enumerate(zip(convolutions, (2, 2, 1, 1, 1), strict=True)):
+        x = F.conv2d(x, convolution.weight, convolution.bias, padding=padding).relu()
+        if i in (0, 1, 4):
+            x = F.max_pool2d(x, 2)
+    torch.testing.assert_close(network(images(32)), x.flatten(1), rtol=1e-3, atol=1e-4)
+    assert sum(p.numel() for p in network.parameters()) == 1_841_472
+
+
 @pytest.mark.parametrize(
-    "make", [lambda: ConvNet(4), lambda: ConvNet(32, width=0), lambda: ResNet18(4), lambda: ViTTiny(20)]
+    "make",
+    [
+        lambda: ConvNet(4),
+        lambda: ConvNet(32, width=0),
+        lambda: ResNet18(4),
+        lambda: ViTTiny(20),
+        lambda: VGG11(4),
+        lambda: AlexNet(7),
+    ],
 )
 def test_sizes_that_cannot_work(make: Callable[[], nn.Module]) -> None:
     with pytest.raises(ConfigError, match="needs"):
         make()
 
 
-@pytest.mark.parametrize("make", [ConvNet, ViTTiny])
+@pytest.mark.parametrize("make", [ConvNet, ViTTiny, VGG11, AlexNet])
 def test_images_of_another_size_are_refused(make: Callable[[int], nn.Module]) -> None:
     with pytest.raises(DataError, match="built for 16 x 16 pixels and got 32 x 32"):
         make(16)(images(32))

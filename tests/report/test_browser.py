@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from limbeck.data import Modality
 from limbeck.objectives.similarity import Similarity
 from limbeck.report import page
 
@@ -37,8 +38,14 @@ def path(tmp_path_factory, small, score, source, history):
     learned, plain = Similarity(6, "full"), small("cf")
     with torch.no_grad():
         learned.matrix[4, 1], learned.matrix[1, 5] = 1, -1
-    tensors = {**plain.tensors, "similarity.matrix": learned.matrix.detach()}
-    sets = [small("random", learned=False), small("cf", tensors=tensors, similarity=learned.describe())]
+    masks = torch.zeros(6, 1, 16, 16, dtype=torch.uint8)
+    masks[:, :, 4:12, 4:12] = 255
+    tensors = {**plain.tensors, "similarity.matrix": learned.matrix.detach(), "mask": masks}
+    modalities = {**plain.modalities, "mask": Modality("mask", (1, 16, 16))}
+    sets = [
+        small("random", learned=False),
+        small("cf", tensors=tensors, modalities=modalities, similarity=learned.describe()),
+    ]
     return page(
         tmp_path_factory.mktemp("page") / "report.html",
         sets=sets,
@@ -125,6 +132,20 @@ def test_dark_mode_is_dark_and_print_is_not(visit):
         view = visit(scheme=scheme)
         view.emulate_media(media=media)
         assert low <= _brightness(view.evaluate("getComputedStyle(document.body).backgroundColor")) <= high
+
+
+def test_the_edge_of_a_mask_lies_on_its_image_until_it_is_pointed_at(visit):
+    view = visit()
+    image = view.locator(".panel:visible .masked").first
+    image.scroll_into_view_if_needed()
+    outer, inner = image.bounding_box(), image.locator("path").bounding_box()
+    for side, start in (("width", "x"), ("height", "y")):
+        assert abs(inner[side] / outer[side] - 0.5) < 0.03
+        assert abs((inner[start] - outer[start]) / outer[side] - 0.25) < 0.03
+    opacity = "x => getComputedStyle(x).opacity"
+    assert image.locator("svg").evaluate(opacity) == "1"
+    image.hover()
+    assert image.locator("svg").evaluate(opacity) == "0"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -42,6 +42,8 @@ ENCODERS = {
 }
 """By default; a network of images sees sound and depth as grey images."""
 
+REASONS = 5  # that a note tells
+
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded(Command):
@@ -80,7 +82,11 @@ class Encoded(Command):
                 "the data"
             )
         chosen = space_of(encoders, source)
-        unasked = {m for m in source.modalities if f"space.{m}" not in self.named} - {"label", *chosen.modalities}
+        unasked = {m for m in source.modalities if f"space.{m}" not in self.named} - {
+            "label",
+            "mask",
+            *chosen.modalities,
+        }
         if unasked:
             print(
                 f"note: {' and '.join(sorted(unasked))} of {source.name} is left out: this space has no encoder of it",
@@ -260,10 +266,18 @@ def report_small_classes(small: "DistilledSet") -> None:
 
 
 def report_skipped(source: "Source", folder: Path | None = None) -> int:
-    """Says how many records were left out and why, and writes `skipped.jsonl` where there is a folder."""
+    """Says how many records were left out and why, and how many masks say nothing; writes `skipped.jsonl` where there is a folder."""
     skipped = list(getattr(source, "skipped", ()))
+    if unmasked := getattr(source, "unmasked", {}):
+        said = " and ".join(f"{count} with {reason}" for reason, count in unmasked.items())
+        print(
+            f"note: of the {len(source)} samples of {source.name}, {said} count as object everywhere", file=sys.stderr
+        )
     if skipped:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(row["reason"] for row in skipped).items())
+        counts = Counter(row["reason"] for row in skipped).most_common()
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts[:REASONS])
+        if others := sum(count for _, count in counts[REASONS:]):
+            reasons += f", {others} others"
         where = f"; see {source.write_skipped(folder)}" if folder and hasattr(source, "write_skipped") else ""
         print(f"note: {len(skipped)} records of {source.name} were skipped: {reasons}{where}", file=sys.stderr)
     return len(skipped)

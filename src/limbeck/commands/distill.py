@@ -1,5 +1,6 @@
 """`limbeck distill`."""
 
+import json
 import sys
 import time
 from dataclasses import dataclass
@@ -51,11 +52,19 @@ class Distill(Task):
             report_small_classes(small)
         skipped = report_skipped(source, self.run)
         seconds, folder = time.perf_counter() - start, self.run / "set"
-        text = f"{small.name}: {len(small)} pairs, {small.nbytes:,} bytes, {seconds:.1f} s\nset:  {folder}\nnext: "
+        text = f"{small.name}: {len(small)} pairs, {small.nbytes:,} bytes, {seconds:.1f} s\n"
+        text += "".join(f"{name}: {value:.3g}\n" for name, value in self._balanced().items())
+        text += f"set:  {folder}\nnext: "
         judged = "" if "text" in small.modalities else " --protocol classification"
         text += f"limbeck evaluate {self.run}{judged}   limbeck show {self.run}"
         data = {"set": str(folder), "name": small.name, "pairs": len(small), "bytes": small.nbytes}
         return Answer(text, {**data, "fingerprint": small.fingerprint, "seconds": seconds, "skipped": skipped})
+
+    def _balanced(self) -> dict[str, float]:
+        """The weights of terms that the method chose at its first step."""
+        log = self.run / "log.jsonl"
+        first = json.loads(log.read_text(encoding="utf-8").split("\n", 1)[0] or "{}") if log.is_file() else {}
+        return {name: value for name, value in first.items() if name.startswith("weight ")}
 
 
 def _note_changes(problem: "Problem", expected: dict[str, str]) -> None:

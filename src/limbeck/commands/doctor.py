@@ -118,6 +118,7 @@ def _split(source: "Source") -> dict[str, Any]:
         "samples of the smallest class": min((counts[i] for i in range(len(source.classes))), default=None),
         "without label": counts[-1] if labels is not None else None,
         "skipped": dict(Counter(row["reason"] for row in getattr(source, "skipped", ()))),
+        "object everywhere": dict(getattr(source, "unmasked", {})) if "mask" in source.modalities else None,
     }
 
 
@@ -134,7 +135,7 @@ def _shared(splits: Mapping[str, "Source"]) -> dict[str, dict[str, int]] | None:
     """How many files of each modality are in two splits, byte for byte; `None` where the source keeps no digests."""
     found = {}
     held = dict.fromkeys(m for split in splits.values() for m in split.modalities)
-    for modality in (m for m in held if m not in ("text", "label")):
+    for modality in (m for m in held if m not in ("text", "label", "mask")):  # two objects may have one outline
         known = {name: split.digests(modality) for name, split in splits.items()}
         if None in known.values():
             return None
@@ -229,6 +230,8 @@ def _advice(found: Mapping[str, Any]) -> list[str]:
     for name, split in found["splits"].items():
         if split["skipped"]:
             advice.append(f"{name}: {sum(split['skipped'].values())} records were skipped ({split['skipped']})")
+        if unmasked := sum((split["object everywhere"] or {}).values()):
+            advice.append(f"{name}: {unmasked} samples have no mask, or an empty one, and count as object everywhere")
     if without := found["task"]["classes without one"]:
         advice.append(
             f"no sample of {', '.join(without)} holds {' and '.join(found['encoders'])}: a set gets none of them; mend them, or leave "

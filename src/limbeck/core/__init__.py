@@ -3,6 +3,7 @@
 from limbeck.core.budget import Budget
 from limbeck.core.distilled import DistilledSet, freeze, load
 from limbeck.core.encode import encode, leaves
+from limbeck.core.masks import object_masks
 from limbeck.core.method import Method
 from limbeck.core.problem import Pairs, Problem, stream
 from limbeck.core.rate import LearnedRate
@@ -25,6 +26,7 @@ __all__ = [
     "learned_pairs",
     "leaves",
     "load",
+    "object_masks",
     "select",
     "stream",
     "whitened",

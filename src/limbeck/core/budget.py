@@ -17,7 +17,8 @@ class Budget:
 
     Args:
         pairs: number of synthetic samples M; a sample is one image with one text (or label).
-        bytes: total size of what a student reads: pixels, 32-bit sound and depth, 32-bit embeddings or UTF-8 captions, labels.
+        bytes: total size of what a student reads: pixels, masks, 32-bit sound and depth, 32-bit embeddings or UTF-8 captions,
+            labels.
         pixels: `"uint8"` stores images as a PNG would, `"float32"` their exact floats at four times the bytes.
 
     Raises:
@@ -63,6 +64,8 @@ class Budget:
 
 def sample_bytes(modalities: dict[str, Modality], text_bytes: float, pixel_bytes: int = 1) -> int:
     """Bytes of one synthetic sample: pixels, sound, depth + `text_bytes` + 8 for a label, for the modalities that are there.
+
+    A mask takes one byte a pixel, however the image is stored.
 
     Args:
         modalities: of the set.

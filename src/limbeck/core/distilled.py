@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limbeck.core.masks import object_masks
 from limbeck.core.problem import Problem
 from limbeck.core.recipe import Recipe
 from limbeck.core.synthetic import Synthetic
@@ -20,7 +21,7 @@ from limbeck.objectives.similarity import Similarity
 
 __all__ = ["DistilledSet", "freeze", "load"]
 
-OWN = ("image", "text", "label")  # modalities with a form of their own; the others are plain tensors
+OWN = ("image", "mask", "text", "label")  # modalities with a form of their own; the others are plain tensors
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -33,6 +34,7 @@ class DistilledSet(Source):
         tensors: `"image"` `uint8` or `float32 [M, 3, R, R]`; `"text"` where text was learned, `float32 [M, D]` or, as
             tokens of a text encoder, `[M, L, E]`;
             `"audio"`, `"depth"` and other modalities held as tensors `float32 [M, ...]`, exactly as they were learned;
+            `"mask"` `uint8 [M, 1, R, R]`, 255 on the object, where the source has masks;
             `"label"` `int64 [M]`; `"similarity.<name>"` the parameters of a learned similarity; `"hint.<name>"` scalars;
             in older sets `"relation"` `float32 [M, M]`.
         captions: one readable caption a sample: its own, or the nearest real one where text is an embedding.
@@ -67,12 +69,12 @@ class DistilledSet(Source):
         return len(self.origins)
 
     def batch(self, index: Sequence[int] | Tensor) -> Batch:
-        """The samples at `index`: images `float32` in [0, 1]; text as embeddings where it was learned, else captions."""
+        """The samples at `index`: images and masks `float32` in [0, 1]; text as embeddings where it was learned, else captions."""
         rows = torch.as_tensor(list(index) if not isinstance(index, Tensor) else index, dtype=torch.long)
         values: dict[str, Any] = {}
-        if "image" in self.tensors:
-            image = self.tensors["image"][rows]
-            values["image"] = image.float().div(255) if image.dtype == torch.uint8 else image
+        for modality in (m for m in ("image", "mask") if m in self.tensors):
+            pixels = self.tensors[modality][rows]
+            values[modality] = pixels.float().div(255) if pixels.dtype == torch.uint8 else pixels
         values |= {m: self.tensors[m][rows] for m in self.modalities if m in self.tensors and m not in OWN}
         if "text" in self.modalities:
             values["text"] = (
@@ -96,6 +98,11 @@ class DistilledSet(Source):
     def labels(self) -> Tensor | None:
         """`int64 [M]` labels, or `None`."""
         return self.tensors.get("label")
+
+    @property
+    def coverage(self) -> Tensor | None:
+        """The share of each image that counts as object, `float32 [M]`, see `object_masks`; `None` without masks."""
+        return object_masks(self.batch(range(len(self)))).mean(dim=(1, 2, 3)) if "mask" in self.tensors else None
 
     @cached_property
     def relation(self) -> Tensor | None:
@@ -144,7 +151,8 @@ class DistilledSet(Source):
 
 
 def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_text: bool) -> DistilledSet:
-    """The distilled set of a synthetic one: pixels rounded to 8 bits (or kept), texts made readable, origins named.
+    """The distilled set of a synthetic one: pixels rounded to 8 bits (or kept), masks to 8 bits, texts made readable,
+    origins named.
 
     Args:
         problem: where the synthetic set came from.
@@ -158,6 +166,8 @@ def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_te
     if "image" in values:
         image = values["image"].clamp(0, 1)
         tensors["image"] = image.mul(255).round().byte() if problem.budget.pixels == "uint8" else image.contiguous()
+    if "mask" in values:
+        tensors["mask"] = values["mask"].clamp(0, 1).mul(255).round().byte()
     tensors |= {m: value.float().contiguous() for m, value in values.items() if m not in OWN}
     if synthetic.labels is not None:
         tensors["label"] = synthetic.labels.cpu()

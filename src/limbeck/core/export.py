@@ -16,14 +16,14 @@ Format = Literal["hf", "webdataset", "folder"]
 
 
 def export(small: DistilledSet, folder: str | Path, to: str = "hf", shard: int = 1000) -> Path:
-    """Writes a distilled set in another layout. Images become 8-bit PNG; texts become readable captions.
+    """Writes a distilled set in another layout. Images and masks become 8-bit PNG; texts become readable captions.
 
     Args:
         small: the set.
         folder: where to write; it must not exist or be empty.
         to: `"hf"`, a Hugging Face dataset repository (also what `save` writes, with the exact tensors); `"webdataset"`, tar
-            shards of `KEY.png`, `KEY.txt` and `KEY.json`; `"folder"`, images beside `metadata.jsonl`, which
-            `datasets.load_dataset("imagefolder")` opens.
+            shards of `KEY.png`, `KEY.mask.png`, `KEY.txt` and `KEY.json`; `"folder"`, images beside `metadata.jsonl`, which
+            `datasets.load_dataset("imagefolder")` opens, and their masks in `masks/`.
         shard: samples a tar file.
 
     Raises:
@@ -44,17 +44,13 @@ def export(small: DistilledSet, folder: str | Path, to: str = "hf", shard: int =
         raise StorageError(f"{folder} is not empty; choose another folder")
     if to == "hf":
         return small.save(folder)
-    if lost := [m for m in small.modalities if m not in ("image", "text", "label")]:
+    if lost := [m for m in small.modalities if m not in ("image", "mask", "text", "label")]:
         raise ConfigError(
             f"the layout {to!r} has no place for {', '.join(lost)}; export to 'hf', which keeps everything"
         )
     folder.mkdir(parents=True, exist_ok=True)
     if to == "folder":
-        lines = []
-        for i, key in enumerate(small.keys):
-            (folder / f"{key}.png").write_bytes(_image(small, i))
-            lines.append(json.dumps({"file_name": f"{key}.png", **_facts(small, i)}, ensure_ascii=False))
-        (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        _write_folder(small, folder)
     else:
         for start in range(0, len(small), shard):
             _write_shard(small, folder / f"{start // shard:06d}.tar", range(start, min(start + shard, len(small))))
@@ -62,11 +58,27 @@ def export(small: DistilledSet, folder: str | Path, to: str = "hf", shard: int =
     return folder
 
 
+def _write_folder(small: DistilledSet, folder: Path) -> None:
+    masks, lines = small.tensors.get("mask"), []
+    if masks is not None:
+        (folder / "masks").mkdir()
+    for i, key in enumerate(small.keys):
+        row = {"file_name": f"{key}.png"}
+        (folder / row["file_name"]).write_bytes(_image(small, i))
+        if masks is not None:
+            row["mask_file_name"] = f"masks/{key}.png"
+            (folder / row["mask_file_name"]).write_bytes(png(masks[i], "mask"))
+        lines.append(json.dumps({**row, **_facts(small, i)}, ensure_ascii=False))
+    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def _write_shard(small: DistilledSet, path: Path, rows: range) -> None:
     with tarfile.open(path, "w") as tar:
         for i in rows:
             facts = _facts(small, i)
             members = {"png": _image(small, i), "json": json.dumps(facts, ensure_ascii=False).encode()}
+            if "mask" in small.tensors:
+                members["mask.png"] = png(small.tensors["mask"][i], "mask")
             if small.captions[i]:
                 members["txt"] = small.captions[i][0].encode()
             if "label" in facts:

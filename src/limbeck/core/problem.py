@@ -105,6 +105,11 @@ class Problem:
         """The modalities that the source has and the space encodes."""
         return tuple(m for m in self.space.modalities if m in self.source.modalities)
 
+    @property
+    def masked(self) -> bool:
+        """Whether a set carries masks: the source has them, and their images are among the modalities."""
+        return "mask" in self.source.modalities and "image" in self.modalities
+
     @cached_property
     def features(self) -> dict[str, Features]:
         """Unit vectors of the whole source, computed once and kept in the cache."""
@@ -208,7 +213,8 @@ class Problem:
         else:
             sizes = [len(caption.encode()) for caption in self.captions]
             text = sum(sizes) / max(len(sizes), 1)
-        held = {name: m for name, m in self.source.modalities.items() if name in self.modalities or name == "label"}
+        carried = {*self.modalities, "label", *(["mask"] if self.masked else [])}
+        held = {name: m for name, m in self.source.modalities.items() if name in carried}
         return sample_bytes(held, text, 4 if self.budget.pixels == "float32" else 1)
 
     def rng(self, purpose: str, t: int = 0) -> torch.Generator:

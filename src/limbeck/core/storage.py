@@ -1,7 +1,7 @@
 """The distilled set on disk: a folder that is also a Hugging Face dataset repository. No pickle anywhere.
 
 README.md              the card, with front matter
-data/train-*.parquet   images as PNG, pictures of sounds and depth, captions as readable text, labels, origins
+data/train-*.parquet   images and masks as PNG, pictures of sounds and depth, captions as readable text, labels, origins
 tensors.safetensors    the exact tensors a student reads
 manifest.json          schema, recipe, fingerprints, versions, bytes, licences, SHA-256 of each file
 """
@@ -17,7 +17,7 @@ from limbeck.data.folders import sha256, whole_folder
 from limbeck.data.modality import Modality
 from limbeck.errors import StorageError
 
-__all__ = ["SCHEMA", "load", "png", "save"]
+__all__ = ["SCHEMA", "coverage", "load", "png", "save"]
 
 SCHEMA = 1
 TABLE = "data/train-00000-of-00001.parquet"
@@ -126,6 +126,7 @@ def card(small: DistilledSet) -> str:
         f"- Modalities: {', '.join(small.modalities)}" + (f" (text: {text})" if "text" in small.modalities else ""),
         f"- Licence of the data: {small.licence}",
         f"- Encoders: {encoders or 'none'}",
+        *([f"- Masks: {coverage(small)}"] if coverage(small) else []),
         *([f"- Train a student with: {', '.join(carried)}"] if carried else []),
         "- Synthetic images start from real ones and may stay close to them; `origin` and `nearest_image` name which.",
         "",
@@ -139,10 +140,20 @@ def card(small: DistilledSet) -> str:
     return "\n".join(lines)
 
 
-def png(pixels: Any) -> bytes:
-    """PNG bytes of one image, `uint8` or `float [3, H, W]`."""
+def coverage(small: DistilledSet) -> str:
+    """How much of the images counts as object, in words; empty without masks."""
+    if small.coverage is None:
+        return ""
+    share, whole = 100 * small.coverage, int((small.coverage == 1).sum())
+    spread = f"from {share.min():.0f} % to {share.max():.0f} %"
+    text = f"the object takes {share.mean():.0f} % of an image on average, {spread}"
+    return text + (f"; {whole} of {len(small)} samples count as object everywhere" if whole else "")
+
+
+def png(pixels: Any, modality: str = "image") -> bytes:
+    """PNG bytes of one image `[3, H, W]`, or of one mask `[1, H, W]` in grey; `uint8` or `float`."""
     value = pixels.float().div(255) if not pixels.is_floating_point() else pixels
-    return _encoded(Modality("image", tuple(pixels.shape)).preview(value))
+    return _encoded(Modality(modality, tuple(pixels.shape)).preview(value))
 
 
 def _encoded(picture: Any) -> bytes:
@@ -209,10 +220,13 @@ def _write_table(small: DistilledSet, path: Path) -> None:
         "nearest_image": pa.array(nearest or [None] * len(small), near),
         "origin": pa.array(list(small.origins), pa.string()),
     }
-    if "image" in small.tensors:
-        rows = [{"bytes": png(x), "path": f"{k}.png"} for x, k in zip(small.tensors["image"], small.keys, strict=True)]
-        columns = {"image": pa.array(rows, image), **columns}
-        features["image"] = {"_type": "Image"}
+    for modality in (m for m in ("mask", "image") if m in small.tensors):
+        rows = [
+            {"bytes": png(x, modality), "path": f"{k}.png"}
+            for x, k in zip(small.tensors[modality], small.keys, strict=True)
+        ]
+        columns = {modality: pa.array(rows, image), **columns}
+        features[modality] = {"_type": "Image"}
     for modality in (m for m in ("depth", "audio") if m in small.tensors):
         seen = small.modalities[modality].preview
         rows = [

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limbeck.core.masks import object_masks
 from limbeck.core.problem import Problem
 from limbeck.data.batch import Batch
 from limbeck.errors import ConfigError
@@ -20,8 +21,8 @@ class Synthetic(nn.Module):
     """M synthetic samples. Its `state_dict` is the checkpoint: what is learned are parameters, the rest are buffers.
 
     Args:
-        values: modality to tensor `[M, ...]`: images in [0, 1], text as embeddings (vectors, or tokens); only modalities
-            held as tensors.
+        values: modality to tensor `[M, ...]`: images in [0, 1], text as embeddings (vectors, or tokens), masks in [0, 1]; only
+            modalities held as tensors.
         learn: the modalities that are optimised; the others stay as they are.
         origin: `int64 [M]`, the real sample that each synthetic one started from.
         caption: `int64 [M]`, the feature row (of the source's text) that it started from; `None` without text.
@@ -189,7 +190,7 @@ def chosen_pairs(
     training: Mapping[str, str | float] | None = None,
     average: float = 0.0,
 ) -> Synthetic:
-    """A synthetic set that starts as real pairs.
+    """A synthetic set that starts as real pairs. It carries their masks, which stay as they are, where the source has masks.
 
     Args:
         problem: whose candidates they are.
@@ -207,6 +208,8 @@ def chosen_pairs(
         values["text"] = problem.space["text"].tokens([problem.captions[row] for row in caption.tolist()], tokens)
     elif caption is not None:
         values["text"] = problem.features["text"].vectors[caption]
+    if problem.masked:
+        values["mask"] = object_masks(batch)
     labels, kinds = problem.source.labels, problem.source.modalities
     labels = None if labels is None else labels[index]
     return Synthetic(

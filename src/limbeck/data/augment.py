@@ -1,4 +1,4 @@
-"""Siamese augmentation: one random operation with the *same* parameters for every image of every set."""
+"""Siamese augmentation: one random operation with the *same* parameters for every image of every set, and its mask."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, DataError
 
-__all__ = ["OPERATIONS", "check_operations", "siamese"]
+__all__ = ["OPERATIONS", "check_operations", "siamese", "siamese_masked"]
 
 
 # name -> kornia's class and its parameters
@@ -55,16 +55,64 @@ def siamese(
         >>> torch.equal(a[0], b[4])
         True
     """
+    drawn = _drawn(generator, operations)
+    return [_moved(images, drawn) for images in sets]
+
+
+def siamese_masked(
+    sets: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    generator: torch.Generator,
+    operations: Sequence[str] = tuple(OPERATIONS),
+) -> tuple[list[Tensor], list[Tensor]]:
+    """`siamese` of images that have masks: what moves an image moves its mask alike, and colours leave the mask as it is.
+
+    A cutout, and what an image is filled up with where it was moved away, has mask 0. The images are those that `siamese` gives.
+
+    Args:
+        sets: `float [B_i, 3, H, W]` in [0, 1].
+        masks: of each set, `float [B_i, 1, H, W]` in [0, 1].
+        generator, operations: as of `siamese`.
+
+    Returns:
+        The moved sets, and their moved masks in the type of the images.
+
+    Raises:
+        ConfigError: an unknown operation.
+        DataError: masks that do not belong to the images: other sets, samples or sizes.
+
+    Example:
+        >>> image, mask = torch.rand(2, 3, 8, 8), torch.ones(2, 1, 8, 8)
+        >>> (moved,), (own,) = siamese_masked([image], [mask], torch.Generator().manual_seed(1), ["cutout"])
+        >>> torch.equal(moved == 0, (own == 0).expand(-1, 3, -1, -1)), int((own[0] == 0).sum())
+        (True, 16)
+    """
+    wanted = [(len(images), 1, *images.shape[-2:]) for images in sets]
+    if (found := [tuple(mask.shape) for mask in masks]) != wanted:
+        raise DataError(f"the images need masks of {wanted}, one mask an image and as large, got {found}")
+    drawn = _drawn(generator, operations)
+    still = drawn is None or drawn[0] == "color"
+    own = [mask.to(images) for images, mask in zip(sets, masks, strict=True)]  # the type decides what is drawn
+    return [_moved(images, drawn) for images in sets], own if still else [_moved(mask, drawn) for mask in own]
+
+
+def _drawn(generator: torch.Generator, operations: Sequence[str]) -> tuple[str, int] | None:
+    """An operation and the seed of its parameters; `None` where there are no operations."""
     check_operations(operations)
     if not operations:
-        return list(sets)
+        return None
+    name = operations[int(torch.randint(len(operations), (), generator=generator))]
+    return name, int(torch.randint(2**31, (), generator=generator))
+
+
+def _moved(values: Tensor, drawn: tuple[str, int] | None) -> Tensor:
+    """One set under an operation; the same parameters for every set, whatever its channels."""
+    if drawn is None:
+        return values
     from kornia import augmentation
 
-    kind, parameters = OPERATIONS[operations[int(torch.randint(len(operations), (), generator=generator))]]
-    seed = int(torch.randint(2**31, (), generator=generator))
-    moved = []
-    for images in sets:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            moved.append(getattr(augmentation, kind)(**parameters, same_on_batch=True)(images))
+    kind, parameters = OPERATIONS[drawn[0]]
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(drawn[1])
+        moved: Tensor = getattr(augmentation, kind)(**parameters, same_on_batch=True)(values)
     return moved

@@ -76,7 +76,7 @@ def _check_batches(source: Source) -> None:
                 f"images are float32 {shape}, got {value.shape}"
             )
             assert float(value.min()) >= 0 and float(value.max()) <= 1, "images lie in [0, 1]"
-        elif name in ("audio", "depth") and isinstance(value, Tensor):
+        elif name in ("audio", "depth", "mask") and isinstance(value, Tensor):
             kind = source.modalities[name]
             assert value.dtype == torch.float32 and tuple(value.shape) == (3, *kind.shape), (
                 f"{name} is float32 {(3, *kind.shape)}, got {value.dtype} {tuple(value.shape)}"
@@ -84,11 +84,20 @@ def _check_batches(source: Source) -> None:
             assert float(value.min()) >= kind.low and float(value.max()) <= kind.high, (
                 f"{name} lies in [{kind.low}, {kind.high}]"
             )
+            if name == "mask":
+                _check_masks(source, value)
         elif name == "text" and "text" not in source.embeddings:
             assert value == [source.captions[i] for i in index], "batch and captions tell the same texts"
             assert mask.tolist() == [bool(c) for c in value], "text is present exactly where there is a caption"
         elif name == "label":
             assert source.labels is not None and torch.equal(value, source.labels[index]), "batch and labels agree"
+
+
+def _check_masks(source: Source, masks: Tensor) -> None:
+    assert "image" in source.modalities, "masks lie upon images"
+    shape = source.modalities["image"].shape
+    assert tuple(masks.shape[1:]) == (1, *shape[1:]), f"a mask is as large as its image, [1, {shape[1]}, {shape[2]}]"
+    assert (masks.flatten(1).amax(dim=1) > 0).all(), "a mask without object is a mask of everything: ones"
 
 
 def _check_labels(source: Source) -> None:

@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 
 from limbeck.data.parse import Unreadable
 
-__all__ = ["DECODER", "decode_image", "lacking_formats", "pillow_reasons"]
+__all__ = ["DECODER", "LARGEST", "decode_array", "decode_image", "image_size", "lacking_formats", "pillow_reasons"]
 
 DECODER = 1  # part of every fingerprint; raise it whenever the same bytes decode to other pixels
+
+LARGEST = 100_000_000  # values of an array; a map has fewer
 
 # A closed list: Pillow also knows formats that start other programs (EPS) or are no images (PDF, HDF5).
 # JPEG stands for MPO, too.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
+ORIENTATION = 0x0112  # the tag of EXIF
 
 
 @cache
@@ -95,6 +98,63 @@ def decode_image(data: bytes, resolution: int) -> NDArray[np.uint8]:
         upright = ImageOps.exif_transpose(image)
         fitted = ImageOps.fit(_rgb(upright), (resolution, resolution), Image.Resampling.BICUBIC)
         return np.ascontiguousarray(np.asarray(fitted).transpose(2, 0, 1))
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """Width and height of an image as `decode_image` sees it, upright; only its header is decoded.
+
+    Raises:
+        Unreadable: as `decode_image` does.
+
+    Example:
+        >>> from PIL import Image
+        >>> buffer = io.BytesIO(); Image.new("L", (9, 5)).save(buffer, "png")
+        >>> image_size(buffer.getvalue())
+        (9, 5)
+    """
+    from PIL import Image
+
+    if not data:
+        raise Unreadable("empty file")
+    with pillow_reasons("not an image"):
+        image = Image.open(io.BytesIO(data), formats=_formats())
+        width, height = image.size
+        lies = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+    return (height, width) if lies else (width, height)
+
+
+def decode_array(data: bytes, unknown: str) -> NDArray[Any]:
+    """The numbers of an NPY file; an axis of one channel, first or last, is left out.
+
+    Args:
+        data: the bytes, which begin as an NPY file does.
+        unknown: the reason where it holds no numbers or truth values.
+
+    Raises:
+        Unreadable: `unknown`, `too many pixels` or `damaged`.
+
+    Example:
+        >>> buffer = io.BytesIO(); np.save(buffer, np.zeros((1, 4, 6)))
+        >>> decode_array(buffer.getvalue(), "not a map").shape
+        (4, 6)
+    """
+    try:
+        file = io.BytesIO(data)
+        version = np.lib.format.read_magic(file)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, kind = header(file)
+        if np.prod(shape, dtype=np.float64) > LARGEST:
+            raise Unreadable("too many pixels")
+        if kind.kind not in "uifb":
+            raise Unreadable(unknown)
+        numbers = np.load(io.BytesIO(data), allow_pickle=False)
+    except Unreadable:
+        raise
+    except (ValueError, EOFError, SyntaxError) as error:
+        raise Unreadable("damaged") from error
+    single = numbers.ndim == 3 and 1 in (numbers.shape[0], numbers.shape[2])
+    plane: NDArray[Any] = np.squeeze(numbers) if single else numbers
+    return plane
 
 
 def _rgb(image: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.data.decode import pillow_reasons
+from limbeck.data.decode import decode_array, pillow_reasons
 from limbeck.data.parse import Unreadable
 from limbeck.errors import ConfigError
 
@@ -16,7 +16,6 @@ __all__ = ["DEPTH_DECODER", "NEAR", "DepthUnit", "decode_depth"]
 DEPTH_DECODER = 2  # part of every fingerprint; raise it whenever the same bytes decode to other depths
 
 NEAR = 0.01  # metres; what is nearer than a centimetre is no reading
-LARGEST = 100_000_000  # values of an array; a map has fewer
 UNITS = {"m": 1.0, "mm": 0.001, "cm": 0.01}
 
 
@@ -89,8 +88,8 @@ def decode_depth(data: bytes, resolution: int, unit: str, far: float = 10.0) -> 
     meaning = DepthUnit(unit)
     if not data:
         raise Unreadable("empty file")
-    numbers = _array(data) if data.startswith(b"\x93NUMPY") else _image(data)
-    if numbers.ndim != 2 or not numbers.size:
+    numbers = decode_array(data, "not a depth map") if data.startswith(b"\x93NUMPY") else _image(data)
+    if numbers.ndim != 2 or not numbers.size or numbers.dtype == np.bool_:
         raise Unreadable("not a depth map")
     depth = meaning.metres(numbers)
     within = ((depth >= NEAR) & (depth <= far)).sum()
@@ -103,26 +102,6 @@ def decode_depth(data: bytes, resolution: int, unit: str, far: float = 10.0) -> 
     if not fitted.any():
         raise Unreadable("no reading")
     return fitted[None]
-
-
-def _array(data: bytes) -> NDArray[Any]:
-    try:
-        file = io.BytesIO(data)
-        version = np.lib.format.read_magic(file)
-        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, kind = header(file)
-        if np.prod(shape, dtype=np.float64) > LARGEST:
-            raise Unreadable("too many pixels")
-        if kind.kind not in "uif":
-            raise Unreadable("not a depth map")
-        numbers = np.load(io.BytesIO(data), allow_pickle=False)
-    except Unreadable:
-        raise
-    except (ValueError, EOFError, SyntaxError) as error:
-        raise Unreadable("damaged") from error
-    single = numbers.ndim == 3 and 1 in (numbers.shape[0], numbers.shape[2])
-    plane: NDArray[Any] = np.squeeze(numbers) if single else numbers
-    return plane
 
 
 def _image(data: bytes) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""`Form`: into which array the bytes of one modality are decoded, so that one store keeps images, sounds and depth."""
+"""`Form`: into which array the bytes of one modality are decoded, so that one store keeps images, sounds, depth, masks."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -12,11 +12,12 @@ from torch import Tensor
 from limbeck.data.audio import SOUND_DECODER, decode_audio
 from limbeck.data.decode import DECODER, decode_image, lacking_formats
 from limbeck.data.depth import DEPTH_DECODER, DepthUnit, decode_depth
+from limbeck.data.mask import MASK_DECODER, MaskValues, decode_mask
 from limbeck.data.modality import Modality
 from limbeck.data.spectrogram import frames_of, log_mel, mel_filters, window_of
 from limbeck.errors import ConfigError
 
-__all__ = ["DepthForm", "Form", "ImageForm", "SoundForm"]
+__all__ = ["DepthForm", "Form", "ImageForm", "MaskForm", "SoundForm"]
 
 
 class Form(ABC):
@@ -177,3 +178,43 @@ class DepthForm(Form):
     def decode(self, data: bytes) -> NDArray[np.float32]:
         """See `decode_depth`."""
         return decode_depth(data, self.resolution, self.unit, self.far)
+
+
+@dataclass(frozen=True)
+class MaskForm(Form):
+    """Masks of objects, stored in 8 bits, as empty as they are; a batch takes an empty one for a mask of everything.
+
+    Args:
+        resolution: pixels a side.
+        meaning: of the numbers in the files, see `MaskValues`.
+
+    Raises:
+        ConfigError: an unknown meaning.
+    """
+
+    resolution: int
+    meaning: str = "auto"
+
+    dtype = np.dtype(np.uint8)
+
+    def __post_init__(self) -> None:
+        MaskValues(self.meaning)
+
+    @property
+    def modality(self) -> Modality:
+        """`[1, R, R]` in [0, 1]."""
+        return Modality("mask", (1, self.resolution, self.resolution))
+
+    @property
+    def parts(self) -> list[Any]:
+        """Version and every option."""
+        return ["mask", MASK_DECODER, self.resolution, self.meaning]
+
+    def decode(self, data: bytes) -> NDArray[np.uint8]:
+        """See `decode_mask`."""
+        return decode_mask(data, self.resolution, self.meaning)
+
+    def values(self, stored: NDArray[Any]) -> Tensor:
+        """Divided by 255; ones where a mask holds no object, and where there is none."""
+        empty = ~stored.any(axis=(1, 2, 3), keepdims=True)
+        return torch.from_numpy(np.where(empty, np.float32(1), stored / np.float32(255)))

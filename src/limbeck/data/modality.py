@@ -17,9 +17,9 @@ class Modality:
     """Shape and value range of one modality of a source.
 
     Args:
-        name: `"image"`, `"text"`, `"label"`, `"audio"`, `"depth"`, ...
+        name: `"image"`, `"mask"`, `"text"`, `"label"`, `"audio"`, `"depth"`, ...
         shape: shape of one sample's tensor; `()` for text and labels. Sound is a log-mel spectrogram `(1, mels, frames)` or
-            a waveform `(L,)`, depth a map `(1, H, W)`.
+            a waveform `(L,)`, depth a map `(1, H, W)`, a mask `(1, H, W)` as large as its image.
         low, high: the range that valid values lie in: spectrograms in [0, 1], waveforms in [-1, 1], depth in metres from 0
             (no reading).
         rate: samples a second of sound; 0 where nobody said.
@@ -37,14 +37,14 @@ class Modality:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of one sample as it is stored: one a pixel of an image, four a value of sound, depth or a vector.
+        """Bytes of one sample as it is stored: one a pixel of an image or a mask, four a value of sound, depth or a vector.
 
         0 where the size is not fixed (text).
         """
-        return prod(self.shape) * (1 if self.name == "image" else 4) if self.shape else 0
+        return prod(self.shape) * (1 if self.name in ("image", "mask") else 4) if self.shape else 0
 
     def preview(self, value: Any) -> Any:
-        """`value` as a person looks at it: a PIL image of an image, sound or depth, a string for text and labels.
+        """`value` as a person looks at it: a PIL image of an image, a mask, sound or depth, a string for text and labels.
 
         Sound is its spectrogram, low bands at the bottom, or the outline of its waveform. Depth is coloured by its
         logarithm, from near (bright) to far (dark), black where there is no reading.
@@ -54,11 +54,12 @@ class Modality:
         """
         if self.name in ("audio", "depth") and isinstance(value, Tensor):
             return _coloured(self.name, value.detach().float().cpu(), self.high)
-        if self.name == "image" and isinstance(value, Tensor):
+        if self.name in ("image", "mask") and isinstance(value, Tensor):
             from PIL import Image
 
             pixels = value.detach().float().clamp(self.low, self.high).sub(self.low).div(self.high - self.low)
-            return Image.fromarray(pixels.mul(255).round().byte().permute(1, 2, 0).cpu().numpy())
+            pixels = pixels.mul(255).round().byte().permute(1, 2, 0).cpu()
+            return Image.fromarray((pixels[..., 0] if self.name == "mask" else pixels).numpy())
         if isinstance(value, tuple):
             return " / ".join(value)
         return str(value.tolist() if isinstance(value, Tensor) else value)

@@ -25,6 +25,8 @@ from limbeck.errors import DataError
 __all__ = ["RecordSource"]
 
 Tick = Callable[[str, int, int], None]
+CHUNK = 1024  # masks that are looked at together
+REASONS = 5  # that an error tells
 
 
 @final
@@ -153,6 +155,20 @@ class RecordSource(Source):
         """Of the modalities that this split holds."""
         return [form for form in self._layout.forms if form.modality.name in self.modalities]
 
+    @cached_property
+    def unmasked(self) -> dict[str, int]:
+        """How many samples count as object everywhere for which reason: they have no mask, or one that holds no object.
+
+        Empty for a source without masks. An object that lies outside of the cropped centre is none, too.
+        """
+        if "mask" not in self.modalities:
+            return {}
+        row, masks = self._row["mask"], self._opened[1]["mask"].pixels
+        parts = np.array_split(masks, max(len(masks) // CHUNK, 1))
+        empty = np.concatenate([~part.any(axis=(1, 2, 3)) for part in parts])
+        found = {"no mask": int((row < 0).sum()), "empty mask": int(empty[row[row >= 0]].sum())}
+        return {reason: count for reason, count in found.items() if count}
+
     @property
     def skipped(self) -> list[dict[str, str]]:
         """What was left out of this split: key, reason and where."""
@@ -233,5 +249,8 @@ class RecordSource(Source):
 
 def _told(skipped: Sequence[Skipped]) -> str:
     """How many records for which reason, and the first of them."""
-    reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(s.reason for s in skipped).most_common())
+    counts = Counter(s.reason for s in skipped).most_common()
+    reasons = ", ".join(f"{n} {reason}" for reason, n in counts[:REASONS])
+    if others := sum(n for _, n in counts[REASONS:]):
+        reasons += f", {others} others"
     return f"{reasons}; the first: " + "; ".join(f"{s.key} ({s.reason}, {s.where})" for s in skipped[:3])

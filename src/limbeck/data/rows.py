@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from limbeck.data.decode import image_size
 from limbeck.data.layout import (
     FileImage,
     ImageRef,
@@ -17,12 +18,14 @@ from limbeck.data.layout import (
     joined,
     unique,
 )
-from limbeck.data.parse import Unreadable, clean_captions, clean_label, index_labels, inside
+from limbeck.data.mask import mask_size
+from limbeck.data.parse import Unreadable, clean_captions, clean_label, index_labels, inside, parse_json
+from limbeck.data.segments import segments_bytes
 from limbeck.data.tables import Row, cells_of
 
-__all__ = ["FILES", "list_rows", "translated"]
+__all__ = ["FILES", "list_rows", "mask_of", "translated"]
 
-FILES = ("image", "audio", "depth")  # modalities whose cells are files
+FILES = ("image", "audio", "depth", "mask")  # modalities whose cells are files
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,60 @@ class CellBytes(ImageRef):
     def stamp(self) -> tuple[str]:
         """Their digest."""
         return (self.content,)
+
+
+@dataclass(frozen=True)
+class MaskOf(ImageRef):
+    """The mask of an image, which must be as large as the image.
+
+    Args:
+        mask: where its bytes lie.
+        image: where those of the image lie.
+    """
+
+    mask: ImageRef
+    image: ImageRef
+
+    def read(self) -> bytes:
+        """The bytes of the mask.
+
+        Raises:
+            Unreadable: another size, upright, than that of the image.
+        """
+        data = self.mask.read()
+        width, height = mask_size(data)
+        try:
+            wide, high = image_size(self.image.read())
+        except (Unreadable, OSError):
+            return data  # the image has that reason itself
+        if (width, height) != (wide, high):
+            raise Unreadable(f"mask of {width}x{height} pixels for an image of {wide}x{high}")
+        return data
+
+    @property
+    def stamp(self) -> tuple[Any, ...]:
+        """Of both."""
+        return *self.mask.stamp, *self.image.stamp
+
+
+def mask_of(folder: Path, cell: object, image: ImageRef | None) -> ImageRef:
+    """The mask that a cell tells of.
+
+    Args:
+        folder: where names of files begin.
+        cell: a file, as of `list_rows`, or segments, as of `segments_bytes`, also as JSON text.
+        image: which it lies upon.
+
+    Raises:
+        Unreadable: the reason.
+    """
+    if image is None:
+        raise Unreadable("mask without an image")
+    if isinstance(cell, str) and cell.lstrip()[:1] in ("{", "["):
+        cell = parse_json(cell)
+    if isinstance(cell, list) or (isinstance(cell, dict) and set(cell) != {"bytes", "path"}):
+        cell = segments_bytes(cell)
+    return MaskOf(_file(folder, cell), image)
 
 
 def translated(
@@ -76,8 +133,9 @@ def list_rows(rows: Iterable[Row], folder: Path, table: Path, licence: str = "un
     are split 80/10/10 by the hash of their group, else of their key.
 
     Args:
-        rows: where each stands, and its cells (or why there are none). `image`, `audio` and `depth` are files: names
-            relative to `folder`, paths, encoded bytes, references, or the `Unreadable` that tells why there is none.
+        rows: where each stands, and its cells (or why there are none). `image`, `audio`, `depth` and `mask` are files: names
+            relative to `folder`, paths, encoded bytes, references, or the `Unreadable` that tells why there is none. A mask
+            may also be segments, see `mask_of`.
             `caption`, `label`, `split`, `key` and `group` are values. A cell that is left out is a modality that the
             sample lacks. The key is the names of the files where none is given, else the number of the row.
         folder: where names of files begin.
@@ -107,7 +165,9 @@ def list_rows(rows: Iterable[Row], folder: Path, table: Path, licence: str = "un
 
 
 def _record(folder: Path, cells: Mapping[str, Any], name: str) -> Record:
-    files = {m: _file(folder, cells[m]) for m in FILES if m in cells}
+    files = {m: _file(folder, cells[m]) for m in FILES if m in cells and m != "mask"}
+    if "mask" in cells:
+        files["mask"] = mask_of(folder, cells["mask"], files.get("image"))
     captions = clean_captions(cells.get("caption"))
     if not files and not captions:
         raise Unreadable("no modality")

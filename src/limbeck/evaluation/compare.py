@@ -17,8 +17,7 @@ from limbeck.evaluation.evaluate import evaluate, open_protocol, refuse_leaks, s
 from limbeck.evaluation.plot import score_vs_bytes
 from limbeck.evaluation.protocol import Protocol
 from limbeck.evaluation.score import Score, read_scores, write_scores
-from limbeck.evaluation.students import pictures
-from limbeck.evaluation.table import Format, table
+from limbeck.evaluation.table import Format, across, table, titles
 from limbeck.spaces import Space, embed_source
 
 __all__ = ["Comparison", "compare"]
@@ -50,12 +49,20 @@ class Comparison:
         return contrasts(self.scores, self.one_shot, confidence)
 
     def table(self, format: Format = "text") -> str:
-        """The scores as `limbeck.evaluation.table` writes them; in text and markdown with `paired` below each table."""
+        """The scores as `limbeck.evaluation.table` writes them; in text and markdown with `paired` below each table.
+
+        With several students the sets are rows and the students columns (`across`); in markdown the table of each student follows.
+        """
         if format in ("csv", "json"):
             return table(self.scores, format)
         found, mark = self.paired(), "- " if format == "markdown" else ""
-        parts = []
-        for fingerprint in dict.fromkeys(s.fingerprint for s in self.scores):
+        names, parts = titles(self.scores)[1], []
+        if len(names) > 1:
+            parts.append(across(self.scores, format))
+            if format == "text":
+                lines = [f"{name}: {c}" for key, name in names.items() for c in found if c.fingerprint == key]
+                return "\n\n".join([*parts, *(["\n".join(lines)] if lines else [])])
+        for fingerprint in names:
             parts.append(table([s for s in self.scores if s.fingerprint == fingerprint], format))
             if lines := [f"{mark}{contrast}" for contrast in found if contrast.fingerprint == fingerprint]:
                 parts.append("\n".join(lines))
@@ -197,6 +204,7 @@ class _Bench:
             )
         for judge in judges:
             refuse_leaks([train], test, judge)
+            judge.check_set(train)
             for source in (train, judge.judge(test), test):
                 judge.check(source)
 
@@ -212,8 +220,7 @@ class _Bench:
                 space = Space({m: self.space[m] for m in read})
                 embed_source(source, space, self.cache, device=self.device, tick=self.tick)
             for source in (*held_out, *([train] if full else [])):
-                for modality in trained:
-                    pictures(source, modality, judge.side(train), self.cache)
+                judge.decode(source, train.modalities, judge.side(train), self.cache)
 
     def cells(self, method: Method, pairs: int) -> list[Path]:
         """The folders of one row's runs, one a seed."""

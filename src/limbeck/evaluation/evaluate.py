@@ -70,6 +70,8 @@ def evaluate(
     judge = open_protocol(protocol, options)
     test = test_split(on)
     refuse_leaks(sets, test, judge)
+    for source in sets:
+        judge.check_set(source)
     for source in (*sets, judge.judge(test), test):
         judge.check(source)
     space = space if space is not None else _space(sets)
@@ -95,7 +97,7 @@ def evaluate(
             protocol=judge.title,
             fingerprint=judge.fingerprint(test, space),
             metric=metric,
-            higher_is_better=judge.higher_is_better,
+            higher_is_better=judge.rises(metric),
             seconds=seconds,
             peak_bytes=peak,
             seeds=numbers,

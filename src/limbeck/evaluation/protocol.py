@@ -15,7 +15,7 @@ from limbeck.spaces.pictures import PICTURED
 
 __all__ = ["Context", "Protocol", "Selection"]
 
-Selection = Literal["clean", "paper"]
+Selection = Literal["clean", "paper", "last"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class Protocol(ABC):
             starts pretrained and is trained on the pixels; or a network of `limbeck.networks`, trained from random weights on
             images, and another one each on sound and depth as grey images. What is not trained stays frozen features.
         selection: `"clean"` chooses step and hyper-parameters on the validation split and tests once. `"paper"` chooses
-            them on the test split, as most papers did: an optimistic number, for comparison with those only.
+            them on the test split, as most papers did: an optimistic number, for comparison with those only. `"last"`, where
+            a protocol knows it, chooses nothing: the student of the last step is tested, and no validation split is needed.
         ridge: grid of the ridge that features are whitened with, in mean variances; `None` is (30,).
         noise: grid of the Gaussian noise on features in training, as the norm it would have over all components when
             the features have norm 1; `None` is (0.5, 1, 2, 4) for frozen features and (1,) beside a trained network.
@@ -67,7 +68,8 @@ class Protocol(ABC):
 
     Attributes:
         version: raised with every change of the code that changes numbers.
-        higher_is_better: the direction of all metrics.
+        higher_is_better: the direction of all metrics of which `rises` says nothing else.
+        selections: the values of `selection` that it knows.
     """
 
     student: str = "frozen"
@@ -84,22 +86,15 @@ class Protocol(ABC):
 
     version: ClassVar[int]
     higher_is_better: ClassVar[bool] = True
+    selections: ClassVar[tuple[Selection, ...]] = ("clean", "paper")
 
     def __post_init__(self) -> None:
-        if self.selection not in ("clean", "paper"):
-            raise ConfigError(f"selection is 'clean' or 'paper', got {self.selection!r}")
+        if self.selection not in self.selections:
+            known = " or ".join(map(repr, self.selections))
+            raise ConfigError(f"selection of {self.name} is {known}, got {self.selection!r}")
         if self.student not in ("frozen", "encoder"):
             registry.get("network", self.student)
-        frozen = self.frozen
-        defaults: dict[str, Any] = {
-            "ridge": (30.0,),
-            "noise": (0.5, 1.0, 2.0, 4.0) if frozen else (1.0,),
-            "steps": 400 if frozen else 300,
-            "batch": 256 if frozen else 64,
-            "rate": 3e-3 if frozen else 1e-3,
-            "resolution": None if self.student == "encoder" else 32,
-        }
-        for option, value in defaults.items():
+        for option, value in self.defaults().items():
             if getattr(self, option) is None:
                 object.__setattr__(self, option, value)
         wrong = self.rank < 1 or (self.resolution is not None and self.resolution < 8)
@@ -109,6 +104,18 @@ class Protocol(ABC):
                 f"ridge={self.ridge}, noise={self.noise}, rank={self.rank}, resolution={self.resolution}"
             )
         self.schedule  # noqa: B018  refuses what cannot work
+
+    def defaults(self) -> dict[str, Any]:
+        """What options are where they are `None`, which depends on others."""
+        frozen = self.frozen
+        return {
+            "ridge": (30.0,),
+            "noise": (0.5, 1.0, 2.0, 4.0) if frozen else (1.0,),
+            "steps": 400 if frozen else 300,
+            "batch": 256 if frozen else 64,
+            "rate": 3e-3 if frozen else 1e-3,
+            "resolution": None if self.student == "encoder" else 32,
+        }
 
     @property
     def grid(self) -> list[tuple[float, float]]:
@@ -143,6 +150,13 @@ class Protocol(ABC):
             DataError: what is lacking.
         """
 
+    def check_set(self, small: Source) -> None:  # noqa: B027  most students need nothing more
+        """Refuses a set, or data to make one from, that lacks what a student is trained with.
+
+        Raises:
+            ConfigError: what is lacking.
+        """
+
     def pretrained(self, small: Source, space: Space, context: Context) -> Callable[[float], Pretrained] | None:
         """From a ridge to the space's image encoder as a network of the student; `None` where it is not trained."""
         if self.student != "encoder":
@@ -151,6 +165,11 @@ class Protocol(ABC):
         features = embed_source(small, images, context.cache, device=context.device, tick=context.tick)
         components = Components.of(features["image"].vectors, self.rank)
         return lambda ridge: Pretrained(space["image"], components, ridge)
+
+    def decode(self, source: Source, modalities: Iterable[str], side: int, cache: Cache) -> None:
+        """Fills the cache with the pixels of those of `modalities` that a student reads of `source` with them."""
+        for modality in self.trained(modalities):
+            pictures(source, modality, side, cache)
 
     def seen(
         self, source: Source, modalities: tuple[str, ...], space: Space, context: Context, side: int
@@ -177,6 +196,10 @@ class Protocol(ABC):
         """With what of its own `small` has a student trained, readable; empty where nothing differs from the protocol's."""
         return ""
 
+    def rises(self, metric: str) -> bool:
+        """Whether a higher value of `metric` is better."""
+        return self.higher_is_better
+
     @property
     def name(self) -> str:
         """The registry name: the name of the file."""
@@ -185,7 +208,7 @@ class Protocol(ABC):
     @property
     def title(self) -> str:
         """How it is named in a table."""
-        chosen = "" if self.selection == "clean" else ", paper selection: chosen on the test split"
+        chosen = ", paper selection: chosen on the test split" if self.selection == "paper" else ""
         return f"{self.name}, {self.student} student{chosen}"
 
     def describe(self) -> dict[str, Any]:
@@ -197,17 +220,18 @@ class Protocol(ABC):
         return digest(self.describe(), test.fingerprint, self.judge(test).fingerprint, space.fingerprint)
 
     def judge(self, test: Source) -> Source:
-        """The split that the student is chosen on.
+        """The split that the student is chosen on; the test split where nothing is chosen.
 
         Raises:
             DataError: `clean` without a validation split.
         """
-        if self.selection == "paper":
+        if self.selection in ("paper", "last"):
             return test
         if "val" not in test.splits:
+            last = "choose nothing with --protocol.selection last, " if "last" in self.selections else ""
             raise DataError(
                 f"{test.name} has no validation split to choose the student on (its splits: "
-                f"{', '.join(test.splits) or 'none'}); add a split named 'val' to the data, or accept an optimistic "
+                f"{', '.join(test.splits) or 'none'}); add a split named 'val' to the data, {last}or accept an optimistic "
                 "number with --protocol.selection paper (in Python selection='paper')"
             )
         return test.split("val")

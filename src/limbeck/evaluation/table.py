@@ -1,4 +1,4 @@
-"""Tables of scores: sets as rows, metrics as columns, one table a protocol fingerprint."""
+"""Tables of scores: sets as rows; metrics as columns, one table a protocol fingerprint, or students as columns."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from limbeck.errors import ConfigError
 from limbeck.evaluation.score import SCHEMA, Score
 
-__all__ = ["Format", "table"]
+__all__ = ["Format", "across", "table", "titles"]
 
 Format = Literal["text", "markdown", "csv", "json"]
 
@@ -48,6 +48,59 @@ def table(scores: Sequence[Score], format: Format = "text") -> str:
     return "\n\n".join(_readable(group, format) for group in groups.values())
 
 
+def across(scores: Sequence[Score], format: Format = "text") -> str:
+    """Scores under several protocols as one table a metric: sets as rows, protocols as columns, named by what differs.
+
+    Columns have fingerprints of their own: they say how far a set serves other students, not which column is better judged.
+    Where there is a metric `"mean"`, only that is shown.
+
+    Args:
+        scores: what `compare` returned.
+        format: `"markdown"`, or text for all others.
+
+    Example:
+        >>> what = dict(name="a", method="cf", pairs=9, bytes=800, metric="accuracy")
+        >>> scores = [Score.of([v, v + 2], protocol=f"p, {n} student", fingerprint=n, **what) for v, n in ((20, "x"), (30, "y"))]
+        >>> print(across(scores))
+        p: accuracy by student  (2 seeds)
+        set  pairs  bytes    x +- std      y +- std
+        a        9    800  21.00 +- 1.41  31.00 +- 1.41
+    """
+    shared, names = titles(scores)
+    metrics = list(dict.fromkeys(s.metric for s in scores))
+    if "mean" in metrics:
+        metrics = ["mean"]
+    parts = []
+    for metric in metrics:
+        rows: dict[Key, dict[str, Score]] = {}
+        for fingerprint in names:
+            for key, row in _rows([s for s in scores if s.fingerprint == fingerprint and s.metric == metric]).items():
+                rows.setdefault(key, {})[fingerprint] = row[metric]
+        lines = [["set", "pairs", "bytes", *[f"{name} +- std" for name in names.values()]]]
+        for (name, _, pairs, size), cells in rows.items():
+            lines.append([name, str(pairs), str(size), *[_cell(cells.get(key)) for key in names]])
+        here = [s for s in scores if s.metric == metric]
+        lower = "" if here[0].higher_is_better else " (lower is better)"
+        title = f"{shared}: {metric}{lower} by student  ({_seeds(here)})"
+        parts.append(_laid_out(lines, title, _notes(here) if metric == metrics[-1] else [], format))
+    return "\n\n".join(parts)
+
+
+def titles(scores: Sequence[Score]) -> tuple[str, dict[str, str]]:
+    """What all titles of protocols share, and fingerprint to what is its own; the fingerprint itself where nothing is.
+
+    A title is `classification, convnet student, ...`: its parts are compared, and the word student is left out of names.
+    """
+    parts = {s.fingerprint: s.protocol.split(", ") for s in scores}
+    first = next(iter(parts.values()), [])
+    shared = [part for part in first if all(part in other for other in parts.values())]
+    own = {key: [part.removesuffix(" student") for part in found if part not in shared] for key, found in parts.items()}
+    names = {key: ", ".join(found) for key, found in own.items()}
+    twice = {name for name in names.values() if not name or list(names.values()).count(name) > 1}
+    named = {key: f"{name} {key[:6]}".strip() if name in twice else name for key, name in names.items()}
+    return ", ".join(shared), named
+
+
 Key = tuple[str, str, int, int]
 
 
@@ -65,14 +118,24 @@ def _rows(scores: Sequence[Score]) -> dict[Key, dict[str, Score]]:
 
 def _readable(scores: Sequence[Score], format: Format) -> str:
     metrics = list(dict.fromkeys(s.metric for s in scores))
-    seeds = sorted({len(s.values) for s in scores})
     lines = [["set", "pairs", "bytes", *[f"{m} +- std" for m in metrics], "seconds"]]
     for (name, _, pairs, size), row in _rows(scores).items():
-        cells = [f"{row[m].mean:.2f} +- {row[m].std:.2f}" if m in row else "-" for m in metrics]
+        cells = [_cell(row.get(m)) for m in metrics]
         lines.append([name, str(pairs), str(size), *cells, f"{max(s.seconds for s in row.values()):.1f}"])
-    count = " to ".join(str(n) for n in sorted({seeds[0], seeds[-1]})) + (" seed" if seeds == [1] else " seeds")
-    notes = _notes(scores)
-    title = f"{scores[0].protocol}  (fingerprint {scores[0].fingerprint[:12]}, {count})"
+    title = f"{scores[0].protocol}  (fingerprint {scores[0].fingerprint[:12]}, {_seeds(scores)})"
+    return _laid_out(lines, title, _notes(scores), format)
+
+
+def _cell(score: Score | None) -> str:
+    return "-" if score is None else f"{score.mean:.2f} +- {score.std:.2f}"
+
+
+def _seeds(scores: Sequence[Score]) -> str:
+    seeds = sorted({len(s.values) for s in scores})
+    return " to ".join(str(n) for n in sorted({seeds[0], seeds[-1]})) + (" seed" if seeds == [1] else " seeds")
+
+
+def _laid_out(lines: Sequence[Sequence[str]], title: str, notes: Sequence[str], format: Format) -> str:
     if format == "markdown":
         body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
         rule = "|---" + "|---:" * (len(lines[0]) - 1) + "|"

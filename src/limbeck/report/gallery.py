@@ -13,6 +13,7 @@ from torch import Tensor
 from limbeck.core.distilled import DistilledSet
 from limbeck.data.modality import Modality
 from limbeck.data.source import Source
+from limbeck.report.outline import Outline, outline
 
 __all__ = ["Card", "Picture", "cards", "contact_sheet", "thumbnail"]
 
@@ -46,6 +47,7 @@ class Card:
         nearest, neighbour: the key, the cosine similarity and the image of the real image nearest to it.
         others: pictures of its sound and its depth, where it has them.
         sound: its sound as a data URI, where it can be heard.
+        outline: the edge of its mask, where it has one that is not the whole image.
     """
 
     key: str
@@ -59,6 +61,7 @@ class Card:
     neighbour: Picture | None
     others: Sequence[Picture] = ()
     sound: str = ""
+    outline: Outline | None = None
 
 
 def cards(small: DistilledSet, source: Source | None, *, max_pairs: int, sets: int) -> list[Card]:
@@ -75,12 +78,15 @@ def cards(small: DistilledSet, source: Source | None, *, max_pairs: int, sets: i
     lossless = images is not None and images[0].numel() * len(shown) * sets <= LOSSLESS
     wanted = [small.origins[i] for i in shown] + [small.nearest[i][0] for i in shown if small.nearest]
     real = _real_images(source, wanted)
+    masks = small.batch(shown)["mask"] if images is not None and "mask" in small.tensors else None
     thumbnails = {key: _picture(image, f"the real image {key}", THUMBNAIL) for key, image in real.items()}
     result = []
     for i in shown:
         origin, nearest = small.origins[i], small.nearest[i] if small.nearest else None
         captions = _captions(small, i)
         alt = f"synthetic image {small.keys[i]}" + (f": {captions[0][0]}" if captions else "")
+        edge = None if masks is None else outline(masks[i])
+        alt += f" (its mask covers {100 * masks[i].mean():.0f} %)" if masks is not None and edge else ""
         result.append(
             Card(
                 key=small.keys[i],
@@ -94,6 +100,7 @@ def cards(small: DistilledSet, source: Source | None, *, max_pairs: int, sets: i
                 neighbour=None if nearest is None else thumbnails.get(nearest[0]),
                 others=_others(small, i),
                 sound=_sound(small, i),
+                outline=edge,
             )
         )
     return result

@@ -7,6 +7,7 @@ from typing import Any
 
 from limbeck import __version__
 from limbeck.core.distilled import DistilledSet
+from limbeck.core.storage import coverage
 from limbeck.data.cache import write_whole
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, StorageError
@@ -37,6 +38,16 @@ class Panel:
             sizes[part] = sizes.get(part, 0) + nbytes
         total = max(self.small.nbytes, 1)
         return [(name, n, 100 * n / total) for name, n in sorted(sizes.items(), key=lambda part: -part[1])]
+
+    @property
+    def masks(self) -> str:
+        """How much of the images counts as object; empty without masks."""
+        return coverage(self.small)
+
+    @property
+    def outlined(self) -> bool:
+        """Whether an edge of a mask is drawn in a card."""
+        return any(card.outline for card in self.cards)
 
     @property
     def encoders(self) -> list[tuple[str, str, str]]:

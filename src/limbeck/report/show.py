@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.core.distilled import DistilledSet, load
 from limbeck.core.recipe import Recipe
+from limbeck.core.storage import coverage
 from limbeck.data.source import Source
 from limbeck.engine.run import Run
 from limbeck.errors import ConfigError, StorageError
@@ -68,6 +69,7 @@ def view(small: DistilledSet, *, samples: int = 5) -> "Group":
         "method": str(small.recipe.method.get("name", "unknown")),
         "licence": small.licence,
     }
+    rows |= {"masks": covered} if (covered := coverage(small)) else {}
     rows |= {f"{modality} encoder": licence for modality, licence in small.encoder_licences.items()}
     for key, value in rows.items():
         facts.add_row(Text(key, style="dim"), Text(value))

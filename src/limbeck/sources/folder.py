@@ -1,10 +1,11 @@
 """A folder of images with `metadata.jsonl` or `metadata.csv`, or with one subfolder a class."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from limbeck.data.form import Form, ImageForm, MaskForm
 from limbeck.data.layout import (
     FileImage,
     Layout,
@@ -17,6 +18,7 @@ from limbeck.data.layout import (
     unique,
 )
 from limbeck.data.parse import Unreadable, clean_captions, clean_label, index_labels, inside
+from limbeck.data.rows import mask_of
 from limbeck.data.tables import cells_of, csv_rows, jsonl_rows
 from limbeck.errors import DataError
 
@@ -25,6 +27,7 @@ __all__ = ["Folder"]
 EXTENSIONS = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 CAPTION = ("caption", "captions", "text")
 LABEL = ("label", "class")
+MASK = ("mask", "mask_file_name")
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,9 @@ class Folder(Layout):
             train/cat/a.jpg          the subfolder is the label; the folders train, val (or validation), test
             test/dog/b.jpg           may be left out, and may each hold a metadata file instead
 
-    Only `file_name` is needed in a table; captions may be a list; rows of one image, split and label are joined.
-    Without splits of their own, records are split 80/10/10 by the hash of their path.
+    Only `file_name` is needed in a table; captions may be a list; rows of one image, split and label are joined. A column
+    `mask` (or `mask_file_name`) names the mask of the object, relative to the table, as large as its image. Without splits of
+    their own, records are split 80/10/10 by the hash of their path.
 
     Args:
         path: the folder.
@@ -58,10 +62,18 @@ class Folder(Layout):
         workers: processes that decode.
         caption: column of the captions; by default `caption`, `captions` or `text`.
         label: column of the label; by default `label` or `class`.
+        mask_values: what is object in a mask file: auto (255, or, where all numbers are small, all but 0), soft (number / 255),
+            nonzero, trimap (1 object, 2 background, 3 border, a half), or numbers such as 1,4,7.
     """
 
     caption: str = ""
     label: str = ""
+    mask_values: str = "auto"
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        """Of images and masks."""
+        return (ImageForm(self.resolution), MaskForm(self.resolution, self.mask_values))
 
     def read(self) -> Listing:
         """Lists the images that the tables name, or that lie in class folders."""
@@ -82,10 +94,7 @@ class Folder(Layout):
         if not any(f.record.captions or f.label is not None for f in found) and found:
             raise DataError(f"{self.name}: none of the {len(found)} images has a caption or a label; name the columns")
         labels, classes = index_labels([f.label for f in found], [f.class_name for f in found])
-        made = [
-            Record(f.record.key, f.record.image, f.record.captions, label, f.record.split)
-            for f, label in zip(found, labels, strict=True)
-        ]
+        made = [replace(f.record, label=label) for f, label in zip(found, labels, strict=True)]
         records, again = unique(joined(made, [r.key for r in made]), str(root))
         return Listing(assign_splits(records), classes, skipped=skipped + again)
 
@@ -107,7 +116,9 @@ class Folder(Layout):
         path = inside(folder, row.get("file_name"))
         split = split or canonical_split(row.get("split"))
         captions = clean_captions(_first(row, (self.caption,) if self.caption else CAPTION))
-        record = Record(path.relative_to(root).as_posix(), FileImage.of(path), captions, None, split)
+        image, mask = FileImage.of(path), _first(row, MASK)
+        others = {"mask": mask_of(folder, mask, image)} if mask else {}
+        record = Record(path.relative_to(root).as_posix(), image, captions, None, split, others)
         class_name = row.get("class") if not self.label else None
         return Found(record, clean_label(_first(row, (self.label,) if self.label else LABEL)), class_name or None)
 

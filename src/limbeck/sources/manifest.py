@@ -1,4 +1,4 @@
-"""A table with one column a modality: image, audio, depth, captions, in any mix."""
+"""A table with one column a modality: image, audio, depth, mask, captions, in any mix."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from limbeck.data.form import DepthForm, Form, ImageForm, SoundForm
+from limbeck.data.form import DepthForm, Form, ImageForm, MaskForm, SoundForm
 from limbeck.data.layout import Layout, Listing, Record
 from limbeck.data.rows import FILES, list_rows, translated
 from limbeck.data.tables import csv_rows, jsonl_rows, parquet_rows
@@ -20,6 +20,7 @@ USUAL = {
     "image": ("image",),
     "audio": ("audio",),
     "depth": ("depth",),
+    "mask": ("mask",),
     "caption": ("caption", "captions", "text"),
     "label": ("label", "class"),
     "split_column": ("split",),
@@ -34,26 +35,28 @@ READERS: dict[str, Callable[[Path], Iterator[tuple[str, Any]]]] = {
 
 @dataclass(frozen=True)
 class Manifest(Layout):
-    """A JSON-lines, CSV or Parquet table with one column a modality, for audio-visual, RGB-D, audio-text and other sets.
+    """A JSON-lines, CSV or Parquet table with one column a modality, for audio-visual, RGB-D, masked and other sets.
 
         clips/
             clips.jsonl      {"image": "a.jpg", "audio": "a.wav", "caption": "a dog barks", "label": "dog", "split": "train"}
             a.jpg            (or clips.csv, clips.parquet with those columns)
             a.wav
 
-    Cells of image, audio and depth are paths relative to the table (in Parquet also encoded bytes); captions and labels
-    are values, captions also lists. An empty cell means that the sample lacks the modality. A sample's key is that of its
+    Cells of image, audio, depth and mask are paths relative to the table (in Parquet also encoded bytes); captions and labels
+    are values, captions also lists. A mask is as large as its image; it may also be COCO's runs, `{"size": [height, width],
+    "counts": ...}`, its polygons, `{"size": ..., "polygons": ...}`, or a list of these. An empty cell means that the sample lacks the modality. A sample's key is that of its
     key column, else the names of its files, else its row. Rows of one key, files, split and label are joined, with the
     captions of all. Without splits of their own, samples are split 80/10/10 by the hash of their key.
 
     Args:
         path: the table.
-        resolution: pixels a side, of images and depth.
+        resolution: pixels a side, of images, depth and masks.
         max_skipped: the largest share of unreadable records.
         workers: processes that decode.
         image: column of the images; by default `image` where there is one.
         audio: column of the sounds; by default `audio`.
         depth: column of the depth maps; by default `depth`.
+        mask: column of the masks of objects; by default `mask`.
         caption: column of the captions; by default `caption`, `captions` or `text`.
         label: column of the label; by default `label` or `class`.
         split_column: column of the split; by default `split`.
@@ -64,6 +67,8 @@ class Manifest(Layout):
         depth_unit: of the depth files: m, cm, mm, metres a count (such as 0.0002), or disparity:FACTOR, where the factor
             is baseline (m) times focal length (pixels).
         depth_far: metres; what is farther is put there.
+        mask_values: what is object in a mask file: auto (255, or, where all numbers are small, all but 0), soft (number / 255),
+            nonzero, trimap (1 object, 2 background, 3 border, a half), or numbers such as 1,4,7.
 
     Raises:
         ConfigError: an option that cannot be.
@@ -72,6 +77,7 @@ class Manifest(Layout):
     image: str = ""
     audio: str = ""
     depth: str = ""
+    mask: str = ""
     caption: str = ""
     label: str = ""
     split_column: str = ""
@@ -81,13 +87,14 @@ class Manifest(Layout):
     mels: int = 64
     depth_unit: str = ""
     depth_far: float = 10.0
+    mask_values: str = "auto"
 
     @property
     def forms(self) -> tuple[Form, ...]:
-        """Of images, sounds and, where their unit is named, depth maps."""
+        """Of images, sounds, masks and, where their unit is named, depth maps."""
         sound = SoundForm(self.audio_rate, self.audio_seconds, self.mels)
         depth = (DepthForm(self.resolution, self.depth_unit, self.depth_far),) if self.depth_unit else ()
-        return (ImageForm(self.resolution), sound, *depth)
+        return (ImageForm(self.resolution), sound, *depth, MaskForm(self.resolution, self.mask_values))
 
     def read(self) -> Listing:
         """Lists the rows whose files exist."""

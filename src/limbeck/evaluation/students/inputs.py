@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from limbeck.data.augment import OPERATIONS
 from limbeck.data.cache import Cache, digest
 from limbeck.data.source import Source
 from limbeck.errors import DataError
@@ -12,7 +13,7 @@ from limbeck.spaces import Features
 from limbeck.spaces.pictures import picture
 from limbeck.spaces.preprocess import resize
 
-__all__ = ["Side", "pictures", "shaken", "side_of"]
+__all__ = ["Side", "distorted", "pictures", "seen_pixels", "shaken", "side_of"]
 
 CHUNK = 256  # images decoded at a time
 
@@ -58,7 +59,18 @@ def pictures(source: Source, modality: str, resolution: int, cache: Cache) -> Fe
 
     Returns:
         `uint8 [R, C, resolution, resolution]`, a row for each sample that holds the modality, C of 1 where grey.
+
+    Raises:
+        DataError: no sample holds the modality.
     """
+    found = seen_pixels(source, modality, resolution, cache)
+    if not len(found.owner):
+        raise DataError(f"{source.name}: no sample has {modality}")
+    return found
+
+
+def seen_pixels(source: Source, modality: str, resolution: int, cache: Cache) -> Features:
+    """As `pictures`, also of masks; no rows where no sample holds the modality."""
 
     def read() -> dict[str, Tensor]:
         values, owners = [], []
@@ -70,7 +82,8 @@ def pictures(source: Source, modality: str, resolution: int, cache: Cache) -> Fe
                 values.append(seen.clamp(0, 1).mul(255).round().byte())
                 owners.append(start + here)
         if not values:
-            raise DataError(f"{source.name}: no sample has {modality}")
+            nothing = torch.zeros(0, 1, resolution, resolution, dtype=torch.uint8)
+            return {"values": nothing, "owner": torch.zeros(0, dtype=torch.long)}
         return {"values": torch.cat(values), "owner": torch.cat(owners)}
 
     held = cache.tensors("pictures", digest(source.fingerprint, modality, resolution), read)
@@ -93,3 +106,25 @@ def shaken(images: Tensor, generator: torch.Generator, mirror: bool = True) -> T
     top, left = torch.randint(2 * reach + 1, (2,), generator=generator).tolist()
     padded = nn.functional.pad(images.float(), [reach] * 4, mode="replicate")
     return padded[..., top : top + size, left : left + size].to(images.dtype)
+
+
+def distorted(images: Tensor, generator: torch.Generator) -> Tensor:
+    """The literature's augmentation: one operation of `limbeck.data.augment` for all images, each with parameters of its own.
+
+    Matching needs the same parameters for all images (`siamese`); a student that trains on them does not.
+
+    Args:
+        images: `[B, 3, R, R]`, `uint8` or float in [0, 1].
+        generator: draws operation and parameters; the global random state is left as it was.
+
+    Returns:
+        float `[B, 3, R, R]` in [0, 1].
+    """
+    from kornia import augmentation
+
+    kind, parameters = list(OPERATIONS.values())[int(torch.randint(len(OPERATIONS), (), generator=generator))]
+    seed = int(torch.randint(2**31, (), generator=generator))
+    values = images.float() / 255 if images.dtype == torch.uint8 else images
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return getattr(augmentation, kind)(**parameters)(values)  # type: ignore[no-any-return]

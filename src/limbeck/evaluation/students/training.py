@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -25,14 +25,16 @@ PRETRAINED = 0.1  # of the rate, for weights that are pretrained
 
 @dataclass(frozen=True)
 class Schedule:
-    """AdamW with a cosine from `rate` to 0, for `steps` steps; the student is looked at `looks` times on the way.
+    """How many updates of what kind; the student is looked at `looks` times on the way.
 
     Args:
         steps: updates; the same number for every set, so that all get the same compute.
         batch: samples an update.
         rate: learning rate at the start.
-        decay: weight decay.
+        decay: weight decay of AdamW.
         looks: how many times it is judged, evenly spread, the last at the end.
+        optimizer: `"adamw"` with a cosine from `rate` to 0, or `"sgd"` with momentum 0.9, weight decay 5e-4 and a tenth of `rate`
+            from half of the steps on.
     """
 
     steps: int
@@ -40,8 +42,11 @@ class Schedule:
     rate: float
     decay: float = 1e-2
     looks: int = 2
+    optimizer: Literal["adamw", "sgd"] = "adamw"
 
     def __post_init__(self) -> None:
+        if self.optimizer not in ("adamw", "sgd"):
+            raise ConfigError(f"optimizer is 'adamw' or 'sgd', got {self.optimizer!r}")
         if self.steps < 1 or self.batch < 2 or self.rate <= 0 or not 1 <= self.looks <= self.steps:
             raise ConfigError(f"a schedule needs steps >= looks >= 1, batch >= 2 and rate > 0, got {self}")
 
@@ -129,8 +134,8 @@ def fit(
         schedule: how.
         seed: of the orders.
         device: where it is trained.
-        rates: child module to learning rate, where the set brings its own: SGD with momentum at these rates, a tenth of
-            them from half of the steps on, takes the place of AdamW with a cosine.
+        rates: child module to learning rate, where the set brings its own: SGD at these rates takes the place of the
+            schedule's optimizer and rate.
     """
     student.to(device).train()
     optimizer, factor = _optimizer(student, schedule, rates or {})
@@ -157,17 +162,19 @@ def _optimizer(
     student: nn.Module, schedule: Schedule, rates: Mapping[str, float]
 ) -> tuple[Optimizer, Callable[[int], float]]:
     """The optimizer, and what its rates are multiplied by at step t."""
+    groups: list[dict[str, Any]]
     if rates:
         groups = [{"params": list(student.get_submodule(n).parameters()), "lr": rate} for n, rate in rates.items()]
+    else:
+        towers = [m for m in student.modules() if isinstance(m, TrainableEncoder)]
+        pretrained = [p for tower in towers for p in tower.parameters()]
+        known = {id(p) for p in pretrained}
+        groups = [{"params": [p for p in student.parameters() if id(p) not in known], "lr": schedule.rate}]
+        if pretrained:
+            groups.append({"params": pretrained, "lr": PRETRAINED * schedule.rate})
+    if rates or schedule.optimizer == "sgd":
         return SGD(groups, momentum=0.9, weight_decay=5e-4), lambda t: 1.0 if t < schedule.steps / 2 else 0.1
-    towers = [m for m in student.modules() if isinstance(m, TrainableEncoder)]
-    pretrained = [p for tower in towers for p in tower.parameters()]
-    known = {id(p) for p in pretrained}
-    fresh = [p for p in student.parameters() if id(p) not in known]
-    parts: list[dict[str, Any]] = [{"params": fresh}]
-    if pretrained:
-        parts.append({"params": pretrained, "lr": PRETRAINED * schedule.rate})
-    optimizer = AdamW(parts, lr=schedule.rate, weight_decay=schedule.decay)
+    optimizer = AdamW(groups, lr=schedule.rate, weight_decay=schedule.decay)
     return optimizer, lambda t: 0.5 * (1 + math.cos(math.pi * t / schedule.steps))
 
 

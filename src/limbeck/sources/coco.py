@@ -1,0 +1,221 @@
+"""COCO's annotations of instances: masks, one label an image, and captions where there are some."""
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from limbeck.data.form import Form, ImageForm, MaskForm
+from limbeck.data.layout import Layout, Listing, canonical_split
+from limbeck.data.parse import Unreadable, inside, read_json
+from limbeck.data.rows import list_rows
+from limbeck.data.tables import Row
+from limbeck.errors import ConfigError, DataError
+
+__all__ = ["Coco"]
+
+Label = Literal["largest", "none"]
+Entry = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Coco(Layout):
+    """Images with the masks of their instances, as COCO and all that follow its format write them (LVIS, CVAT, Label Studio).
+
+        coco/
+            annotations/instances_train2017.json    {"images": [...], "annotations": [...], "categories": [...]}
+            annotations/captions_train2017.json     may be left out
+            train2017/000000000009.jpg
+
+    The label of an image is the category of its largest instance, and its mask the union of all instances of that category,
+    crowds among them. Instances are runs, compressed or not, or polygons. An image without an instance has neither label nor
+    mask; annotations of images that are not listed, or that have a box only, are passed over.
+
+    Files are named by their split. COCO publishes no instances of its test images, so where there is no test file the
+    val file is the test split and a tenth of train becomes `val`. One file without a split in its name is split 80/10/10 by
+    the hash of the path of each image.
+
+    Args:
+        path: the folder, or one file of instances.
+        resolution: pixels a side, of images and masks.
+        max_skipped: the largest share of unreadable records.
+        workers: processes that decode.
+        annotations: pattern of the files of instances; by default `annotations/instances_*.json`, else `instances_*.json`,
+            else the only JSON file.
+        images: folder of the images, relative to the folder; by default that which is called as the split is in the name of
+            the file (`train2017`), also within `images`, else `images`, else the folder.
+        categories: names of the categories that count, such as `dog,cat`; images without one of them are left out. By
+            default all.
+        label: largest, or none: no labels, and masks of all instances.
+
+    Paper: Lin et al., Microsoft COCO: common objects in context, ECCV 2014.
+    """
+
+    annotations: str = ""
+    images: str = ""
+    categories: str = ""
+    label: Label = "largest"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.label not in get_args(Label):
+            raise ConfigError(f"label is one of {', '.join(get_args(Label))}, got {self.label!r}")
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        """Of images and masks."""
+        return (ImageForm(self.resolution), MaskForm(self.resolution))
+
+    def read(self) -> Listing:
+        """Lists the images that the files name."""
+        root = self.root()
+        files = [root] if root.is_file() else self._files(root)
+        folder = next((f for f in (root, *root.parents) if f.is_dir() and f.name != "annotations"), root.parent)
+        splits = {file: _split_of(file) for file in files}
+        if "train" in splits.values() and "test" not in splits.values():
+            splits = {file: "test" if split == "val" else split for file, split in splits.items()}
+        rows = (row for file, split in splits.items() for row in self._rows(file, folder, split))
+        return list_rows(rows, folder, root)
+
+    def _files(self, root: Path) -> list[Path]:
+        patterns = (
+            [self.annotations] if self.annotations else ["annotations/instances_*.json", "instances_*.json", "*.json"]
+        )
+        files = next((found for pattern in patterns if (found := sorted(root.glob(pattern)))), [])
+        if not files:
+            raise DataError(
+                f"{self.name}: no {' or '.join(patterns)} in {root.absolute()}; name the files of instances with "
+                "--source.annotations (in Python annotations=)"
+            )
+        if len(files) > 1 and len({_split_of(file) for file in files} - {None}) < len(files):
+            names = ", ".join(file.name for file in files[:8])
+            raise DataError(
+                f"{self.name}: several files of instances ({names}) whose names tell no split each; choose with "
+                "--source.annotations (in Python annotations=)"
+            )
+        return files
+
+    def _rows(self, file: Path, folder: Path, split: str | None) -> Iterator[Row]:
+        """A row for each image of one file."""
+        found = _parts(file)
+        names = {c["id"]: str(c["name"]) for c in found["categories"]}
+        wanted = self._wanted(file, names)
+        instances: dict[Any, list[Entry]] = defaultdict(list)
+        for annotation in found["annotations"]:
+            if annotation.get("category_id") in wanted:
+                instances[annotation.get("image_id")].append(annotation)
+        captions = _captions(file)
+        pictures = self._images(file, folder)
+        for entry in found["images"]:
+            here = instances.get(entry.get("id"), [])
+            if self.categories and not here:
+                continue
+            kind = None
+            if self.label == "largest" and here:
+                kind = max(here, key=_size)["category_id"]
+                here = [annotation for annotation in here if annotation["category_id"] == kind]
+            segments = [s for annotation in here if (s := _segment(annotation, entry))]
+            cells = {
+                "key": _key(entry, pictures, folder),
+                "image": _path(pictures, entry),
+                "caption": captions.get(entry.get("id"), []),
+                "label": None if kind is None else names[kind],
+                "split": split,
+            }
+            yield f"{file}, image {entry.get('id')}", {**cells, **({"mask": segments} if segments else {})}
+
+    def _wanted(self, file: Path, names: Mapping[Any, str]) -> set[Any]:
+        asked = [name.strip() for name in self.categories.split(",") if name.strip()]
+        if unknown := [name for name in asked if name not in names.values()]:
+            raise DataError(f"{file} has no category {', '.join(unknown)}; it has {', '.join(names.values())}")
+        return {number for number, name in names.items() if not asked or name in asked}
+
+    def _images(self, file: Path, folder: Path) -> Path:
+        if self.images:
+            if not (folder / self.images).is_dir():
+                raise DataError(
+                    f"{self.name}: there is no folder {(folder / self.images).absolute()}; check --source.images (in Python images=)"
+                )
+            return folder / self.images
+        named = file.stem.removeprefix("instances_")
+        usual = (folder / named, folder / "images" / named, folder / "images")
+        return next((path for path in usual if path.is_dir()), folder)
+
+
+def _split_of(file: Path) -> str | None:
+    """The split in the name of a file, as of `instances_val2017.json`."""
+    words = re.split(r"[^a-z]+", file.stem.lower())
+    splits = [canonical_split(word) for word in words]
+    return next((split for split in reversed(splits) if split in ("train", "val", "test")), None)
+
+
+def _parts(file: Path) -> dict[str, list[Entry]]:
+    """`images`, `annotations` and `categories` of a file, once they are lists of objects."""
+    data = read_json(file)
+    wanted = ("images", "annotations", "categories")
+    held = data if isinstance(data, dict) else {}
+    if lacking := [name for name in wanted if not isinstance(held.get(name), list)]:
+        raise DataError(
+            f"{file} is no file of COCO's instances: it has no list {', '.join(lacking)}; it has {', '.join(held) or 'none'}"
+        )
+    for name in wanted:
+        if not all(isinstance(entry, dict) for entry in held[name]):
+            raise DataError(f"{file}: {name} holds something that is no object")
+    if not all("id" in category and "name" in category for category in held["categories"]):
+        raise DataError(f"{file}: a category without id or name")
+    for name, key in (
+        ("images", "id"),
+        ("annotations", "image_id"),
+        ("annotations", "category_id"),
+        ("categories", "id"),
+    ):
+        if not all(isinstance(entry.get(key), int | str | None) for entry in held[name]):
+            raise DataError(f"{file}: {name} holds a value of {key} that is neither a number nor a name")
+    return {name: held[name] for name in wanted}
+
+
+def _captions(file: Path) -> dict[Any, list[Any]]:
+    """The captions of each image in the file beside, called `captions_` where this is called `instances_`."""
+    beside = file.with_name(file.name.replace("instances", "captions", 1))
+    said: dict[Any, list[Any]] = defaultdict(list)
+    if beside == file or not beside.is_file():
+        return said
+    data = read_json(beside)
+    rows = data.get("annotations") if isinstance(data, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise DataError(f"{beside} is no file of COCO's captions: it has no list 'annotations' of objects")
+    for row in rows:
+        said[row.get("image_id")].append(row.get("caption"))
+    return said
+
+
+def _path(pictures: Path, entry: Entry) -> Path | Unreadable:
+    try:
+        return inside(pictures, entry.get("file_name"))
+    except Unreadable as error:
+        return error
+
+
+def _key(entry: Entry, pictures: Path, folder: Path) -> str:
+    return Path(os.path.relpath(pictures, folder), str(entry.get("file_name"))).as_posix()
+
+
+def _size(annotation: Entry) -> tuple[bool, float]:
+    """Crowds come after instances, small ones after large ones."""
+    area, box = annotation.get("area"), annotation.get("bbox")
+    if not isinstance(area, int | float):
+        sides: Sequence[Any] = box if isinstance(box, list) and len(box) == 4 else (0, 0, 0, 0)
+        area = sides[2] * sides[3]
+    return not annotation.get("iscrowd"), float(area)
+
+
+def _segment(annotation: Entry, entry: Entry) -> dict[str, Any]:
+    """One instance as `data.segments` reads it; empty where it has a box only."""
+    shape = annotation.get("segmentation")
+    if not shape:
+        return {}
+    size = [entry.get("height"), entry.get("width")]
+    return {"size": size, **shape} if isinstance(shape, dict) else {"size": size, "polygons": shape}

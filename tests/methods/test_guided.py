@@ -1,0 +1,233 @@
+"""Gradient matching and the guided method: with masks of ones they are what they guide, and each term sees what it should."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+import limbeck as lb
+from limbeck.check import check_method, toy_source
+from limbeck.core import Problem, Synthetic, object_masks
+from limbeck.errors import ConfigError, DataError
+from masked import Masked
+
+Guided, DC = lb.methods.Guided, lb.methods.DC
+SMALL: dict[str, Any] = {"steps": 3, "width": 8, "batch": 6, "lr": 0.01}
+SERVED: dict[str, Any] = {"renew": 2, "inner": 1}
+LABELLED = ("image", "label")
+
+
+def problem(modalities: tuple[str, ...] = ("image", "text", "label"), pairs: int = 8, masked: bool = True) -> Problem:
+    encoders = {"image": "convnet", "text": "bag_of_words"}
+    source = Masked(modalities=modalities) if masked else toy_source(modalities=modalities)
+    return Problem(source, lb.space(**{m: encoders[m] for m in modalities if m in encoders}), lb.Budget(pairs=pairs))
+
+
+def inside(of: Problem) -> Masked:
+    """The source behind the problem's view of it, to be changed."""
+    source: Masked = of.source._source  # type: ignore[attr-defined]
+    return source
+
+
+def unmasked(of: Problem, synthetic: Synthetic) -> None:
+    """Makes every mask of the real data and of the set one."""
+    inside(of).masks.fill_(1)
+    synthetic.value("mask").fill_(1)
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "dm": {},
+    "input": {"alignment": "input"},
+    "feature": {"alignment": "feature", "masks": "class_mean"},
+    "dc and all": {
+        "base": "dc",
+        "alignment": "input",
+        "gradients": "both",
+        "captions": "proj",
+        "concat": 1.0,
+        **SERVED,
+    },
+    "real only": {"base": "none", "gradients": "real_only", "outside": "noise", **SERVED},
+    "proj": {"captions": "proj", "text": "class_mean"},
+    "embed": {"captions": "embed", "text": "learn"},
+    "joint": {"captions": "joint", "text": "learn", "weight_alignment": 2.0, "alignment": "input"},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_contract(options: dict[str, Any]) -> None:
+    """Determinism, resuming with the classifier and the weights, and the rest."""
+    check_method(Guided(**SMALL, **options), problem().space, Masked())
+
+
+def test_contract_of_captions_in_one_space() -> None:
+    width = lb.space(text="bag_of_words").dims["text"]
+    space = lb.space(image={"name": "convnet", "width": width, "pooled": True}, text="bag_of_words")
+    check_method(Guided(**SMALL, captions="clip"), space, toy_source())
+
+
+def test_contract_of_dc() -> None:
+    method = DC(steps=3, width=8, batch=6, renew=2, inner=2)
+    check_method(method, lb.space(image="convnet"), toy_source(modalities=LABELLED))
+
+
+def test_masks_of_ones_change_nothing() -> None:
+    of = problem(LABELLED)
+    method = Guided(**SMALL, base="dm", alignment="input", weight_alignment=1.0, outside="keep")
+    synthetic = method.start(of)
+    unmasked(of, synthetic)
+    logs = method.step(of, synthetic, 1)
+    assert float(logs["alignment"]) == float(logs["base"]) > 0, "to the bit"
+    matched = replace(
+        method, base="dc", alignment="none", gradients="both", weight_alignment=None, weight_gradients=1.0
+    )
+    synthetic = matched.start(of)
+    unmasked(of, synthetic)
+    logs = matched.step(of, synthetic, 1)
+    assert float(logs["gradients"]) == float(logs["base"]) > 0
+
+
+@pytest.mark.parametrize("options", [{"alignment": "input"}, {"gradients": "both"}])
+def test_backgrounds_have_no_say_and_get_no_gradient(options: dict[str, Any]) -> None:
+    of = problem(LABELLED)
+    method = Guided(**SMALL, **options, base="none", outside="keep", augment=())
+    synthetic = method.start(of)
+    value = float(method.step(of, synthetic, 0)["loss"])
+    image, masks = synthetic.learned["image"], synthetic.value("mask")
+    assert image.grad is not None and not (image.grad * (1 - masks)).any() and (image.grad * masks).any()
+    inside(of).plain._image += (1 - object_masks(of.source.batch(range(24)))) * 0.3  # type: ignore[attr-defined]
+    image.data += (1 - masks) * 0.4
+    assert float(method.step(of, synthetic, 0)["loss"]) == pytest.approx(value, rel=1e-5)
+    base = replace(method, base="dm", **dict.fromkeys(options, "none"))
+    before = float(base.step(of, synthetic, 0)["loss"])
+    image.data -= (1 - masks) * 0.4
+    assert float(base.step(of, synthetic, 0)["loss"]) != pytest.approx(before, rel=1e-3)
+
+
+def test_what_stands_outside_of_a_mask_at_the_start() -> None:
+    of = problem(LABELLED)
+    starts = {outside: Guided(**SMALL, outside=outside).start(of) for outside in ("keep", "fill", "noise")}
+    masks, real = starts["keep"].value("mask"), of.source.batch(starts["keep"].origin)["image"]
+    seen = {name: s.value("image").detach() for name, s in starts.items()}
+    assert torch.equal(seen["keep"], real)
+    for name in ("fill", "noise"):
+        assert torch.equal(seen[name] * masks, real * masks)
+        assert not torch.equal(seen[name] * (1 - masks), real * (1 - masks))
+    assert (seen["fill"][(masks == 0).expand_as(real)] == 0.5).all()
+
+
+def test_where_masks_and_captions_come_from() -> None:
+    of = problem()
+    full = Guided(**SMALL, masks="full").start(of)
+    assert (full.value("mask") == 1).all()
+    mean = Guided(**SMALL, masks="class_mean", text="class_mean").start(of)
+    labels = of.source.labels
+    assert labels is not None and mean.labels is not None
+    every, text = object_masks(of.source.batch(range(24))), of.features["text"]
+    for mask, caption, label in zip(mean.value("mask"), mean.value("text"), mean.labels, strict=True):
+        assert torch.allclose(mask, every[labels == label].mean(0))
+        own = text.vectors[labels[text.owner] == label].mean(0)
+        assert torch.allclose(caption, own / own.norm(), atol=1e-6)
+
+
+def test_weights_balance_the_gradients_at_the_start() -> None:
+    of = problem(LABELLED)
+    method = Guided(**SMALL, alignment="input", fraction=0.25)
+    synthetic = method.start(of)
+    logs = method.step(of, synthetic, 0)
+    lengths = []
+    for options in ({"base": "dm", "alignment": "none"}, {"base": "none", "alignment": "input"}):
+        synthetic.zero_grad()
+        synthetic.get_buffer("weights").fill_(1)
+        replace(method, **options).step(of, synthetic, 0)  # type: ignore[arg-type]
+        assert synthetic.learned["image"].grad is not None
+        lengths.append(float(synthetic.learned["image"].grad.norm()))
+    assert float(logs["weight alignment"]) * lengths[1] == pytest.approx(0.25 * lengths[0], rel=1e-2)
+    later = method.step(of, synthetic, 1)
+    assert "weight alignment" not in later, "said once"
+
+
+def test_captions_beside_the_images_of_a_classifier() -> None:
+    """Without them the classifier is that of images; its columns of captions have a gradient exactly where they are read."""
+    of = problem()
+    method = Guided(**SMALL, **SERVED, base="dc", concat=1.0)
+    synthetic = method.start(of)
+    trainee = method._trainee(of)
+    weights = trainee.fresh(0)
+    images = of.source.batch(range(6))["image"]
+    texts = of.features["text"].vectors[:6]
+    found = {name: trainee.gradients(weights, images, 0, size * texts) for name, size in (("read", 1.0), ("not", 0.0))}
+    head = list(weights).index("head.weight")
+    columns = texts.shape[1]
+    assert found["read"][head][:, -columns:].any() and not found["not"][head][:, -columns:].any()
+    plain = dict(weights, **{"head.weight": weights["head.weight"][:, :-columns]})
+    alone = replace(trainee, captions=0).gradients(plain, images, 0)
+    assert torch.allclose(found["not"][head][:, :-columns], alone[head], atol=1e-6)
+    visual = trainee.scale(weights, synthetic) * synthetic.value("text")
+    own = torch.func.functional_call(
+        trainee._shell.body,  # type: ignore[arg-type]
+        {k.removeprefix("body."): v for k, v in weights.items() if k.startswith("body.")},
+        (synthetic.value("image").detach(),),
+    )
+    assert float(visual.square().mean()) == pytest.approx(float(own.square().mean()), rel=1e-4)
+
+
+@pytest.mark.parametrize(("captions", "moves"), [("proj", True), ("embed", False)])
+def test_which_caption_matching_moves_pixels(captions: Any, moves: bool) -> None:
+    of = problem()
+    method = Guided(**SMALL, base="none", captions=captions, text="learn")
+    synthetic = method.start(of)
+    method.step(of, synthetic, 0)
+    gradient = synthetic.learned["image"].grad
+    assert (gradient is not None and bool(gradient.any())) == moves
+    assert synthetic.learned["text"].grad is not None and synthetic.learned["text"].grad.any()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"base": "none"}, "leaves nothing to match"),
+        ({"captions": "embed"}, "text = 'learn'"),
+        ({"captions": "joint", "text": "learn", "base": "dc"}, "leave base at dm"),
+        ({"concat": 1.0}, "no gradients are matched"),
+        ({"weight_captions": 1.0}, "captions is left out"),
+        ({"lr_text": 0.5}, "captions are not learned"),
+        ({"steps": 0}, "must be 1 or more"),
+    ],
+)
+def test_options_that_cannot_work(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        Guided(**options)
+
+
+@pytest.mark.parametrize(
+    ("of", "options", "says"),
+    [
+        (problem(("image",)), {}, "has no labels; use cf or dm"),
+        (problem(LABELLED, masked=False), {"alignment": "input"}, "read masks, and toy.* has none"),
+        (problem(LABELLED), {"captions": "proj"}, "captions are asked for"),
+        (problem(), {"captions": "clip"}, "take one such as --space clip"),
+    ],
+)
+def test_data_that_cannot_work(of: Problem, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        lb.distill(of, Guided(**SMALL, **options))
+
+
+def test_what_dc_needs() -> None:
+    with pytest.raises(DataError, match="has no labels"):
+        lb.distill(problem(("image",), masked=False), DC(steps=1))
+    with pytest.raises(DataError, match=r"leave it out with --space\.text none"):
+        lb.distill(problem(), DC(steps=1))
+    assert [DC()._published(n, 10) for n in (10, 100, 500, 2000)] == [(1, 1), (10, 50), (50, 10), (50, 10)]
+
+
+def test_dc_matches_gradients_of_its_classifier() -> None:
+    """A set that holds all real images, class by class, is at distance zero."""
+    of = problem(LABELLED, pairs=24, masked=False)
+    method = DC(steps=2, width=8, augment=(), renew=2, inner=1)
+    synthetic = method.start(of)
+    assert float(method.step(of, synthetic, 0)["loss"]) == pytest.approx(0, abs=1e-3)
+    synthetic.learned["image"].data.mul_(0.5)
+    assert float(method.step(of, synthetic, 0)["loss"]) > 0.1
