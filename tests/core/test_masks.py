@@ -102,6 +102,7 @@ def test_a_set_without_masks_is_as_it_was(unmasked: str) -> None:
     assert "mask" not in small.modalities and "mask" not in small.tensors and small.coverage is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", registry.names("method"))
 def test_every_method_takes_the_masks_along(name: str) -> None:
     method = registry.get("method", name)()

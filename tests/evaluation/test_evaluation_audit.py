@@ -139,6 +139,7 @@ def test_membership_finds_origins_and_nothing_in_the_control() -> None:
     assert json.loads(json.dumps(found.data()))["memorised"] == {"image": 40}
 
 
+@pytest.mark.slow
 def test_membership_of_pairs_without_labels() -> None:
     source = toy_source(60, modalities=("image", "text"))
     problem = lb.Problem(source, space_of("image", "text"), lb.Budget(pairs=12))
@@ -152,6 +153,7 @@ def test_membership_of_pairs_without_labels() -> None:
         assert list(found.gap) == ["image, text"] or len({e.dim for e in problem.space.encoders.values()}) > 1
 
 
+@pytest.mark.slow
 def test_a_network_of_pixels_is_attacked_by_option() -> None:
     source = clouds(60)
     small = made(source, source.batch(range(8))["image"])
@@ -214,6 +216,7 @@ def test_sound_that_some_samples_lack(encoded: bool) -> None:
     assert len(found.leaks) == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", registry.names("method"))
 def test_every_method_can_be_audited(name: str) -> None:
     method: Method = registry.get("method", name)()

@@ -153,6 +153,7 @@ def judged(space, cache):
     }
 
 
+@pytest.mark.slow
 def test_a_student_on_random_backgrounds_looks_at_the_object(judged):
     keep, random = ({m: s.mean for m, s in scores.items()} for scores in judged.values())
     assert list(keep) == list(random) == ["accuracy", "swapped accuracy", "flip rate"]

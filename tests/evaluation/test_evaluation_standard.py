@@ -145,6 +145,7 @@ def test_siamese_takes_the_place_of_mirror_and_shift(space, cache, monkeypatch):
     assert called == ["distorted"] * 2
 
 
+@pytest.mark.slow
 def test_several_students_are_one_table(space, cache, tmp_path):
     networks = ("convnet", "alexnet")
     found = compare(

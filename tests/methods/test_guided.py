@@ -55,7 +55,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param(o, id=name, marks=[] if name == "dc and all" else pytest.mark.slow) for name, o in OPTIONS.items()],
+)
 def test_contract(options: dict[str, Any]) -> None:
     """Determinism, resuming with the classifier and the weights, and the rest."""
     check_method(Guided(**SMALL, **options), problem().space, Masked())

@@ -55,7 +55,7 @@ def problem(pairs: int = 8, modalities: Sequence[str] = "abc", **options: Any) -
 
 
 @pytest.mark.parametrize("method", FAMILY.values(), ids=FAMILY)
-@pytest.mark.parametrize("per_class", [True, False])
+@pytest.mark.parametrize("per_class", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_contract_with_three_modalities(method: Method, per_class: bool) -> None:
     """Determinism, resuming and the rest: classes and class-free."""
     method = replace(method, per_class=per_class, init="random")  # type: ignore[call-arg]
