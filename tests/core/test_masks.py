@@ -212,6 +212,7 @@ def test_what_reads_features_ignores_masks(small: DistilledSet) -> None:
     assert set(encode(of.space, synthetic)) == set(of.space.embed(synthetic.batch())) == {"image", "text"}
 
 
+@pytest.mark.slow
 def test_a_masked_set_is_judged_as_it_is() -> None:
     source, rows = Masked(40), []
     for train in (source, source.plain):

@@ -88,6 +88,7 @@ def test_a_slightly_changed_copy_is_memorised_and_its_origin_is_named() -> None:
     assert near.unchanged is not None and 0.05 < near.unchanged < 0.4
 
 
+@pytest.mark.slow
 def test_noise_and_held_out_samples_are_not() -> None:
     source = clouds()
     noise = torch.rand(20, 3, 24, 24, generator=torch.Generator().manual_seed(0))
@@ -121,6 +122,7 @@ def test_a_copy_of_a_sample_that_the_data_hold_twice_is_traced_to_its_own() -> N
     assert all(n.returned == 1.0 and n.nearest == tuple(source.keys[20:30]) and all(n.memorised) for n in near)
 
 
+@pytest.mark.slow
 def test_membership_finds_origins_and_nothing_in_the_control() -> None:
     source = clouds()
     small = made(source, source.batch(range(40))["image"])

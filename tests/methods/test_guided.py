@@ -64,12 +64,14 @@ def test_contract(options: dict[str, Any]) -> None:
     check_method(Guided(**SMALL, **options), problem().space, Masked())
 
 
+@pytest.mark.slow
 def test_contract_of_captions_in_one_space() -> None:
     width = lb.space(text="bag_of_words").dims["text"]
     space = lb.space(image={"name": "convnet", "width": width, "pooled": True}, text="bag_of_words")
     check_method(Guided(**SMALL, captions="clip"), space, toy_source())
 
 
+@pytest.mark.slow
 def test_contract_of_dc() -> None:
     method = DC(steps=3, width=8, batch=6, renew=2, inner=2)
     check_method(method, lb.space(image="convnet"), toy_source(modalities=LABELLED))

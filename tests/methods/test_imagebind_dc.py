@@ -231,6 +231,7 @@ def test_what_each_method_sees_of_the_pairing() -> None:
                 assert broken[name] == pytest.approx(value, abs=1e-6), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frequencies", [0, 256])
 def test_it_mends_broken_pairs(frequencies: int) -> None:
     """All three levels bring the joint law of mismatched pairs near the real one; marginals alone do not."""
@@ -247,6 +248,7 @@ def test_it_mends_broken_pairs(frequencies: int) -> None:
     assert left[1.0] < 0.6 * left[0.0]
 
 
+@pytest.mark.slow
 def test_augmented_views_teach() -> None:
     of = Problem(toy_source(40), lb.space(image="convnet", text="bag_of_words"), lb.Budget(pairs=8))
     method = DC(steps=24, frequencies=256, augment=("crop", "color"), views=3, lr=0.01, lr_text=0.01)
