@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ENCODERS",
     "Encoded",
+    "OfSet",
     "Task",
     "check_device",
     "folder_of",
@@ -160,6 +161,42 @@ def space_of(encoders: Mapping[str, Part | None], source: "Source") -> "Space":
             "or --space.depth"
         )
     return space(**{m: {"name": p.spec, **p.options} for m, p in chosen.items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfSet(Encoded):
+    """What a command about a set is told of its encoders.
+
+    Args:
+        image: the image encoder, or none; by default, for a set, the one that it was distilled with.
+        text: the text encoder, or none; likewise.
+        audio: the encoder of sound, or none; likewise.
+        depth: the encoder of depth, or none; likewise.
+    """
+
+    image: Part | None = part("encoder", name="space.image")
+    text: Part | None = part("encoder", name="space.text")
+    audio: Part | None = part("encoder", name="space.audio")
+    depth: Part | None = part("encoder", name="space.depth")
+
+
+def made_from(small: "DistilledSet", cure: str, tick: Tick, **options: Any) -> "Source":
+    """The data that a set was distilled from.
+
+    Args:
+        small: the set.
+        cure: what to do where it does not say.
+        tick: see `Progress`.
+        options: of the source, such as another split.
+
+    Raises:
+        ConfigError: it does not say.
+    """
+    from limbeck.sources import source
+
+    if not small.recipe.source.get("name"):
+        raise ConfigError(f"{small.name} does not say where it came from; {cure}")
+    return source(small.recipe.source, **options, tick=tick)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from limbeck.commands._open import (
     ENCODERS,
-    Encoded,
+    OfSet,
+    made_from,
     open_set,
     open_source,
     ready_parts,
@@ -17,7 +18,6 @@ from limbeck.commands._open import (
 )
 from limbeck.commands._options import Answer, Part, part
 from limbeck.commands._progress import Tick
-from limbeck.errors import ConfigError
 
 if TYPE_CHECKING:
     from limbeck.core import DistilledSet
@@ -28,7 +28,7 @@ __all__ = ["Audit"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Audit(Encoded):
+class Audit(OfSet):
     """Tells what a set gives away of the data it was made from: nearest real samples, membership, diversity.
 
     Args:
@@ -39,10 +39,6 @@ class Audit(Encoded):
         seeds: students of each kind; 0 leaves membership inference out.
         shadows: shadow students of the likelihood-ratio attack, an even number; papers take 64 to 256, 0 leaves it out.
         out: a page to write, with every sample beside the real one nearest to it and the one it started from.
-        image: the image encoder, or none; by default the one that the set was distilled with.
-        text: the text encoder, or none; likewise.
-        audio: the encoder of sound, or none; likewise.
-        depth: the encoder of depth, or none; likewise.
     """
 
     words = "small"
@@ -54,10 +50,6 @@ class Audit(Encoded):
     seeds: int = 3
     shadows: int = 16
     out: Path | None = None
-    image: Part | None = part("encoder", name="space.image")
-    text: Part | None = part("encoder", name="space.text")
-    audio: Part | None = part("encoder", name="space.audio")
-    depth: Part | None = part("encoder", name="space.depth")
 
     def execute(self, tick: Tick) -> Answer:
         """Compares, attacks and measures."""
@@ -85,15 +77,9 @@ class Audit(Encoded):
         return Answer(f"{found.text()}\n\npage: {page.resolve()}", {**data, "page": str(page)})
 
     def _source(self, small: "DistilledSet", tick: Tick) -> "Source":
-        from limbeck.sources import source
-
         if self.against is not None:
             return open_source(self.against, tick)
-        if not small.recipe.source.get("name"):
-            raise ConfigError(
-                f"{small.name} does not say where it came from; name the data to compare with: --against SOURCE"
-            )
-        return source(small.recipe.source, tick=tick)
+        return made_from(small, "name the data to compare with: --against SOURCE", tick)
 
     def _space(self, small: "DistilledSet") -> "Space | None":
         """The encoders that are named, above those of the set; those of the set where none is."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from limbeck.commands._open import (
     ENCODERS,
-    Encoded,
+    OfSet,
+    made_from,
     open_source,
     ready_parts,
     recorded,
@@ -27,7 +28,7 @@ __all__ = ["Evaluate"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Encoded):
+class Evaluate(OfSet):
     """Trains students on a set, or on any data, and tests them on held-out data.
 
     Args:
@@ -39,10 +40,6 @@ class Evaluate(Encoded):
         seeds: how many students.
         name: of the row in the table; by default the set's.
         out: a scores.json to write.
-        image: the image encoder, or none; by default, for a set, the one that it was distilled with.
-        text: the text encoder, or none; likewise.
-        audio: the encoder of sound, or none; likewise.
-        depth: the encoder of depth, or none; likewise.
     """
 
     words = "small"
@@ -55,10 +52,6 @@ class Evaluate(Encoded):
     seeds: int = 3
     name: str | None = None
     out: Path | None = None
-    image: Part | None = part("encoder", name="space.image")
-    text: Part | None = part("encoder", name="space.text")
-    audio: Part | None = part("encoder", name="space.audio")
-    depth: Part | None = part("encoder", name="space.depth")
 
     def execute(self, tick: Tick) -> Answer:
         """Judges the set."""
@@ -89,7 +82,6 @@ class Evaluate(Encoded):
 
     def _on(self, small: "Source", tick: Tick) -> "Source":
         from limbeck.core import DistilledSet
-        from limbeck.sources import source
 
         if self.on is not None:
             if self.on.options.get("split", "test") != "test":
@@ -97,11 +89,7 @@ class Evaluate(Encoded):
             return open_source(self.on, tick, split="test")
         if not isinstance(small, DistilledSet):
             return small
-        if not small.recipe.source.get("name"):
-            raise ConfigError(
-                f"{small.name} does not say where it came from; name the data to test on with --on SOURCE"
-            )
-        return source(small.recipe.source, split="test", tick=tick)
+        return made_from(small, "name the data to test on with --on SOURCE", tick, split="test")
 
     def _space(self, small: "Source") -> "Space | None":
         from limbeck.core import DistilledSet

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from limbeck.core import Problem, Synthetic
 from limbeck.data.augment import siamese
 from limbeck.networks.convnet import ConvNet
+from limbeck.objectives.gradient import gradient_distance
 
 __all__ = ["Trainee"]
 
@@ -79,6 +80,23 @@ class Trainee:
         for name, value in weights.items():
             synthetic.get_buffer(BUFFER + name.replace(".", "_")).copy_(value)
 
+    def at(
+        self, synthetic: Synthetic, t: int, renew: int, inner: int, captions: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The weights that serve step t, which the set then holds: new ones every `renew` steps, else trained on the set.
+
+        Args:
+            synthetic: the set.
+            t: step.
+            renew: steps that a classifier serves.
+            inner: epochs of its training between two of them.
+            captions: of the set, scaled, for a classifier that reads them.
+        """
+        fresh = t % renew == 0
+        weights = self.fresh(t) if fresh else self.learn(self.held(synthetic), synthetic, inner, t, captions)
+        self.keep(synthetic, weights)
+        return weights
+
     def learn(
         self, weights: Mapping[str, Tensor], synthetic: Synthetic, epochs: int, t: int, captions: Tensor | None = None
     ) -> dict[str, Tensor]:
@@ -127,6 +145,18 @@ class Trainee:
         truth = torch.full((len(images),), label, device=images.device)
         loss = F.cross_entropy(self.logits(own, images, captions), truth)
         return list(torch.autograd.grad(loss, list(own.values()), create_graph=create_graph))
+
+    def distance(
+        self,
+        weights: Mapping[str, Tensor],
+        label: int,
+        real: Tensor,
+        own: Tensor,
+        captions: tuple[Tensor | None, Tensor | None] = (None, None),
+    ) -> Tensor:
+        """How far the gradients of synthetic images of a class are from those of real ones, differentiable in the former."""
+        target = self.gradients(weights, real, label, captions[0])
+        return gradient_distance(self.gradients(weights, own, label, captions[1], create_graph=True), target)
 
     @property
     def _shell(self) -> nn.Module:

@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.optim import SGD, Optimizer
 
 from limbeck.core import Method, Problem, Synthetic, learned_pairs
+from limbeck.core.options import refuse_others
 from limbeck.data.augment import OPERATIONS, check_operations, siamese
 from limbeck.errors import DataError
 from limbeck.experts.trainee import Trainee
-from limbeck.objectives.gradient import gradient_distance
 from limbeck.objectives.selection import rule
 
 __all__ = ["DC"]
@@ -77,11 +77,7 @@ class DC(Method):
             raise DataError(
                 f"dc matches gradients of a classifier, and {problem.source.name} has no labels; use cf or dm"
             )
-        if others := [m for m in problem.modalities if m != "image"]:
-            raise DataError(
-                f"dc matches images, and would leave {' and '.join(others)} as it was; leave it out with "
-                f"{' '.join(f'--space.{m} none' for m in others)}"
-            )
+        refuse_others(self, problem, {"image": "images"})
 
     def start(self, problem: Problem) -> Synthetic:
         """Real images, all learned, and the weights of the classifier."""
@@ -99,9 +95,7 @@ class DC(Method):
         own = own.to(problem.device)
         trainee = self._trainee(problem)
         renew, inner = self._published(len(synthetic), int(own[-1]) + 1)
-        served = t % renew
-        weights = trainee.learn(trainee.held(synthetic), synthetic, inner, t) if served else trainee.fresh(t)
-        trainee.keep(synthetic, weights)
+        weights = trainee.at(synthetic, t, renew, inner)
         images, labels = synthetic.value("image"), synthetic.labels
         assert labels is not None
         total = torch.zeros((), device=problem.device)
@@ -110,8 +104,7 @@ class DC(Method):
             label = int(labels[here[0]])
             batch = problem.source.batch(index[real == g])["image"].to(problem.device)
             seen, mine = siamese([batch, images[here]], problem.rng(f"augment {g}", t), self.augment)
-            target = trainee.gradients(weights, seen, label)
-            loss = gradient_distance(trainee.gradients(weights, mine, label, create_graph=True), target)
+            loss = trainee.distance(weights, label, seen, mine)
             loss.backward()
             total = total + loss.detach()
         return {"loss": total}

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.optim import SGD, Optimizer
 
 from limbeck.core import Method, Problem, Synthetic, learned_pairs
+from limbeck.core.options import refuse_others
 from limbeck.data.augment import OPERATIONS, siamese
-from limbeck.errors import DataError
 from limbeck.networks.convnet import ConvNet
 from limbeck.objectives.moments import group_mean, mean_distance
 from limbeck.objectives.selection import rule
@@ -67,11 +67,8 @@ class DM(Method):
     def check(self, problem: Problem) -> None:
         """Refuses modalities that it has no means of."""
         super().check(problem)
-        if others := [m for m in problem.modalities if m not in ("image", "text")]:
-            raise DataError(
-                f"dm matches images and texts, and would leave {' and '.join(others)} as it was; avdd with icm and cgm of 0 is dm of "
-                f"every modality, or leave it out with {' '.join(f'--space.{m} none' for m in others)}"
-            )
+        instead = "avdd with icm and cgm of 0 is dm of every modality, or "
+        refuse_others(self, problem, {"image": "images", "text": "texts"}, instead)
 
     def start(self, problem: Problem) -> Synthetic:
         """Real pairs, all of whose modalities are learned."""

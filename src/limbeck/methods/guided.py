@@ -9,13 +9,12 @@ from torch import Tensor
 from torch.optim import SGD, Optimizer
 
 from limbeck.core import Method, Problem, Synthetic, chosen_pairs, encode, object_masks, select
-from limbeck.core.options import refuse_unread
+from limbeck.core.options import refuse_others, refuse_unread
 from limbeck.data.augment import OPERATIONS, check_operations, siamese_masked
 from limbeck.errors import ConfigError, DataError
 from limbeck.experts.trainee import Trainee
 from limbeck.networks._init import centred
 from limbeck.networks.convnet import ConvNet
-from limbeck.objectives.gradient import gradient_distance
 from limbeck.objectives.guidance import balance, caption_distance, caption_map, composite, masked_mean
 from limbeck.objectives.moments import group_mean, mean_distance
 from limbeck.objectives.selection import rule
@@ -42,7 +41,6 @@ class _Sets:
     masks: tuple[Tensor, Tensor]
     groups: tuple[Tensor, Tensor]
     texts: tuple[Tensor, Tensor] | None
-    plain: Tensor
     fill: Tensor
     count: int
 
@@ -155,11 +153,7 @@ class Guided(Method):
         source = problem.source
         if source.labels is None:
             raise DataError(f"guided works class by class, and {source.name} has no labels; use cf or dm")
-        if others := [m for m in problem.modalities if m not in ("image", "text")]:
-            raise DataError(
-                f"guided matches images and captions, and would leave {' and '.join(others)} as it was; leave it out with "
-                f"{' '.join(f'--space.{m} none' for m in others)}"
-            )
+        refuse_others(self, problem, {"image": "images", "text": "captions"})
         if (self._has("alignment") or self._has("gradients")) and "mask" not in source.modalities:
             raise DataError(
                 f"alignment and gradients read masks, and {source.name} has none; add them, or leave both out"
@@ -237,7 +231,7 @@ class Guided(Method):
         fill = torch.rand(1, 3, 1, 1, generator=problem.rng("fill", t)).to(device)
         groups = real.to(device), own.to(device)
         both = (images[0], images[1]), (masks[0], masks[1])
-        return _Sets(*both, groups, texts, images[1], fill, int(own[-1]) + 1)
+        return _Sets(*both, groups, texts, fill, int(own[-1]) + 1)
 
     def _by_means(self, problem: Problem, sets: _Sets, t: int) -> dict[str, Tensor]:
         """Terms under a new random network."""
@@ -254,9 +248,8 @@ class Guided(Method):
                 real = network.blocks(centred(inputs[0]))
             return real, network.blocks(centred(inputs[1]))
 
-        maps = (
-            both(sets.images) if self.base == "dm" or self.alignment == "feature" or self.captions != "none" else None
-        )
+        whole = self.base == "dm" or self.alignment == "feature" or self.captions == "proj"
+        maps = both(sets.images) if whole else None
         flat = None if maps is None else (maps[0].flatten(1), maps[1].flatten(1))
         if self.base == "dm" and flat is not None:
             found["base"] = means(flat)
@@ -279,12 +272,8 @@ class Guided(Method):
         """Terms under a classifier that is trained on the set meanwhile."""
         trainee, found = self._trainee(problem), dict[str, Tensor]()
         said = sets.texts if self.concat else None
-        served = t % self.renew
-        weights = trainee.fresh(t)
-        if served:
-            own = None if said is None else (trainee.scale(weights, synthetic) * said[1]).detach()
-            weights = trainee.learn(trainee.held(synthetic), synthetic, self.inner, t, own)
-        trainee.keep(synthetic, weights)
+        own = None if said is None else (trainee.scale(trainee.fresh(t), synthetic) * said[1]).detach()
+        weights = trainee.at(synthetic, t, self.renew, self.inner, own)
         if said is not None:
             size = trainee.scale(weights, synthetic)
             said = size * said[0], size * said[1]
@@ -300,9 +289,7 @@ class Guided(Method):
                 here, there = ((group == g).nonzero().squeeze(1) for group in (sets.groups[1], sets.groups[0]))
                 texts = (None, None) if said is None else (said[0][there], said[1][here])
                 label = int(labels[here[0]])
-                target = trainee.gradients(weights, real[there], label, texts[0])
-                felt = trainee.gradients(weights, mine[here], label, texts[1], create_graph=True)
-                total = total + gradient_distance(felt, target)
+                total = total + trainee.distance(weights, label, real[there], mine[here], texts)
             found[name] = total
         return found
 
