@@ -93,6 +93,33 @@ def test_masks_of_ones_change_nothing() -> None:
     assert float(logs["gradients"]) == float(logs["base"]) > 0
 
 
+@pytest.mark.parametrize("base", ["dm", "dc"])
+def test_without_terms_it_is_its_base(base: str) -> None:
+    of = problem(LABELLED)
+    served = SERVED if base == "dc" else {}
+    guided = Guided(**SMALL, **served, base=base, outside="keep")  # type: ignore[arg-type]
+    plain = lb.methods.DM(**SMALL, per_class=True) if base == "dm" else DC(**SMALL, **served)
+    found = [lb.distill(of, replace(m, init="random")).tensors["image"] for m in (guided, plain)]
+    assert torch.equal(*found)
+
+
+def test_each_class_has_an_augmentation_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    from limbeck.methods import dm
+
+    seen: list[tuple[int, int]] = []
+
+    def siamese(sets: list[torch.Tensor], generator: torch.Generator, operations: object) -> list[torch.Tensor]:
+        seen.append((len(sets[1]), generator.initial_seed()))
+        return sets
+
+    monkeypatch.setattr(dm, "siamese", siamese)
+    of = problem(LABELLED)
+    method = lb.methods.DM(**SMALL)
+    method.step(of, method.start(of), 0)
+    classes = len(of.source.classes)
+    assert len(seen) == len({seed for _, seed in seen}) == classes and sum(n for n, _ in seen) == 8
+
+
 @pytest.mark.parametrize("options", [{"alignment": "input"}, {"gradients": "both"}])
 def test_backgrounds_have_no_say_and_get_no_gradient(options: dict[str, Any]) -> None:
     of = problem(LABELLED)

@@ -1,6 +1,6 @@
 """Siamese augmentation: one random operation with the *same* parameters for every image of every set, and its mask."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from limbeck.errors import ConfigError, DataError
 
-__all__ = ["OPERATIONS", "check_operations", "siamese", "siamese_masked"]
+__all__ = ["OPERATIONS", "by_group", "check_operations", "siamese", "siamese_masked"]
 
 
 # name -> kornia's class and its parameters
@@ -94,6 +94,25 @@ def siamese_masked(
     still = drawn is None or drawn[0] == "color"
     own = [mask.to(images) for images, mask in zip(sets, masks, strict=True)]  # the type decides what is drawn
     return [_moved(images, drawn) for images in sets], own if still else [_moved(mask, drawn) for mask in own]
+
+
+def by_group(
+    sets: Sequence[Tensor], groups: Sequence[Tensor], move: Callable[[int, list[Tensor]], Sequence[Tensor]]
+) -> list[Tensor]:
+    """Moves the samples of each group apart from the others, as the literature draws one operation a class.
+
+    Args:
+        sets: `[B_i, ...]`, each in the order of its groups.
+        groups: `int64 [B_i]`, the group of each sample, from 0 up and never falling; the same groups in every set.
+        move: from a group and its part of every set to the moved parts.
+
+    Example:
+        >>> by_group([torch.ones(3)], [torch.tensor([0, 0, 1])], lambda g, parts: [10 * g + part for part in parts])
+        [tensor([ 1.,  1., 11.])]
+    """
+    parts = [x.split(torch.bincount(group).tolist()) for x, group in zip(sets, groups, strict=True)]
+    moved = [move(g, list(found)) for g, found in enumerate(zip(*parts, strict=True))]
+    return [torch.cat(found) for found in zip(*moved, strict=True)]
 
 
 def _drawn(generator: torch.Generator, operations: Sequence[str]) -> tuple[str, int] | None:

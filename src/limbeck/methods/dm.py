@@ -8,7 +8,7 @@ from torch.optim import SGD, Optimizer
 
 from limbeck.core import Method, Problem, Synthetic, learned_pairs
 from limbeck.core.options import refuse_others
-from limbeck.data.augment import OPERATIONS, siamese
+from limbeck.data.augment import OPERATIONS, by_group, siamese
 from limbeck.networks.convnet import ConvNet
 from limbeck.objectives.moments import group_mean, mean_distance
 from limbeck.objectives.selection import rule
@@ -83,7 +83,7 @@ class DM(Method):
         )
 
     def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:
-        """One new network, one augmentation, the distance of means."""
+        """One new network, one augmentation a group, the distance of means."""
         index, group, own = problem.draw_groups(self.batch, t, len(synthetic), self.per_class)
         own, groups = own.to(problem.device), int(own[-1]) + 1
         loss = torch.zeros((), device=problem.device)
@@ -111,7 +111,10 @@ class DM(Method):
         images = synthetic.value("image")
         network = ConvNet(images.shape[-1], width=self.width, generator=problem.rng("network", t)).to(images.device)
         real = problem.source.batch(index)["image"].to(images.device)
-        real, images = siamese([real, images], problem.rng("augment", t), self.augment)
+        group = group.to(images.device)
+        real, images = by_group(
+            [real, images], [group, own], lambda g, parts: siamese(parts, problem.rng(f"augment {g}", t), self.augment)
+        )
         with torch.no_grad():
-            target = group_mean(network(real), group.to(images.device), groups)
+            target = group_mean(network(real), group, groups)
         return mean_distance(group_mean(network(images), own, groups), target)

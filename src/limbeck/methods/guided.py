@@ -10,7 +10,7 @@ from torch.optim import SGD, Optimizer
 
 from limbeck.core import Method, Problem, Synthetic, chosen_pairs, encode, object_masks, select
 from limbeck.core.options import refuse_others, refuse_unread
-from limbeck.data.augment import OPERATIONS, check_operations, siamese_masked
+from limbeck.data.augment import OPERATIONS, by_group, check_operations, siamese_masked
 from limbeck.errors import ConfigError, DataError
 from limbeck.experts.trainee import Trainee
 from limbeck.networks._init import centred
@@ -38,10 +38,10 @@ class _Sets:
     """Real and synthetic samples of one step, moved alike: pairs (real, synthetic)."""
 
     images: tuple[Tensor, Tensor]
+    objects: tuple[Tensor, Tensor]
     masks: tuple[Tensor, Tensor]
     groups: tuple[Tensor, Tensor]
     texts: tuple[Tensor, Tensor] | None
-    fill: Tensor
     count: int
 
 
@@ -221,22 +221,26 @@ class Guided(Method):
         masks = [torch.ones_like(x[:, :1]).detach() for x in images]
         if "mask" in synthetic.modalities:
             masks = [object_masks(batch).to(device), synthetic.value("mask")]
-        draws = problem.rng("augment", t)
-        images, masks = siamese_masked(images, masks, draws, self.augment)
+        groups = real.to(device), own.to(device)
+        fill = torch.rand(1, 3, 1, 1, generator=problem.rng("fill", t)).to(device)
+        objects = [composite(x, m, fill) for x, m in zip(images, masks, strict=True)]  # before both are moved
         texts = None
         if "text" in problem.modalities:
             held = problem.features["text"]
             rows = held.first(len(problem.source))[index]
             texts = held.vectors[rows].to(device), synthetic.value("text")
-        fill = torch.rand(1, 3, 1, 1, generator=problem.rng("fill", t)).to(device)
-        groups = real.to(device), own.to(device)
-        both = (images[0], images[1]), (masks[0], masks[1])
-        return _Sets(*both, groups, texts, fill, int(own[-1]) + 1)
+
+        def move(g: int, parts: list[Tensor]) -> list[Tensor]:
+            x, m = siamese_masked(parts[:4], 2 * parts[4:], problem.rng(f"augment {g}", t), self.augment)
+            return [*x, *m[:2]]
+
+        a, b, c, d, m, n = by_group([*images, *objects, *masks], 3 * groups, move)
+        return _Sets((a, b), (c, d), (m, n), groups, texts, int(own[-1]) + 1)
 
     def _by_means(self, problem: Problem, sets: _Sets, t: int) -> dict[str, Tensor]:
         """Terms under a new random network."""
         side = sets.images[0].shape[-1]
-        network = ConvNet(side, width=self.width, generator=problem.rng("network", t)).to(sets.fill.device)
+        network = ConvNet(side, width=self.width, generator=problem.rng("network", t)).to(problem.device)
         found: dict[str, Tensor] = {}
 
         def means(values: tuple[Tensor, Tensor]) -> Tensor:
@@ -259,7 +263,7 @@ class Guided(Method):
         if self.alignment == "feature" and maps is not None:
             found["alignment"] = means((masked_mean(maps[0], sets.masks[0]), masked_mean(maps[1], sets.masks[1])))
         elif self.alignment == "input":
-            x, y = both(self._objects(sets))
+            x, y = both(sets.objects)
             found["alignment"] = means((x.flatten(1), y.flatten(1)))
         if self.captions == "proj" and flat is not None and sets.texts is not None:
             centre, weight, offset = caption_map(flat[0], sets.texts[0])
@@ -279,12 +283,12 @@ class Guided(Method):
             said = size * said[0], size * said[1]
         inputs = {"base": sets.images} if self.base == "dc" else {}
         if self._has("gradients"):
-            objects = self._objects(sets)
-            inputs["gradients"] = (objects[0], objects[1] if self.gradients == "both" else sets.images[1])
+            whole = sets.images[1] if self.gradients == "real_only" else sets.objects[1]
+            inputs["gradients"] = (sets.objects[0], whole)
         labels = synthetic.labels
         assert labels is not None
         for name, (real, mine) in inputs.items():
-            total = sets.fill.new_zeros(())
+            total = torch.zeros((), device=problem.device)
             for g in range(sets.count):
                 here, there = ((group == g).nonzero().squeeze(1) for group in (sets.groups[1], sets.groups[0]))
                 texts = (None, None) if said is None else (said[0][there], said[1][here])
@@ -292,11 +296,6 @@ class Guided(Method):
                 total = total + trainee.distance(weights, label, real[there], mine[here], texts)
             found[name] = total
         return found
-
-    def _objects(self, sets: _Sets) -> tuple[Tensor, Tensor]:
-        """Both sets before one background."""
-        (x, y), (m, n) = sets.images, sets.masks
-        return composite(x, m, sets.fill), composite(y, n, sets.fill)
 
     def _in_space(self, problem: Problem, synthetic: Synthetic, sets: _Sets) -> Tensor:
         """Images and captions as vectors of one frozen space."""
