@@ -193,7 +193,7 @@ def test_object_and_background_are_moved_together(space, cache, monkeypatch):
     """Augmentation comes after the composition: what is moved is the picture that the object already stands in."""
     import importlib
 
-    module = importlib.import_module("limbeck.evaluation.protocols.classification")
+    module = importlib.import_module("limbeck.evaluation.protocols._fusion")
     said = []
     monkeypatch.setattr(module, "composite", lambda *a: said.append("composite") or composite(*a))
     monkeypatch.setattr(module, "shaken", lambda x, g, mirror: said.append(x.dtype) or shaken(x, g, mirror))

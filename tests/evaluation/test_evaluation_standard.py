@@ -109,9 +109,9 @@ class Blind(type(toy_source())):  # type: ignore[misc]
 
 def test_the_last_student_is_tested_and_no_other(space, cache, monkeypatch):
     """The test data are looked at once; no validation split is asked for."""
-    module = sys.modules["limbeck.evaluation.protocols.classification"]
-    looked, judge = [], module._Training.logits
-    monkeypatch.setattr(module._Training, "logits", lambda self, s, x: looked.append(s.training) or judge(self, s, x))
+    module = sys.modules["limbeck.evaluation.protocols._fusion"]
+    looked, judge = [], module.Training.logits
+    monkeypatch.setattr(module.Training, "logits", lambda self, s, x: looked.append(s.training) or judge(self, s, x))
     data = Blind(12, "train", ("image", "label"), 16)
     options = {"student": "convnet", "resolution": 16, "cache": cache}
     with pytest.raises(DataError, match=r"no validation split.*--protocol.selection last"):
@@ -135,7 +135,7 @@ def test_distortions_are_drawn_for_each_image_and_leave_the_global_generator_alo
 
 
 def test_siamese_takes_the_place_of_mirror_and_shift(space, cache, monkeypatch):
-    module, called = sys.modules["limbeck.evaluation.protocols.classification"], []
+    module, called = sys.modules["limbeck.evaluation.protocols._fusion"], []
     for name in ("distorted", "shaken"):
         inner = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *a, n=name, f=inner, **k: called.append(n) or f(*a, **k))

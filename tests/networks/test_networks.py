@@ -10,6 +10,7 @@ from torch import nn
 
 from limbeck import registry
 from limbeck.errors import ConfigError, DataError
+from limbeck.networks._spec import network as by_name
 from limbeck.networks.alexnet import AlexNet
 from limbeck.networks.convnet import ConvNet
 from limbeck.networks.resnet18 import ResNet18
@@ -227,3 +228,20 @@ def test_sizes_that_cannot_work(make: Callable[[], nn.Module]) -> None:
 def test_images_of_another_size_are_refused(make: Callable[[int], nn.Module]) -> None:
     with pytest.raises(DataError, match="built for 16 x 16 pixels and got 32 x 32"):
         make(16)(images(32))
+
+
+def test_a_name_may_carry_a_width() -> None:
+    assert by_name("resnet18") is ResNet18
+    narrow = by_name("convnet:4")(16, generator=seeded(3))
+    assert narrow.dim == 4 * 4 * 4
+    wide = by_name("convnet")(16, generator=seeded(3))
+    assert wide.dim == 128 * 4 * 4
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [("convnet:0", "number of channels"), ("convnet:x", "convnet:32"), ("resnet18:64", "one width only")],
+)
+def test_a_width_that_cannot_be_is_refused(spec: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        by_name(spec)

@@ -26,7 +26,7 @@ class Compare(Encoded):
         vary: METHOD.OPTION=VALUE,VALUE makes a row for each value.
         pairs: which budgets, with commas.
         seeds: how many seeds; each makes its own sets and its own students.
-        students: which students, with commas: frozen, encoder, or networks that are trained.
+        students: which students, with commas: frozen, encoder, or networks that are trained, such as convnet:32.
         protocol: how to judge.
         on: the data to test on; by default the test split of the same data.
         out: the folder that runs, scores, table and plot go to.

@@ -36,7 +36,7 @@ class Evaluate(OfSet):
         on: the data to test on; by default those that the set was distilled from, or the same data.
         protocol: how to judge; limbeck list protocols names them.
         student: frozen for heads on the frozen encoders; encoder for the image encoder itself, pretrained and trained on;
-            or a network that is trained; limbeck list networks names them.
+            or a network that is trained, such as resnet18, or convnet:32 for 32 channels; limbeck list networks names them.
         seeds: how many students.
         name: of the row in the table; by default the set's.
         out: a scores.json to write.

@@ -229,7 +229,8 @@ class _Bench:
     def judge(self, sets: Sequence[Source], protocol: Protocol, name: str, slug: str, made: float = 0.0) -> list[Score]:
         test = test_split(self.on)
         key = digest(protocol.fingerprint(test, self.space), [s.fingerprint for s in sets], self.seeds, slug)
-        path = self.folder / "scores" / f"{slug}-{len(sets[0])}-{protocol.student}-{key[:12]}.json"
+        student = protocol.student.replace(":", "-")
+        path = self.folder / "scores" / f"{slug}-{len(sets[0])}-{student}-{key[:12]}.json"
         if path.is_file():
             return [replace(score, name=name) for score in read_scores(path)]
         small = sets if len(sets) > 1 else sets[0]

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
-from limbeck import registry
 from limbeck.data.cache import Cache, digest
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.students import Components, Pretrained, Schedule, pictures
+from limbeck.networks._spec import network
 from limbeck.spaces import Features, Space, embed_source
 from limbeck.spaces.pictures import PICTURED
 
@@ -48,8 +48,9 @@ class Protocol(ABC):
 
     Args:
         student: `"frozen"` for heads on the space's frozen image features; `"encoder"` for the space's image encoder, which
-            starts pretrained and is trained on the pixels; or a network of `limbeck.networks`, trained from random weights on
-            images, and another one each on sound and depth as grey images. What is not trained stays frozen features.
+            starts pretrained and is trained on the pixels; or a network of `limbeck.networks`, such as `resnet18` or, with
+            channels, `convnet:32`, trained from random weights on images, and another one each on sound and depth as grey
+            images. What is not trained stays frozen features.
         selection: `"clean"` chooses step and hyper-parameters on the validation split and tests once. `"paper"` chooses
             them on the test split, as most papers did: an optimistic number, for comparison with those only. `"last"`, where
             a protocol knows it, chooses nothing: the student of the last step is tested, and no validation split is needed.
@@ -93,7 +94,7 @@ class Protocol(ABC):
             known = " or ".join(map(repr, self.selections))
             raise ConfigError(f"selection of {self.name} is {known}, got {self.selection!r}")
         if self.student not in ("frozen", "encoder"):
-            registry.get("network", self.student)
+            network(self.student)
         for option, value in self.defaults().items():
             if getattr(self, option) is None:
                 object.__setattr__(self, option, value)

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck import registry
 from limbeck.core import Problem, Synthetic
 from limbeck.core.encode import encode
 from limbeck.errors import ConfigError
 from limbeck.evaluation.students import Components, Tower, shaken
+from limbeck.networks._spec import network
 from limbeck.objectives.contrastive import contrastive
 from limbeck.spaces import Space
 from limbeck.spaces.preprocess import resize
@@ -64,7 +64,7 @@ class TwoTowers:
         if self.head not in ("linear", "mlp", "residual"):
             raise ConfigError(f"head is 'linear', 'mlp' or 'residual', got {self.head!r}")
         if self.image not in ("frozen", "encoder"):
-            registry.get("network", self.image)
+            network(self.image)
         if not (self.temperature > 0 and self.dim > 0 and self.rank > 0 and self.ridge >= 0 and self.tokens > 2):
             raise ConfigError(
                 "temperature, dim and rank must be positive, ridge not negative and tokens 3 or more; got "

@@ -1,6 +1,6 @@
 """Classification: how well students trained on the set tell the classes of the test split apart."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
@@ -8,30 +8,15 @@ from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from limbeck.core import stream
 from limbeck.data.cache import Cache
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.metrics import accuracy
 from limbeck.evaluation.protocol import Context, Protocol, Selection
-from limbeck.evaluation.students import (
-    Components,
-    Schedule,
-    Tower,
-    backgrounds,
-    best_student,
-    chunk_of,
-    composite,
-    distorted,
-    fit,
-    masks,
-    noisy,
-    shaken,
-    swappable,
-    swapped,
-)
+from limbeck.evaluation.protocols._fusion import Samples, Training
+from limbeck.evaluation.students import Schedule, best_student, masks
 from limbeck.spaces import Features, Space
 
 __all__ = ["Classification"]
@@ -42,13 +27,19 @@ class Classification(Protocol):
     """Accuracy in percent of classifiers trained on the set.
 
     Each modality gets a linear head on its frozen features; images, sound and depth get a trained network with light augmentation
-    instead where `student` names one, images the encoder itself where it says so. With several modalities two ways of fusion are reported beside the single ones:
+    instead where `student` names one, images the encoder itself where it says so. With several modalities two ways of fusion are
+    reported beside the single ones:
 
         late    p = mean_m softmax(W_m x_m)                      heads trained apart: blind to which values are paired
         joint   p = softmax(V gelu(sum_m W_m x_m))               one hidden layer on the concatenated features
 
     A sample takes part if it is labelled and holds every modality that set, data and space share. The several captions
     of a sample are averaged to one vector.
+
+    Captions of images are a help that a student may have in training alone. Where captions stand beside other modalities, a
+    joint student for which each caption is dropped (put at the mean of those of training) with probability 1/2 at every step
+    is tested without any caption: `train_only accuracy`. With `dim=0` the joint student is one linear layer on `[v ; c]`, which
+    without captions is the student of images, so that only what captions taught it tells the two apart.
 
     The standard protocol of the distillation literature is `selection="last"`: a network from random weights, trained by SGD (rate
     0.01, momentum 0.9, weight decay 5e-4, a tenth of the rate from half of the steps on) for 300 epochs, or 1000 with `siamese`, in
@@ -61,7 +52,9 @@ class Classification(Protocol):
     Args:
         student, selection, ridge, noise, rank, steps, batch, rate, looks, resolution, augment: see `Protocol`. With `"last"`
             there is one look, at the end, and one ridge and one noise.
-        dim: units of the hidden layer of the joint head.
+        dim: units of the hidden layer of the joint head; 0 for none, which is caption concatenation as published.
+        captions: those of the test data are read (`"both"`); no student reads them (`"train_only"`, and `text` and `late accuracy`
+            fall away); or captions are not read at all (`"none"`). It has no say where text is the only modality.
         optimizer: `"adamw"` with a cosine, or `"sgd"` as above; `None` is sgd for a network that is tested at the end, else adamw.
         epochs: passes over the set, in batches of equal size, in the place of `steps`, so that larger sets get more compute;
             `None` is 300 with sgd, 1000 with sgd and `siamese`, and none where `steps` are given.
@@ -87,6 +80,7 @@ class Classification(Protocol):
     selections: ClassVar[tuple[Selection, ...]] = ("clean", "paper", "last")
 
     dim: int = 64
+    captions: Literal["both", "train_only", "none"] = "both"
     optimizer: Literal["adamw", "sgd"] | None = None
     epochs: int | None = None
     siamese: bool = False
@@ -95,6 +89,10 @@ class Classification(Protocol):
     def __post_init__(self) -> None:
         if self.epochs is not None and self.steps is not None:
             raise ConfigError(f"give steps or epochs, not both; got steps={self.steps} and epochs={self.epochs}")
+        if self.dim < 0:
+            raise ConfigError(f"dim is a number of hidden units, or 0 for a linear head, got {self.dim}")
+        if self.captions not in ("both", "train_only", "none"):
+            raise ConfigError(f"captions is 'both', 'train_only' or 'none', got {self.captions!r}")
         if self.background not in ("keep", "random"):
             raise ConfigError(f"background is 'keep' or 'random', got {self.background!r}")
         if self.frozen and (self.siamese or self.background == "random"):
@@ -152,6 +150,8 @@ class Classification(Protocol):
         said += ["SGD"] if self.optimizer == "sgd" else []
         said += ["Siamese augmentation"] if self.siamese else []
         said += ["random backgrounds"] if self.background == "random" else []
+        said += ["linear joint head"] if self.dim == 0 else []
+        said += {"both": [], "train_only": ["captions in training alone"], "none": ["without captions"]}[self.captions]
         return ", ".join(said)
 
     def rises(self, metric: str) -> bool:
@@ -180,54 +180,61 @@ class Classification(Protocol):
             masks(source, side, cache)
 
     def run(self, small: Source, test: Source, space: Space, context: Context) -> dict[str, float]:
-        """`accuracy` for one modality; else `joint accuracy`, `late accuracy` and one a modality. Of images with masks also
-        `swapped accuracy` and `flip rate`."""
+        """`accuracy` for one modality; else `joint accuracy`, `late accuracy` and one a modality; with captions also
+        `train_only accuracy`. Of images with masks also `swapped accuracy` and `flip rate`."""
         if small.classes and test.classes and small.classes != test.classes:
             raise DataError(
                 f"{small.name} has the classes {small.classes}, {test.name} has {test.classes}; they must be the same"
             )
-        modalities = self._modalities(small, test, space)
+        modalities, tested = self._modalities(small, test, space)
         side = self.side(small) if self.trained(modalities) else 0
         train = self._read(small, modalities, space, context, side)
-        judge = None if self.selection == "last" else self._read(self.judge(test), modalities, space, context, side)
+        judge = None if self.selection == "last" else self._read(self.judge(test), tested, space, context, side)
         pretrained = self.pretrained(small, space, context) if "image" in modalities else None
-        fitting = _Training(self, train, max(len(test.classes), int(train.labels.max()) + 1), context, pretrained)
-        unions = [(m,) for m in modalities] + ([modalities] if len(modalities) > 1 else [])
-        students = {}
-        for i, union in enumerate(unions):
-            tick = partial(self._tell, context, i, len(unions))
-            students[union] = best_student((fitting.candidate(union, r, n, judge) for r, n in self.grid), tick)
-        held_out = self._read(test, modalities, space, context, side)
-        logits = {union: fitting.logits(student, held_out) for union, student in students.items()}
-        result = {" ".join(union): accuracy(x, held_out.labels) for union, x in logits.items()}
+        fitting = Training(self, train, max(len(test.classes), int(train.labels.max()) + 1), context, pretrained)
+        wanted = {m: (m,) for m in tested} | ({"joint": tested} if len(tested) > 1 else {})
+        wanted |= {"train_only": modalities} if "text" in modalities and len(modalities) > 1 else {}
+        held_out = self._read(test, tested, space, context, side)
+        students, logits = {}, {}
+        for i, (name, union) in enumerate(wanted.items()):
+            tick, helped = partial(self._tell, context, i, len(wanted)), name == "train_only"
+            seen = [x.without("text") if helped and x else x for x in (judge, held_out)]
+            candidates = (fitting.candidate(union, r, n, seen[0], helped) for r, n in self.grid)
+            students[name] = best_student(candidates, tick)
+            assert seen[1] is not None
+            logits[name] = fitting.logits(students[name], seen[1])
         swaps: dict[str, float] = {}
-        if ("image",) in students and held_out.masks is not None:
-            swaps = fitting.swaps(students["image",], held_out, logits["image",])
-        if len(modalities) == 1:
-            return {"accuracy": result[modalities[0]], **swaps}
-        late = sum((logits[(m,)].softmax(dim=1) for m in modalities), torch.zeros(())) / len(modalities)
-        fused = {"joint accuracy": result[" ".join(modalities)], "late accuracy": accuracy(late, held_out.labels)}
-        alone = {f"{m} accuracy": result[m] for m in modalities}
-        return {**fused, **alone, **{f"image {metric}": value for metric, value in swaps.items()}}
+        if "image" in students and held_out.masks is not None:
+            swaps = fitting.swaps(students["image"], held_out, logits["image"])
+        found = {name: accuracy(x, held_out.labels) for name, x in logits.items()}
+        if len(wanted) == 1:
+            return {"accuracy": found[tested[0]], **swaps}
+        if "joint" in found:
+            late = sum((logits[m].softmax(dim=1) for m in tested), torch.zeros(())) / len(tested)
+            found["late"] = accuracy(late, held_out.labels)
+        order = [name for name in ("joint", "late", "train_only", *tested) if name in found]
+        told = {f"{name} accuracy": found[name] for name in order}
+        return {**told, **{f"image {metric}": value for metric, value in swaps.items()}}
 
     def _tell(self, context: Context, i: int, parts: int, done: int) -> None:
         looks = self.looks * len(self.grid)
         context.say("student", i * looks + done, parts * looks)
 
-    def _modalities(self, small: Source, test: Source, space: Space) -> tuple[str, ...]:
-        known = [m for m in test.modalities if m in space or self.trained([m])]
-        shared = tuple(m for m in known if m in small.modalities)
+    def _modalities(self, small: Source, test: Source, space: Space) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Those that students are trained on, and those of them that they are tested with."""
+        held = dict.fromkeys([*test.modalities, *(["text"] if self.captions == "train_only" else [])])
+        shared = tuple(m for m in held if m in small.modalities and (m in space or self.trained([m])))
         if not shared:
             raise ConfigError(
                 f"{small.name} and {test.name} share no modality that the space encodes "
                 f"({', '.join(space.modalities) or 'none'}); pass a space with an encoder for one of "
                 f"{', '.join(small.modalities)}"
             )
-        return shared
+        uncaptioned = tuple(m for m in shared if m != "text") or shared
+        trained = uncaptioned if self.captions == "none" else shared
+        return trained, shared if self.captions == "both" else uncaptioned
 
-    def _read(
-        self, source: Source, modalities: tuple[str, ...], space: Space, context: Context, side: int
-    ) -> "_Samples":
+    def _read(self, source: Source, modalities: tuple[str, ...], space: Space, context: Context, side: int) -> Samples:
         labels = source.labels
         assert labels is not None  # see `check`
         seen, trained = self.seen(source, modalities, space, context, side), self.trained(modalities)
@@ -242,114 +249,7 @@ class Classification(Protocol):
             for m, found in seen.items()
         }
         objects = masks(source, side, context.cache) if "image" in trained else None
-        return _Samples(values, labels[index], None if objects is None else objects[index])
-
-
-@dataclass(frozen=True)
-class _Samples:
-    values: Mapping[str, Tensor]
-    labels: Tensor
-    masks: Tensor | None = None
-
-
-class _Fusion(nn.Module):
-    """A tower to logits for one modality; for several, the sum of towers is a layer on their concatenated inputs."""
-
-    def __init__(self, towers: Mapping[str, Tower], head: Tower | None, ridge: float) -> None:
-        super().__init__()
-        self.towers, self.head, self.ridge = nn.ModuleDict(towers), head, ridge
-
-    def forward(self, x: Mapping[str, Tensor]) -> Tensor:
-        total = torch.stack([tower(x[m]) for m, tower in self.towers.items()]).sum(dim=0)
-        return total if self.head is None else self.head(F.gelu(total))
-
-
-class _Training:
-    """What all students of one set share."""
-
-    def __init__(
-        self,
-        protocol: Classification,
-        train: _Samples,
-        classes: int,
-        context: Context,
-        pretrained: Callable[[float], nn.Module] | None,
-    ) -> None:
-        self.protocol, self.train, self.classes, self.context = protocol, train, classes, context
-        self.pretrained = pretrained
-        self.of = {m: Components.of(x, protocol.rank) for m, x in train.values.items() if x.dtype != torch.uint8}
-        self.objects = None
-        if protocol.background == "random" and train.masks is not None:
-            self.objects = train.masks.to(context.device)
-
-    def inputs(self, samples: _Samples, ridge: float) -> dict[str, Tensor]:
-        return {m: self.of[m].whiten(x, ridge) if m in self.of else x for m, x in samples.values.items()}
-
-    def candidate(
-        self, union: tuple[str, ...], ridge: float, noise: float, judge: _Samples | None
-    ) -> tuple[nn.Module, Iterator[int], Callable[[nn.Module], float]]:
-        p, seed, device = self.protocol, self.context.seed, self.context.device
-        generator = stream(seed, "student weights " + " ".join(union))
-        single, network = len(union) == 1, self.pretrained(ridge) if self.pretrained else p.student
-        width, gain = (self.classes, 0.1) if single else (p.dim, 1.0)
-        towers = {
-            m: Tower(len(self.of[m].variance), width, generator, gain=gain)
-            if m in self.of
-            else Tower(0, width, generator, network, p.resolution or 0, gain=gain)
-            for m in union
-        }
-        student = _Fusion(towers, None if single else Tower(width, self.classes, generator), ridge)
-        inputs = {m: x.to(device) for m, x in self.inputs(self.train, ridge).items() if m in union}
-        samples = len(self.train.labels)
-        training = fit(student, partial(self.loss, student, inputs, noise), samples, p.paced(samples), seed, device)
-        return student, training, lambda s: 0.0 if judge is None else accuracy(self.logits(s, judge), judge.labels)
-
-    def loss(self, student: nn.Module, inputs: dict[str, Tensor], noise: float, index: Tensor, t: int) -> Tensor:
-        generator = stream(self.context.seed, "student draws", t)
-        x = {m: value[index.to(value.device)] for m, value in inputs.items()}
-        seen = {m: noisy(v, noise, len(self.of[m].mean), generator) if m in self.of else v for m, v in x.items()}
-        if "image" in seen and self.objects is not None:
-            fresh = stream(self.context.seed, "student backgrounds", t)
-            behind = backgrounds(len(index), seen["image"].shape[-1], fresh)
-            objects = self.objects[index.to(self.objects.device)]
-            seen["image"] = composite(seen["image"], objects, behind.to(objects.device))
-        for m in (m for m in seen if m not in self.of):  # object and background move together
-            if self.protocol.siamese and m == "image":
-                seen[m] = distorted(seen[m], generator)
-            elif self.protocol.augment:
-                seen[m] = shaken(seen[m], generator, mirror=m != "audio")
-        logits = student(seen)
-        return F.cross_entropy(logits, self.train.labels[index].to(logits.device))
-
-    def swaps(self, student: nn.Module, samples: _Samples, logits: Tensor) -> dict[str, float]:
-        """`swapped accuracy` and `flip rate` in percent; nothing where no two samples have a background to swap.
-
-        The backgrounds are the same whatever set is judged and with whatever seed.
-
-        Args:
-            student: of images alone.
-            samples: the test data with their masks.
-            logits: what the student says of them as they are.
-        """
-        assert samples.masks is not None
-        rows = swappable(samples.masks)
-        if len(rows) < 2:
-            return {}
-        images = swapped(samples.values["image"][rows], samples.masks[rows], stream(0, "swapped backgrounds"))
-        labels = samples.labels[rows]
-        found = self.logits(student, _Samples({"image": images}, labels))
-        flipped = (found.argmax(dim=1) != logits[rows].argmax(dim=1)).double().mean()
-        return {"swapped accuracy": accuracy(found, labels), "flip rate": 100.0 * float(flipped)}
-
-    @torch.no_grad()
-    def logits(self, student: nn.Module, samples: _Samples) -> Tensor:
-        assert isinstance(student, _Fusion)
-        inputs, device = self.inputs(samples, student.ridge), self.context.device
-        student.eval()
-        rows = torch.split(torch.arange(len(samples.labels)), min(map(chunk_of, inputs.values())))
-        result = torch.cat([student({m: x[r].to(device) for m, x in inputs.items()}).cpu() for r in rows])
-        student.train()
-        return result
+        return Samples(values, labels[index], None if objects is None else objects[index])
 
 
 def _averaged(features: Features, samples: int) -> Tensor:

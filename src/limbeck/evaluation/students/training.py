@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from limbeck import registry
 from limbeck.core import stream
 from limbeck.errors import ConfigError
+from limbeck.networks._spec import network as by_name
 from limbeck.spaces.trainable import TrainableEncoder
 
 __all__ = ["Schedule", "Tower", "best_student", "chunk_of", "fit", "noisy"]
@@ -58,10 +58,13 @@ class Tower(nn.Module):
         inputs: components of a feature; ignored with a network.
         outputs: components of the result.
         generator: of the initial weights.
-        network: name of a network of `limbeck.networks`, or a network that has `dim`; `None` for features.
+        network: a network of `limbeck.networks` by name, with or without a width, or a network that has `dim`; `None` for features.
         resolution: pixels a side that the network is built for.
         hidden: width of a hidden layer; 0 for a linear head.
         gain: of the last layer's initial weights; small, so that what is not learned adds little; 1 before a nonlinearity.
+
+    Attributes:
+        inputs: components of what its head reads.
     """
 
     def __init__(
@@ -76,10 +79,10 @@ class Tower(nn.Module):
     ) -> None:
         super().__init__()
         if isinstance(network, str):
-            network = cast(nn.Module, registry.get("network", network)(resolution, generator=generator))
+            network = by_name(network)(resolution, generator=generator)
         self.network: nn.Module | None = network
-        width = inputs if network is None else cast(int, network.dim)
-        sizes = [width, hidden, outputs] if hidden else [width, outputs]
+        self.inputs = inputs if network is None else cast(int, network.dim)
+        sizes = [self.inputs, hidden, outputs] if hidden else [self.inputs, outputs]
         layers: list[nn.Module] = []
         for a, b in pairwise(sizes):
             last = len(layers) == 2 * len(sizes) - 4

@@ -1,0 +1,171 @@
+"""Classifiers of one modality or of several: what they read, how they are fused, and what they are trained with."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from limbeck.core import stream
+from limbeck.evaluation.metrics import accuracy
+from limbeck.evaluation.protocol import Context
+from limbeck.evaluation.students import (
+    Components,
+    Tower,
+    backgrounds,
+    chunk_of,
+    composite,
+    distorted,
+    fit,
+    noisy,
+    shaken,
+    swappable,
+    swapped,
+)
+
+if TYPE_CHECKING:
+    from limbeck.evaluation.protocols.classification import Classification
+
+__all__ = ["Samples", "Training"]
+
+DROPPED = 0.5  # the chance that a caption is dropped where it helps in training alone
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a student reads of some samples, one row a sample.
+
+    Args:
+        values: by modality, features or `uint8` pixels.
+        labels: `int64 [n]`.
+        masks: of images, `uint8 [n, 1, R, R]`, where there are any.
+    """
+
+    values: Mapping[str, Tensor]
+    labels: Tensor
+    masks: Tensor | None = None
+
+    def without(self, modality: str) -> "Samples":
+        """The same samples, of which one modality is not read."""
+        return replace(self, values={m: value for m, value in self.values.items() if m != modality})
+
+
+class Fusion(nn.Module):
+    """A tower to logits for one modality; for several, the sum of towers is a layer on their concatenated inputs.
+
+    Captions that are not given are the mean of those of training, which is zero.
+    """
+
+    def __init__(self, towers: Mapping[str, Tower], head: Tower | None, ridge: float) -> None:
+        super().__init__()
+        self.towers, self.head, self.ridge = nn.ModuleDict(towers), head, ridge
+
+    def forward(self, x: Mapping[str, Tensor]) -> Tensor:
+        seen = dict(x)
+        if "text" in self.towers and "text" not in x:
+            some = next(iter(x.values()))
+            seen["text"] = torch.zeros(len(some), cast(Tower, self.towers["text"]).inputs, device=some.device)
+        total = torch.stack([tower(seen[m]) for m, tower in self.towers.items()]).sum(dim=0)
+        return total if self.head is None else self.head(F.gelu(total))
+
+
+class Training:
+    """What all students of one set share."""
+
+    def __init__(
+        self,
+        protocol: "Classification",
+        train: Samples,
+        classes: int,
+        context: Context,
+        pretrained: Callable[[float], nn.Module] | None,
+    ) -> None:
+        self.protocol, self.train, self.classes, self.context = protocol, train, classes, context
+        self.pretrained = pretrained
+        self.of = {m: Components.of(x, protocol.rank) for m, x in train.values.items() if x.dtype != torch.uint8}
+        self.objects = None
+        if protocol.background == "random" and train.masks is not None:
+            self.objects = train.masks.to(context.device)
+
+    def inputs(self, samples: Samples, ridge: float) -> dict[str, Tensor]:
+        """Features whitened as those of training; pixels as they are."""
+        return {m: self.of[m].whiten(x, ridge) if m in self.of else x for m, x in samples.values.items()}
+
+    def candidate(
+        self, union: tuple[str, ...], ridge: float, noise: float, judge: Samples | None, helped: bool = False
+    ) -> tuple[nn.Module, Iterator[int], Callable[[nn.Module], float]]:
+        """A student of the modalities `union`, its training, and how it is judged; `helped` by captions in training alone."""
+        p, seed, device = self.protocol, self.context.seed, self.context.device
+        generator = stream(seed, "student weights " + " ".join(union))
+        linear, network = len(union) == 1 or not p.dim, self.pretrained(ridge) if self.pretrained else p.student
+        width, gain = (self.classes, 0.1) if linear else (p.dim, 1.0)
+        towers = {
+            m: Tower(len(self.of[m].variance), width, generator, gain=gain)
+            if m in self.of
+            else Tower(0, width, generator, network, p.resolution or 0, gain=gain)
+            for m in union
+        }
+        student = Fusion(towers, None if linear else Tower(width, self.classes, generator), ridge)
+        inputs = {m: x.to(device) for m, x in self.inputs(self.train, ridge).items() if m in union}
+        samples = len(self.train.labels)
+        training = fit(
+            student, partial(self.loss, student, inputs, noise, helped), samples, p.paced(samples), seed, device
+        )
+        return student, training, lambda s: 0.0 if judge is None else accuracy(self.logits(s, judge), judge.labels)
+
+    def loss(
+        self, student: nn.Module, inputs: dict[str, Tensor], noise: float, helped: bool, index: Tensor, t: int
+    ) -> Tensor:
+        """Cross-entropy of the samples at `index` in step t, each seen through noise or augmentation."""
+        generator = stream(self.context.seed, "student draws", t)
+        x = {m: value[index.to(value.device)] for m, value in inputs.items()}
+        seen = {m: noisy(v, noise, len(self.of[m].mean), generator) if m in self.of else v for m, v in x.items()}
+        if helped:
+            kept = torch.rand(len(index), 1, generator=stream(self.context.seed, "student captions", t)) >= DROPPED
+            seen["text"] = seen["text"] * kept.to(seen["text"])
+        if "image" in seen and self.objects is not None:
+            fresh = stream(self.context.seed, "student backgrounds", t)
+            behind = backgrounds(len(index), seen["image"].shape[-1], fresh)
+            objects = self.objects[index.to(self.objects.device)]
+            seen["image"] = composite(seen["image"], objects, behind.to(objects.device))
+        for m in (m for m in seen if m not in self.of):  # object and background move together
+            if self.protocol.siamese and m == "image":
+                seen[m] = distorted(seen[m], generator)
+            elif self.protocol.augment:
+                seen[m] = shaken(seen[m], generator, mirror=m != "audio")
+        logits = student(seen)
+        return F.cross_entropy(logits, self.train.labels[index].to(logits.device))
+
+    def swaps(self, student: nn.Module, samples: Samples, logits: Tensor) -> dict[str, float]:
+        """`swapped accuracy` and `flip rate` in percent; nothing where no two samples have a background to swap.
+
+        The backgrounds are the same whatever set is judged and with whatever seed.
+
+        Args:
+            student: of images alone.
+            samples: the test data with their masks.
+            logits: what the student says of them as they are.
+        """
+        assert samples.masks is not None
+        rows = swappable(samples.masks)
+        if len(rows) < 2:
+            return {}
+        images = swapped(samples.values["image"][rows], samples.masks[rows], stream(0, "swapped backgrounds"))
+        labels = samples.labels[rows]
+        found = self.logits(student, Samples({"image": images}, labels))
+        flipped = (found.argmax(dim=1) != logits[rows].argmax(dim=1)).double().mean()
+        return {"swapped accuracy": accuracy(found, labels), "flip rate": 100.0 * float(flipped)}
+
+    @torch.no_grad()
+    def logits(self, student: nn.Module, samples: Samples) -> Tensor:
+        """`float [n, classes]` of a student in eval mode, on the CPU."""
+        assert isinstance(student, Fusion)
+        inputs, device = self.inputs(samples, student.ridge), self.context.device
+        student.eval()
+        rows = torch.split(torch.arange(len(samples.labels)), min(map(chunk_of, inputs.values())))
+        result = torch.cat([student({m: x[r].to(device) for m, x in inputs.items()}).cpu() for r in rows])
+        student.train()
+        return result
