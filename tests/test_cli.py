@@ -381,6 +381,11 @@ def test_images_without_captions_are_counted_and_one_caption_in_all_is_refused(t
     some = folder("some", lambda i: None if i in (1, 4, 7) else f"number {i}")
     code, _, err = limbeck(["distill", some, *words, str(tmp_path / "a")])
     assert code == 0 and f"note: 2 of the 6 samples of {some} do not hold image and text" in err
+    rows = [json.loads(line) for line in (tmp_path / "some" / "metadata.jsonl").read_text().splitlines()]
+    rows = [{**row, "label": "dog" if i in (1, 4, 7) else "cat"} for i, row in enumerate(rows)]
+    (tmp_path / "some" / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    code, _, err = limbeck(["distill", some, *words, str(tmp_path / "named")])
+    assert code == 0 and f"2 of the 6 samples of {some}, among them all of dog, do not hold image and text" in err
     code, _, err = limbeck(["distill", some, *words, str(tmp_path / "b"), "--space.text", "none"])
     assert code == 0 and "do not hold" not in err and "left out" not in err, "it was asked for"
     judged = ["--seeds", "1", "--protocol.steps", "2", "--protocol.looks", "1", *SMALL]

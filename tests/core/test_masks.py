@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import tarfile
 from dataclasses import fields, replace
 from pathlib import Path
@@ -193,15 +194,19 @@ def test_exports_carry_the_masks(small: DistilledSet, tmp_path: Path) -> None:
     assert torch.equal(lb.load(export(small, tmp_path / "hf-set", "hf")).tensors["mask"], small.tensors["mask"])
 
 
-@pytest.mark.parametrize("to", ["folder", "webdataset"])
-def test_an_export_opens_again_and_masks_are_no_images(small: DistilledSet, tmp_path: Path, to: str) -> None:
+@pytest.mark.parametrize("to", ["folder", "webdataset", "hf"])
+def test_an_export_opens_again_with_its_masks(
+    small: DistilledSet, tmp_path: Path, to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if to == "hf":
+        monkeypatch.setattr(pytest.importorskip("datasets").config, "HF_DATASETS_CACHE", tmp_path / "cache")
     source = lb.source(f"{to}:{export(small, tmp_path / 'out', to)}", split="train", resolution=16)
-    assert sum(len(source.split(name)) for name in source.splits) == 6
-    if to == "folder":
-        rows = [int(key.removeprefix("s").removesuffix(".png")) for key in source.keys]
-        batch = source.batch(range(len(source)))
-        assert torch.equal(batch["mask"], small.batch(rows)["mask"])
-        assert torch.equal(batch["image"], small.batch(rows)["image"])
+    check_source(source)
+    assert sum(len(source.split(name)) for name in source.splits) == 6 and source.classes == small.classes
+    rows = [int(re.findall(r"\d+", key)[0]) for key in source.keys]  # s00004, s00004.png, train/4
+    batch, own = source.batch(range(len(source))), small.batch(rows)
+    assert torch.equal(batch["mask"], own["mask"]) and 0 < batch["mask"].mean() < 1
+    assert torch.equal(batch["image"], own["image"]) and torch.equal(batch["label"], own["label"])
 
 
 def test_what_reads_features_ignores_masks(small: DistilledSet) -> None:

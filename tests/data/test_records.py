@@ -277,7 +277,17 @@ def test_splits_of_the_data_are_kept() -> None:
 def test_a_list_in_a_cell_of_text_is_a_list(written: str) -> None:
     """A CSV table can hold several captions in no other way."""
     assert clean_captions(written) == ("a cat", "a tabby")
-    assert clean_captions("[sighs] a cat") == ("[sighs] a cat",) and clean_captions("[1, 2]") == ("[1, 2]",)
+    assert clean_captions("[sighs] a cat") == ("[sighs] a cat",) and clean_captions("[]") == ()
+
+
+def test_a_list_in_a_cell_of_text_that_is_none_is_told() -> None:
+    assert clean_captions('["caf\\u00e9 \\ud83d\\ude00"]') == ("café 😀",), "JSON writes one sign as two numbers"
+    for cut in ("['a cat', 'a tab", '["a cat"'):
+        with pytest.raises(Unreadable, match="a list of captions that is not whole"):
+            clean_captions(cut)
+    for other in ("[0.1, -0.2]", '["a", null]'):
+        with pytest.raises(Unreadable, match="caption is not text"):
+            clean_captions(other)
 
 
 def test_helpers_refuse() -> None:

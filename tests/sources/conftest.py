@@ -21,6 +21,15 @@ def image_bytes(seed: int, format: str = "png", size: tuple[int, int] = (20, 14)
     return buffer.getvalue()
 
 
+def mask_bytes(left: int, size: tuple[int, int] = (20, 14)) -> bytes:
+    """The mask of a block that is five pixels wide, from `left` on, of an image of `image_bytes`."""
+    pixels = np.zeros((size[1], size[0]), dtype=np.uint8)
+    pixels[3:11, left : left + 5] = 255
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "png")
+    return buffer.getvalue()
+
+
 @pytest.fixture
 def paint() -> Paint:
     """Writes the image of a seed to a path."""

@@ -1,15 +1,17 @@
 """Hugging Face datasets: local Parquet and image folders, columns found or named."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import limbeck as lb
 from limbeck.data.contract import check_source
 from limbeck.errors import ConfigError, DataError
 
-from .conftest import image_bytes
+from .conftest import image_bytes, mask_bytes
 
 datasets = pytest.importorskip("datasets")
 
@@ -155,3 +157,53 @@ def test_rows_of_one_file_are_joined(tmp_path: Path, paint: Any) -> None:
     folder = lb.source(f"folder:{tmp_path / 'data'}", resolution=8)
     assert sum(len(source.split(name)) for name in source.splits) == 30 and len(source.captions[0]) == 2
     assert source.fingerprint == folder.fingerprint, "split by the path in the folder, wherever that lies"
+
+
+def masked(kind: str) -> dict[str, Any]:
+    """Rows with a mask each, but for the second."""
+    cells: dict[str, Any] = {
+        "image": [{"bytes": mask_bytes(i), "path": None} for i in range(4)],
+        "segments": [{"size": [14, 20], "polygons": [[i, 3, i + 5, 3, i + 5, 11, i, 11]]} for i in range(4)],
+    }
+    cells["list"] = [[cell] for cell in cells["segments"]]
+    cells["text"] = [json.dumps(cell) for cell in cells["segments"]]
+    held = cells[kind]
+    held[1] = None
+    return {"image": [image_bytes(i) for i in range(4)], "caption": [f"a {i}" for i in range(4)], "mask": held}
+
+
+@pytest.mark.parametrize("kind", ["image", "segments", "list", "text"])
+def test_a_mask_column(tmp_path: Path, kind: str) -> None:
+    data = masked(kind)
+    spec = parquet(tmp_path / "data", {name: data for name in ("train", "validation", "test")})
+    source = lb.source(spec, resolution=14, **({"mask": "mask"} if kind == "text" else {}))
+    check_source(source)
+    batch = source.batch(range(4))
+    assert batch.mask("mask").tolist() == [True, False, True, True] and source.captions[3] == ("a 3",)
+    for i, start in ((0, 0), (2, 0), (3, 0)):  # the crop leaves out three columns
+        expected = torch.zeros(14, 14)
+        expected[3:11, start : i + 2] = 1
+        assert torch.equal(batch["mask"][i, 0], expected)
+    assert source.unmasked == {"no mask": 1}  # type: ignore[attr-defined]
+
+
+def test_a_mask_column_of_another_name_or_size(tmp_path: Path) -> None:
+    data = masked("image")
+    data["outline"] = data.pop("mask")
+    data["outline"][2] = {"bytes": mask_bytes(5, (14, 20)), "path": None}
+    spec = parquet(tmp_path / "data", {name: data for name in ("train", "validation", "test")})
+    assert "mask" not in lb.source(spec, resolution=8).modalities, "the image is the column called so"
+    with pytest.raises(
+        DataError, match=r"mask of 14x20 pixels for an image of 20x14; the first: train/2 .*column outline, row 2"
+    ):
+        lb.source(spec, mask="outline", resolution=8)
+    with pytest.raises(DataError, match="no column 'x' for mask=; its columns: image"):
+        lb.source(spec, mask="x")
+    source = lb.source(spec, mask="outline", mask_values="7", resolution=8, max_skipped=0.5)
+    assert source.unmasked == {"no mask": 1, "empty mask": 2}  # type: ignore[attr-defined]
+
+
+def test_objects_of_one_image_stay_apart(tmp_path: Path) -> None:
+    data = {"image": [image_bytes(0)] * 3, "caption": ["a", "b", "c"], "mask": [mask_bytes(i) for i in (5, 9, 5)]}
+    source = lb.source(parquet(tmp_path / "data", {n: data for n in ("train", "validation", "test")}), resolution=8)
+    assert source.captions == [("a", "c"), ("b",)]

@@ -10,6 +10,8 @@ import limbeck as lb
 from limbeck.data.contract import check_source
 from limbeck.errors import ConfigError, DataError
 
+from .conftest import mask_bytes
+
 
 def plain(folder: Path, rows: Any, name: str = "captions.json") -> str:
     (folder / name).write_text(rows if isinstance(rows, str) else json.dumps(rows))
@@ -142,3 +144,25 @@ def test_no_captions_at_all(flickr: Path) -> None:
     (flickr / "dataset.json").write_text(json.dumps(data))
     with pytest.raises(DataError, match="none of the 8 images has a caption"):
         lb.source(f"karpathy:{flickr}")
+
+
+def test_masks_lie_in_a_folder_of_their_own(flickr: Path) -> None:
+    for i in range(3):
+        path = flickr / "masks" / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(mask_bytes(5))
+    assert "mask" not in lb.source(f"karpathy:{flickr}", resolution=14).modalities, "nobody asked for them"
+    source = lb.source(f"karpathy:{flickr}", resolution=14, masks="masks")
+    check_source(source)
+    batch = source.batch(range(4))
+    assert batch.mask("mask").tolist() == [True, True, True, False] and source.unmasked == {"no mask": 1}  # type: ignore[attr-defined]
+    assert batch["mask"][0, 0, 3:11, 2:7].min() == 1 and batch["mask"][0].sum() == 40
+    none = lb.source(f"karpathy:{flickr}", resolution=14, masks="masks", mask_values="7")
+    assert none.unmasked == {"no mask": 1, "empty mask": 3}  # type: ignore[attr-defined]
+    with pytest.raises(
+        DataError, match=r"none of the 8 images has a mask in .*elsewhere, where that of 0.jpg would be 0.png"
+    ):
+        lb.source(f"karpathy:{flickr}", masks="elsewhere")
+    (flickr / "masks" / "1.png").write_bytes(mask_bytes(5, (14, 20)))
+    with pytest.raises(DataError, match="mask of 14x20 pixels for an image of 20x14"):
+        lb.source(f"karpathy:{flickr}", resolution=14, masks="masks")

@@ -224,6 +224,10 @@ def test_folder(pets: Path, column: str) -> None:
     )
     nothing = lb.source(f"folder:{pets}", resolution=7, mask_values="7")
     assert nothing.unmasked == {"no mask": 1, "empty mask": 5}  # type: ignore[attr-defined]
+    table.append({**table[1], column: table[3][column], "text": "another object"})
+    (pets / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
+    with pytest.raises(DataError, match=r"1 duplicate key; the first: 1\.png"):
+        lb.source(f"folder:{pets}", resolution=7)
     (pets / "metadata.jsonl").write_text(json.dumps({**table[0], column: "../x.png"}) + "\n")
     with pytest.raises(DataError, match="unsafe name"):
         lb.source(f"folder:{pets}", resolution=7)

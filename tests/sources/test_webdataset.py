@@ -6,13 +6,15 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import limbeck as lb
 from limbeck.data.contract import check_source
 from limbeck.errors import ConfigError, DataError
 
-from .conftest import image_bytes
+from .conftest import image_bytes, mask_bytes
 
 
 def shard(path: Path, members: dict[str, bytes] | list[tuple[str, bytes]]) -> Path:
@@ -170,3 +172,48 @@ def test_missing_shards(shards: Path) -> None:
     shard(shards / "bare" / "x.tar", {"a.png": image_bytes(0)})
     with pytest.raises(DataError, match="none of the 1 samples has a caption or a label"):
         lb.source(f"webdataset:{shards / 'bare'}")
+
+
+def test_masks_are_members_or_stand_in_the_json(tmp_path: Path) -> None:
+    array, block = io.BytesIO(), {"size": [14, 20], "polygons": [[5, 3, 10, 3, 10, 11, 5, 11]]}
+    np.save(array, np.pad(np.ones((8, 5), dtype=bool), ((3, 3), (5, 10))))
+    members = [*sample(0).items(), ("s0.mask.png", mask_bytes(5))]
+    members += [("s1.mask.npy", array.getvalue()), *sample(1).items()]
+    members += [*sample(2, mask=[block]).items()]
+    members += [*sample(3, mask=["another"]).items(), ("s3.mask.png", mask_bytes(5))]  # a member goes first
+    members += [*sample(4, mask=None).items()]
+    shard(tmp_path / "train.tar", members)
+    for i, split in enumerate(("val", "test")):
+        shard(tmp_path / f"{split}.tar", sample(8 + i))
+    source = lb.source(f"webdataset:{tmp_path}", resolution=14)
+    check_source(source)
+    batch = source.batch(range(5))
+    assert batch.mask("mask").tolist() == [True, True, True, True, False] and source.keys[4] == "s4"
+    expected = torch.zeros(14, 14)
+    expected[3:11, 2:7] = 1  # the crop leaves out three columns
+    assert torch.equal(batch["mask"][:4, 0], expected.expand(4, 14, 14)) and batch["mask"][4].min() == 1
+    assert "mask" not in lb.source(f"webdataset:{tmp_path}", "test", resolution=14).modalities
+    none = lb.source(f"webdataset:{tmp_path}", resolution=14, mask_values="7")
+    assert none.unmasked == {"no mask": 1, "empty mask": 3}, "segments have no numbers"  # type: ignore[attr-defined]
+
+
+def test_masks_that_cannot_be_used_are_skipped_with_their_reason(tmp_path: Path) -> None:
+    outside = io.BytesIO()
+    np.save(outside, np.full((14, 20), 2.0))
+    members = [*sample(0).items()]
+    members += [*sample(1).items(), ("s1.mask.png", mask_bytes(5, (14, 20)))]
+    members += [*sample(2).items(), ("s2.mask.npy", outside.getvalue())]
+    members += [*sample(3, mask="s3.png").items(), ("s4.mask.png", mask_bytes(5)), ("s4.txt", b"no image")]
+    members += [("s5.mask.png", mask_bytes(5))]
+    shard(tmp_path / "train.tar", members)
+    for i, split in enumerate(("val", "test")):
+        shard(tmp_path / f"{split}.tar", sample(8 + i))
+    source = lb.source(f"webdataset:{tmp_path}", resolution=8, max_skipped=0.9)
+    assert source.keys == ["s0"]
+    assert {row["key"]: row["reason"] for row in source.skipped} == {  # type: ignore[attr-defined]
+        "s1": "mask of 14x20 pixels for an image of 20x14",
+        "s2": "mask values outside 0 to 1",
+        "s3": "a segment that is neither runs nor polygons",
+        "s4": "mask without an image",
+        "s5": "no image and no caption",
+    }

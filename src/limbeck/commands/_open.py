@@ -3,7 +3,7 @@
 import re
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +23,7 @@ __all__ = [
     "OfSet",
     "Task",
     "check_device",
+    "classes_without",
     "folder_of",
     "open_set",
     "open_source",
@@ -274,19 +275,32 @@ def folder_of(path: Path) -> Path:
 
 def report_captions(source: "Source") -> None:
     """Says how many samples have no caption where others have one: they are in no pair."""
-    lacking = sum(not sample for sample in source.captions) if "text" in source.modalities else 0
-    if lacking:
-        said = f"{lacking} of the {len(source)} samples of {source.name} have no caption; no pair is made of them"
+    held = [i for i, sample in enumerate(source.captions) if sample]
+    if "text" in source.modalities and len(held) < len(source):
+        said = f"{_all_but(source, held)} have no caption; no pair is made of them"
         print(f"note: {said}", file=sys.stderr)
 
 
 def report_incomplete(problem: "Problem") -> None:
     """Says how many samples miss a modality: no set starts from them."""
-    lacking = len(problem.source) - len(problem.complete)
-    if lacking:
-        held = " and ".join(problem.modalities)
-        said = f"{lacking} of the {len(problem.source)} samples of {problem.source.name} do not hold {held}"
+    if len(problem.complete) < len(problem.source):
+        said = f"{_all_but(problem.source, problem.complete.tolist())} do not hold {' and '.join(problem.modalities)}"
         print(f"note: {said}; the set starts from the others", file=sys.stderr)
+
+
+def classes_without(source: "Source", held: Sequence[int]) -> list[str]:
+    """The classes that no sample among those at `held` is of."""
+    labels = source.labels
+    here = set() if labels is None else set(labels[list(held)].tolist())
+    return [] if labels is None else [name for c, name in enumerate(source.classes) if c not in here]
+
+
+def _all_but(source: "Source", held: Sequence[int]) -> str:
+    """How many samples are not at `held`, and which classes that leaves without any."""
+    absent = classes_without(source, range(len(source)))
+    whole = [name for name in classes_without(source, held) if name not in absent]
+    among = f", among them all of {', '.join(whole)}," if whole else ""
+    return f"{len(source) - len(held)} of the {len(source)} samples of {source.name}{among}"
 
 
 def report_small_classes(small: "DistilledSet") -> None:

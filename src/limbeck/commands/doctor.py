@@ -10,7 +10,7 @@ from itertools import combinations
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from limbeck.commands._open import Task, open_source
+from limbeck.commands._open import Task, classes_without, open_source
 from limbeck.commands._options import Answer
 from limbeck.commands._progress import Tick
 
@@ -72,7 +72,7 @@ class Doctor(Task):
             "method": method.describe(),
             "pairs": pairs,
             "complete samples": len(problem.complete),
-            "classes without one": _classes_without(problem),
+            "classes without one": classes_without(source, problem.complete.tolist()),
             "bytes of the set": size,
             "seconds of experts and views, estimated": seconds,
             "seconds of all steps, estimated": method.steps * pairs * _seconds(encoders),
@@ -120,15 +120,6 @@ def _split(source: "Source") -> dict[str, Any]:
         "skipped": dict(Counter(row["reason"] for row in getattr(source, "skipped", ()))),
         "object everywhere": dict(getattr(source, "unmasked", {})) if "mask" in source.modalities else None,
     }
-
-
-def _classes_without(problem: "Problem") -> list[str]:
-    """The classes none of whose samples holds every modality."""
-    labels, classes = problem.source.labels, problem.source.classes
-    if labels is None:
-        return []
-    here = set(labels[problem.complete].tolist())
-    return [name for c, name in enumerate(classes) if c not in here]
 
 
 def _shared(splits: Mapping[str, "Source"]) -> dict[str, dict[str, int]] | None:

@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from limbeck.data.parse import Unreadable
 
-__all__ = ["DECODER", "LARGEST", "decode_array", "decode_image", "image_size", "lacking_formats", "pillow_reasons"]
+__all__ = [
+    "DECODER",
+    "LARGEST",
+    "decode_array",
+    "decode_image",
+    "image_size",
+    "lacking_formats",
+    "pillow_reasons",
+    "whole_image",
+]
 
 DECODER = 1  # part of every fingerprint; raise it whenever the same bytes decode to other pixels
 
@@ -98,6 +107,28 @@ def decode_image(data: bytes, resolution: int) -> NDArray[np.uint8]:
         upright = ImageOps.exif_transpose(image)
         fitted = ImageOps.fit(_rgb(upright), (resolution, resolution), Image.Resampling.BICUBIC)
         return np.ascontiguousarray(np.asarray(fitted).transpose(2, 0, 1))
+
+
+def whole_image(data: bytes) -> Any:
+    """The image that `decode_image` fits and crops, whole: a Pillow image, upright, RGB.
+
+    Raises:
+        Unreadable: as `decode_image` does.
+
+    Example:
+        >>> from PIL import Image
+        >>> buffer = io.BytesIO(); Image.new("LA", (9, 5)).save(buffer, "png")
+        >>> whole_image(buffer.getvalue()).size
+        (9, 5)
+    """
+    from PIL import Image, ImageOps
+
+    if not data:
+        raise Unreadable("empty file")
+    with pillow_reasons("not an image"):
+        image = Image.open(io.BytesIO(data), formats=_formats())
+        image.load()
+        return _rgb(ImageOps.exif_transpose(image))
 
 
 def image_size(data: bytes) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from limbeck.data.parse import Unreadable
 from limbeck.data.segments import decode_segments, segments_size
 from limbeck.errors import ConfigError
 
-__all__ = ["MASK_DECODER", "MaskValues", "decode_mask", "mask_size"]
+__all__ = ["MASK_DECODER", "MaskValues", "decode_mask", "mask_share", "mask_size"]
 
 MASK_DECODER = 1  # part of every fingerprint; raise it whenever the same bytes decode to another mask
 
@@ -115,17 +115,28 @@ def decode_mask(data: bytes, resolution: int, values: str = "auto") -> NDArray[n
         >>> decode_mask(buffer.getvalue(), 2).tolist()
         [[[128, 0], [0, 128]]]
     """
+    return np.rint(255 * _fitted(mask_share(data, values), resolution)).astype(np.uint8)[None]
+
+
+def mask_share(data: bytes, values: str = "auto") -> NDArray[np.float64]:
+    """How much of each pixel is object, `[H, W]` in [0, 1], as large as the file has it.
+
+    Args:
+        data, values: see `decode_mask`.
+
+    Raises:
+        Unreadable: as `decode_mask` does.
+        ConfigError: no such meaning of values.
+    """
     meaning = MaskValues(values)
     if not data:
         raise Unreadable("empty file")
     if _is_json(data):
-        share = decode_segments(data).astype(np.float64)
-    else:
-        numbers, top = _array(data) if data.startswith(NUMPY) else _image(data, meaning.indices)
-        if numbers.ndim != 2 or not numbers.size:
-            raise Unreadable("not a mask")
-        share = meaning.share(numbers, top)
-    return np.rint(255 * _fitted(share, resolution)).astype(np.uint8)[None]
+        return decode_segments(data).astype(np.float64)
+    numbers, top = _array(data) if data.startswith(NUMPY) else _image(data, meaning.indices)
+    if numbers.ndim != 2 or not numbers.size:
+        raise Unreadable("not a mask")
+    return meaning.share(numbers, top)
 
 
 def mask_size(data: bytes) -> tuple[int, int]:

@@ -24,7 +24,7 @@ def clean_captions(value: object) -> Captions:
     A string that is a list as JSON or Python writes it, which is how a CSV table holds several captions, is that list.
 
     Raises:
-        Unreadable: something that is not text.
+        Unreadable: something that is not text, or the text of a list that is cut off.
 
     Example:
         >>> clean_captions([" a  cat ", "", "a tabby"])
@@ -35,9 +35,7 @@ def clean_captions(value: object) -> Captions:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ()
     if isinstance(value, str) and value.strip().startswith("["):
-        with suppress(ValueError, SyntaxError):
-            listed = ast.literal_eval(value.strip())
-            value = listed if isinstance(listed, list) and all(isinstance(x, str) for x in listed) else value
+        value = _listed(value.strip())
     found: list[str] = []
     for text in [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]:
         if not isinstance(text, str):
@@ -47,6 +45,16 @@ def clean_captions(value: object) -> Captions:
         if tidy := " ".join(text.split()):
             found.append(tidy)
     return tuple(found)
+
+
+def _listed(text: str) -> object:
+    """The list that a text begins; the text itself where it is none, as in `[laughs] a dog`."""
+    for read in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError, RecursionError):
+            return read(text)
+    if text[1:].lstrip()[:1] in ("'", '"'):
+        raise Unreadable("a list of captions that is not whole")
+    return text
 
 
 def clean_label(value: object) -> int | str | None:

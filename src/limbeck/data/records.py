@@ -92,7 +92,8 @@ class RecordSource(Source):
         )
 
     @property
-    def _records(self) -> list[Record]:
+    def records(self) -> Sequence[Record]:
+        """The samples as they were listed: where the bytes of each lie."""
         return self._opened[0]
 
     @cached_property
@@ -109,7 +110,7 @@ class RecordSource(Source):
 
     @cached_property
     def _masks(self) -> dict[str, Tensor]:
-        records = self._records
+        records = self.records
         files = [form.modality.name for form in self._layout.forms]
         return {
             **{name: torch.tensor([r.ref(name) is not None for r in records]) for name in files},
@@ -118,24 +119,24 @@ class RecordSource(Source):
         }
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self.records)
 
     @cached_property
     def keys(self) -> Sequence[str]:
         """The key of each sample."""
-        return [record.key for record in self._records]
+        return [record.key for record in self.records]
 
     @cached_property
     def captions(self) -> Sequence[Captions]:
         """The captions of each sample; an empty tuple where it has none."""
-        return [record.captions for record in self._records]
+        return [record.captions for record in self.records]
 
     @cached_property
     def labels(self) -> Tensor | None:
         """`int64 [N]`, -1 where a sample has no label; `None` where none has."""
         if "label" not in self.modalities:
             return None
-        return torch.tensor([-1 if r.label is None else r.label for r in self._records])
+        return torch.tensor([-1 if r.label is None else r.label for r in self.records])
 
     def digests(self, modality: str) -> Sequence[str | None]:
         """SHA-256 of the bytes of each sample's file as they lie on disk: the same digest is the same file."""
@@ -145,14 +146,14 @@ class RecordSource(Source):
     @cached_property
     def fingerprint(self) -> str:  # type: ignore[override]
         """A digest of content: files, captions, labels, classes, split, decoding; not of names or times."""
-        labels = [record.label for record in self._records]
+        labels = [record.label for record in self.records]
         content = [self.digests("image"), self.captions, labels, self.classes]
-        more = [[f.parts, self.digests(f.modality.name)] for f in self._forms if f.modality.name != "image"]
+        more = [[f.parts, self.digests(f.modality.name)] for f in self.forms if f.modality.name != "image"]
         return digest("records", DECODER, self._layout.resolution, self._split, content, *more)
 
     @cached_property
-    def _forms(self) -> list[Form]:
-        """Of the modalities that this split holds."""
+    def forms(self) -> Sequence[Form]:
+        """How the files of each modality that this split holds are decoded."""
         return [form for form in self._layout.forms if form.modality.name in self.modalities]
 
     @cached_property
@@ -189,7 +190,7 @@ class RecordSource(Source):
             DataError: an index that is not a position in this source.
         """
         rows = self._positions(index)
-        values: dict[str, Any] = {form.modality.name: form.values(self._gather(form, rows)) for form in self._forms}
+        values: dict[str, Any] = {form.modality.name: form.values(self._gather(form, rows)) for form in self.forms}
         if "text" in self.modalities:
             values["text"] = [self.captions[i] for i in rows.tolist()]
         if self.labels is not None:

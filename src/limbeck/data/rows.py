@@ -45,9 +45,9 @@ class CellBytes(ImageRef):
         return self.data
 
     @property
-    def stamp(self) -> tuple[str]:
-        """Their digest."""
-        return (self.content,)
+    def stamp(self) -> tuple[str, str]:
+        """Where they lie, for a person, and their digest."""
+        return "written in its record", self.content
 
 
 @dataclass(frozen=True)

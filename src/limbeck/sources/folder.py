@@ -51,7 +51,7 @@ class Folder(Layout):
             train/cat/a.jpg          the subfolder is the label; the folders train, val (or validation), test
             test/dog/b.jpg           may be left out, and may each hold a metadata file instead
 
-    Only `file_name` is needed in a table; captions may be a list; rows of one image, split and label are joined. A column
+    Only `file_name` is needed in a table; captions may be a list; rows of one image, mask, split and label are joined. A column
     `mask` (or `mask_file_name`) names the mask of the object, relative to the table, as large as its image. Without splits of
     their own, records are split 80/10/10 by the hash of their path.
 
@@ -95,7 +95,8 @@ class Folder(Layout):
             raise DataError(f"{self.name}: none of the {len(found)} images has a caption or a label; name the columns")
         labels, classes = index_labels([f.label for f in found], [f.class_name for f in found])
         made = [replace(f.record, label=label) for f, label in zip(found, labels, strict=True)]
-        records, again = unique(joined(made, [r.key for r in made]), str(root))
+        pictures = [(r.key, *(ref.stamp for ref in r.others.values())) for r in made]
+        records, again = unique(joined(made, pictures), str(root))
         return Listing(assign_splits(records), classes, skipped=skipped + again)
 
     def _rows(self, root: Path, table: Path, split: str | None, skipped: list[Skipped]) -> Iterator[Found]:

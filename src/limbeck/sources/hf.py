@@ -2,10 +2,11 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from limbeck.data.form import Form, ImageForm, MaskForm
 from limbeck.data.layout import (
     FileImage,
     ImageRef,
@@ -18,19 +19,21 @@ from limbeck.data.layout import (
     joined,
 )
 from limbeck.data.parse import Unreadable, clean_captions, index_labels
+from limbeck.data.rows import mask_of
 from limbeck.errors import ConfigError, DataError
 
 __all__ = ["HuggingFace"]
 
 CAPTION = ("caption", "captions", "text", "sentences", "sentence", "alt_text", "description")
+MASK = ("mask", "masks", "segmentation_mask")
 
 
 @dataclass(frozen=True)
 class RowImage(ImageRef):
-    """An image inside an Arrow table.
+    """An image or a mask inside an Arrow table.
 
     Args:
-        table: a `datasets.Dataset` of the image column alone.
+        table: a `datasets.Dataset` of that column alone.
         column: its name.
         row: position.
         version: digest of the table.
@@ -57,8 +60,18 @@ class RowImage(ImageRef):
 
     @property
     def stamp(self) -> Sequence[Any]:
-        """The digest of the table, and the row."""
-        return self.version, self.column, self.row
+        """Column and row, and the digest of the table."""
+        return f"column {self.column}, row {self.row}", self.version
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record whose label is still what the data say, and what tells its image and its mask from others."""
+
+    record: Record
+    label: Any
+    image: str
+    mask: str
 
 
 @dataclass(frozen=True)
@@ -67,13 +80,15 @@ class HuggingFace(Layout):
 
         hf:nlphuji/flickr30k         a name on the hub
         hf:data/pets                 a local folder:
-            train-00000.parquet          an image column (bytes), captions (text, or a list), a label
+            train-00000.parquet          an image column (bytes), captions (text, or a list), a label, a mask
             test-00000.parquet
 
-    Columns are found by their type: the one image; the one text column, or the only one with a usual name (caption,
-    captions, text, ...); the one class label. Where that leaves a choice, name the column. `validation` becomes `val`.
+    Columns are found by their type: the one image, or the one called image; the one text column, or the only one with a usual
+    name (caption, captions, text, ...); the one class label. Where that leaves a choice, name the column. A column called mask,
+    masks or segmentation_mask holds masks as large as the images: images, or COCO's runs and polygons as in `manifest`, also as
+    JSON text where the column is named. `validation` becomes `val`.
 
-    Rows of one image, split and label are joined into one record with the captions of all. One image is the same bytes,
+    Rows of one image, mask, split and label are joined into one record with the captions of all. One image is the same bytes,
     or the same path where the table holds no bytes. Without splits of their own, records are split 80/10/10 by the hash
     of their image (of their caption where they have none), so all rows of an image come into one split.
 
@@ -86,6 +101,9 @@ class HuggingFace(Layout):
         image: image column.
         caption: caption column.
         label: label column.
+        mask: column of the masks of objects.
+        mask_values: what is object in a mask file: auto (255, or, where all numbers are small, all but 0), soft (number / 255),
+            nonzero, trimap (1 object, 2 background, 3 border, a half), or numbers such as 1,4,7.
     """
 
     requires: ClassVar[tuple[tuple[str, str], ...]] = (("datasets", "hf"),)
@@ -94,35 +112,43 @@ class HuggingFace(Layout):
     image: str = ""
     caption: str = ""
     label: str = ""
+    mask: str = ""
+    mask_values: str = "auto"
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        """Of images and masks."""
+        return (ImageForm(self.resolution), MaskForm(self.resolution, self.mask_values))
 
     def read(self) -> Listing:
-        """Opens the tables; reads captions, labels and the bytes of images that lie in them; decodes no image."""
+        """Opens the tables; reads captions, labels and the bytes of images and masks that lie in them; decodes none."""
         tables = self._load()
         first = next(iter(tables.values()))
-        image = self._image(first)
-        caption, label = self._caption(first, image), self._label(first, image)
+        mask = self._mask(first)
+        image = self._image(first, mask)
+        caption, label = self._caption(first, mask), self._label(first)
         if not caption and not label:
             raise DataError(
                 f"{self.name} has no caption or label column; {_listed(first)}; name one with --source.caption (in Python caption=)"
             )
         named = tuple(getattr(first.features[label], "names", None) or ()) if label else ()
-        records: list[Record] = []
-        labels: list[Any] = []
+        found: list[Found] = []
         skipped: list[Skipped] = []
         licence = "unknown"
         for split, table in tables.items():
             licence = (table.info.license if table.info else "") or licence
-            self._rows(table, canonical_split(split), (image, caption, label), (records, labels, skipped))
-        indices, found = index_labels(labels)
-        classes = named or found
+            found += self._rows(table, canonical_split(split), (image, mask, caption, label), skipped)
+        indices, met = index_labels([f.label for f in found])
+        classes = named or met
         made = [
-            Record(r.key, r.image, r.captions, n if n is not None and n < len(classes) else None, r.split)
-            for r, n in zip(records, indices, strict=True)
+            replace(f.record, label=n if n is not None and n < len(classes) else None)
+            for f, n in zip(found, indices, strict=True)
         ]
         if made and not any(r.captions or r.label is not None for r in made):
             raise DataError(f"{self.name}: none of the {len(made)} rows has a caption or a label; {_listed(first)}")
-        records = joined(made, [_content(r) or None for r in made])
-        names = [_content(r) or " ".join(r.captions) or r.key for r in records]
+        records = joined(made, [(f.image, f.mask) if f.image else None for f in found])
+        images = {f.record.key: f.image for f in found}
+        names = [images[r.key] or " ".join(r.captions) or r.key for r in records]
         return Listing(assign_splits(records, names), classes, str(licence), skipped)
 
     def _load(self) -> dict[str, Any]:
@@ -141,18 +167,23 @@ class HuggingFace(Layout):
             raise DataError(f"{self.name} has no rows")
         return tables
 
-    def _image(self, table: Any) -> str:
-        import datasets
+    def _image(self, table: Any, mask: str) -> str:
+        held = [name for name, kind in table.features.items() if name != mask and _is_image(kind)]
+        usual = [name for name in held if name.lower() == "image"]
+        return self._choose("image", self.image, usual or held, table) or self._none("image", table)
 
-        held = [name for name, kind in table.features.items() if isinstance(kind, datasets.Image) or _is_bytes(kind)]
-        return self._choose("image", self.image, held, table) or self._none("image", table)
+    def _mask(self, table: Any) -> str:
+        held = [
+            n for n, kind in table.features.items() if n.lower() in MASK and (_is_image(kind) or _is_segments(kind))
+        ]
+        return self._choose("mask", self.mask, [name for name in held if name != self.image], table)
 
-    def _caption(self, table: Any, image: str) -> str:
-        held = [name for name, kind in table.features.items() if name != image and _is_text(kind)]
+    def _caption(self, table: Any, mask: str) -> str:
+        held = [name for name, kind in table.features.items() if name != mask and _is_text(kind)]
         usual = [name for name in held if name.lower() in CAPTION]
         return self._choose("caption", self.caption, usual or held, table)
 
-    def _label(self, table: Any, image: str) -> str:
+    def _label(self, table: Any) -> str:
         import datasets
 
         held = [name for name, kind in table.features.items() if isinstance(kind, datasets.ClassLabel)]
@@ -172,32 +203,44 @@ class HuggingFace(Layout):
         raise DataError(f"{self.name} has no {what} column; {_listed(table)}; name it with {what}=")
 
     def _rows(
-        self,
-        table: Any,
-        split: str | None,
-        columns: tuple[str, str, str],
-        into: tuple[list[Record], list[Any], list[Skipped]],
-    ) -> None:
-        import datasets
-
-        image, caption, label = columns
-        records, labels, skipped = into
-        pixels = table.select_columns([image]).cast_column(image, datasets.Image(decode=False))
+        self, table: Any, split: str | None, columns: tuple[str, str, str, str], skipped: list[Skipped]
+    ) -> Iterator[Found]:
+        image, mask, caption, label = columns
+        folder = Path(self.path).expanduser().absolute()
         text = [name for name in (caption, label) if name]
         values = table.select_columns(text)[:]
-        empty = table.data.column(image).is_null().to_pylist()
-        for row, content in enumerate(_contents(pixels, image, Path(self.path).expanduser().absolute())):
+        pictures = zip(_images(table, image, folder), _masks(table, mask, folder), strict=True)
+        for row, (pixel, outline) in enumerate(pictures):
             key = f"{split}/{row}"
             try:
+                others = {"mask": mask_of(folder, outline, pixel)} if outline else {}
                 said = clean_captions(values[caption][row]) if caption else ()
                 value = values[label][row] if label else None
                 value = None if value == -1 or value == "" else value
             except Unreadable as error:
                 skipped.append(Skipped(key, str(error), f"{self.name}, row {row}", split))
                 continue
-            pixel = None if empty[row] else RowImage(pixels, image, row, table._fingerprint, content)
-            records.append(Record(key, pixel, said, None, split))
-            labels.append(value)
+            of_mask = outline.content if isinstance(outline, RowImage) else str(outline or "")
+            record = Record(key, pixel, said, None, split, others)
+            yield Found(record, value, "" if pixel is None else pixel.content, of_mask)
+
+
+def _masks(table: Any, column: str, folder: Path) -> Iterator[Any]:
+    """Where the mask of each row lies, or, where the column holds no images, its cell."""
+    if column and _is_image(table.features[column]):
+        yield from _images(table, column, folder)
+    else:
+        yield from table.select_columns([column])[:][column] if column else [None] * len(table)
+
+
+def _images(table: Any, column: str, folder: Path) -> Iterator[RowImage | None]:
+    """Where the image of each row lies; `None` where it has none."""
+    import datasets
+
+    pixels = table.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+    empty = table.data.column(column).is_null().to_pylist()
+    for row, content in enumerate(_contents(pixels, column, folder)):
+        yield None if empty[row] else RowImage(pixels, column, row, table._fingerprint, content)
 
 
 def _contents(table: Any, column: str, folder: Path) -> Iterator[str]:
@@ -211,15 +254,19 @@ def _contents(table: Any, column: str, folder: Path) -> Iterator[str]:
                 yield Path(path).relative_to(folder).as_posix() if Path(path).is_relative_to(folder) else path
 
 
-def _content(record: Record) -> str:
-    return record.image.content if isinstance(record.image, RowImage) else ""
+def _is_image(kind: Any) -> bool:
+    """Whether a column holds encoded images, although nobody may have declared it as such."""
+    import datasets
 
-
-def _is_bytes(kind: Any) -> bool:
-    """Whether a column holds encoded images although nobody declared it as such."""
-    if isinstance(kind, dict):
-        return set(kind) == {"bytes", "path"}
+    if isinstance(kind, datasets.Image | dict):
+        return isinstance(kind, datasets.Image) or set(kind) == {"bytes", "path"}
     return getattr(kind, "dtype", "") in ("binary", "large_binary")
+
+
+def _is_segments(kind: Any) -> bool:
+    kind = getattr(kind, "feature", kind)
+    kind = kind[0] if isinstance(kind, list) and kind else kind
+    return isinstance(kind, dict) and bool({"counts", "polygons"} & set(kind))
 
 
 def _is_text(kind: Any) -> bool:

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from limbeck.data.form import Form, ImageForm, MaskForm
 from limbeck.data.layout import FileImage, Layout, Listing, Record, Skipped, assign_splits, canonical_split
 from limbeck.data.parse import Unreadable, clean_captions, inside, read_json
+from limbeck.data.rows import mask_of
 from limbeck.errors import DataError
 
 __all__ = ["Karpathy"]
@@ -35,26 +37,37 @@ class Karpathy(Layout):
         annotations: name or pattern of the JSON files in the folder; by default the only one, or those whose names end
             in a split.
         images: folder of the images, relative to the folder; by default `images` where there is one, else the folder.
+        masks: folder of the masks of objects, relative to the folder: for `val2014/a.jpg` a `val2014/a.png` as large as the image,
+            where it exists. By default there are none.
+        mask_values: what is object in a mask file: auto (255, or, where all numbers are small, all but 0), soft (number / 255),
+            nonzero, trimap (1 object, 2 background, 3 border, a half), or numbers such as 1,4,7.
 
     Paper: Karpathy and Fei-Fei, Deep visual-semantic alignments for generating image descriptions, CVPR 2015.
     """
 
     annotations: str = ""
     images: str = ""
+    masks: str = ""
+    mask_values: str = "auto"
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        """Of images and masks."""
+        return (ImageForm(self.resolution), MaskForm(self.resolution, self.mask_values))
 
     def read(self) -> Listing:
         """Lists the images that the JSON names and that exist."""
         root = self.root()
         folder = root.parent if root.is_file() else root
         files = [root] if root.is_file() else self._files(folder)
-        images = self._images(folder)
+        images, masks = self._images(folder), folder / self.masks if self.masks else None
         found: dict[str, Record] = {}
         skipped: list[Skipped] = []
         for file in files:
             split = _split_of(file) if len(files) > 1 else None
             for where, row in _rows(file):
                 try:
-                    record = _record(row, images, split)
+                    record = _record(row, images, masks, split)
                 except Unreadable as error:
                     skipped.append(_skip(row, str(error), where, split))
                     continue
@@ -69,6 +82,12 @@ class Karpathy(Layout):
         if records and not any(record.captions for record in records):
             known = ", ".join(TEXT)
             raise DataError(f"{self.name}: none of the {len(records)} images has a caption; known fields: {known}")
+        if masks and records and not any(record.others for record in records):
+            raise DataError(
+                f"{self.name}: none of the {len(records)} images has a mask in {masks.absolute()}, where that of "
+                f"{records[0].key} would be {PurePosixPath(records[0].key).with_suffix('.png')}; check --source.masks (in "
+                "Python masks=)"
+            )
         return Listing(records, skipped=skipped)
 
     def _files(self, folder: Path) -> list[Path]:
@@ -115,7 +134,7 @@ def _rows(file: Path) -> Iterator[tuple[str, Any]]:
         yield f"{file}, entry {i}", row
 
 
-def _record(row: Any, images: Path, split: str | None) -> Record:
+def _record(row: Any, images: Path, masks: Path | None, split: str | None) -> Record:
     if not isinstance(row, dict):
         raise Unreadable("not an object")
     name = next((row[field] for field in FILE if field in row), None)
@@ -126,7 +145,10 @@ def _record(row: Any, images: Path, split: str | None) -> Record:
     if isinstance(said, list):
         said = [sentence.get("raw") if isinstance(sentence, dict) else sentence for sentence in said]
     split = canonical_split(row.get("split")) or split
-    return Record(path.relative_to(images).as_posix(), FileImage.of(path), clean_captions(said), None, split)
+    image, name = FileImage.of(path), path.relative_to(images)
+    mask = masks / name.with_suffix(".png") if masks else None
+    others = {"mask": mask_of(images, mask, image)} if mask and mask.exists() else {}
+    return Record(name.as_posix(), image, clean_captions(said), None, split, others)
 
 
 def _skip(row: Any, reason: str, where: str, split: str | None) -> Skipped:

@@ -4,25 +4,29 @@ import glob
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from limbeck.data.batch import Captions
+from limbeck.data.form import Form, ImageForm, MaskForm
 from limbeck.data.layout import ImageRef, Layout, Listing, Record, Skipped, assign_splits, canonical_split, unique
 from limbeck.data.parse import Unreadable, clean_captions, index_labels, parse_json
+from limbeck.data.rows import mask_of
+from limbeck.data.segments import segments_bytes
 from limbeck.errors import ConfigError, DataError
 
 __all__ = ["WebDataset"]
 
 IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "avif")
+MASKS = ("mask.png", "mask.npy")
 CAPTION = ("captions", "caption", "text")
 MAX_TEXT = 1 << 20  # bytes of a text member; a longer one is no caption
 
 
 @dataclass(frozen=True)
 class TarImage(ImageRef):
-    """An image inside a tar file, read by its offset.
+    """An image or a mask inside a tar file, read by its offset.
 
     Args:
         path: the tar file.
@@ -56,6 +60,7 @@ class Sample:
     where: str
     split: str | None
     image: TarImage | None = None
+    mask: object = None
     captions: Captions = ()
     label: int | str | None = None
     class_name: str | None = None
@@ -71,18 +76,29 @@ class WebDataset(Layout):
             train-0000.tar           a split in the name of a shard (or of its folder) is its split
                 cat01.jpg            the image: jpg, png, webp, ...
                 cat01.txt            one caption
-                cat01.json           {"caption" or "captions" or "text", "label"?, "class"?}
+                cat01.json           {"caption" or "captions" or "text", "label"?, "class"?, "mask"?}
                 cat01.cls            label, a whole number or a name
+                cat01.mask.png       the mask of its object, as large as the image (or mask.npy)
 
-    Shards are plain, not compressed: each member is read by its offset. Without splits in the names, samples are split
-    80/10/10 by the hash of their key.
+    Shards are plain, not compressed: each member is read by its offset. A mask in the JSON is COCO's runs, `{"size": [height,
+    width], "counts": ...}`, its polygons, `{"size": ..., "polygons": ...}`, or a list of these; a member of its own goes first.
+    Without splits in the names, samples are split 80/10/10 by the hash of their key.
 
     Args:
         path: a folder of `*.tar`, one tar file, a glob pattern, or a brace pattern such as `train-{0000..0009}.tar`.
         resolution: pixels a side.
         max_skipped: the largest share of unreadable records.
         workers: processes that decode.
+        mask_values: what is object in a mask file: auto (255, or, where all numbers are small, all but 0), soft (number / 255),
+            nonzero, trimap (1 object, 2 background, 3 border, a half), or numbers such as 1,4,7.
     """
+
+    mask_values: str = "auto"
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        """Of images and masks."""
+        return (ImageForm(self.resolution), MaskForm(self.resolution, self.mask_values))
 
     def read(self) -> Listing:
         """Reads the headers and the text members of every shard once."""
@@ -90,20 +106,19 @@ class WebDataset(Layout):
         skipped: list[Skipped] = []
         for shard in self._shards():
             samples += _read_shard(shard, skipped)
-        whole = []
+        whole, made = [], []
         for sample in samples:
-            if sample.broken or not (sample.image or sample.captions):
-                reason = sample.broken or "no image and no caption"
-                skipped.append(Skipped(sample.key, reason, sample.where, sample.split))
-            else:
+            try:
+                made.append(_record(sample))
                 whole.append(sample)
+            except Unreadable as error:
+                skipped.append(Skipped(sample.key, str(error), sample.where, sample.split))
         if not whole and not skipped:
             raise DataError(f"{self.name}: the shards hold no samples")
         if whole and not any(s.captions or s.label is not None for s in whole):
             raise DataError(f"{self.name}: none of the {len(whole)} samples has a caption or a label")
         labels, classes = index_labels([s.label for s in whole], [s.class_name for s in whole])
-        made = [Record(s.key, s.image, s.captions, n, s.split) for s, n in zip(whole, labels, strict=True)]
-        records, again = unique(made, self.path)
+        records, again = unique([replace(r, label=n) for r, n in zip(made, labels, strict=True)], self.path)
         return Listing(assign_splits(records), classes, skipped=skipped + again)
 
     def _shards(self) -> list[Path]:
@@ -172,14 +187,33 @@ def _read_shard(shard: Path, skipped: list[Skipped]) -> list[Sample]:
             continue
         sample.extensions.add(extension)
         try:
+            held = TarImage(str(shard.absolute()), member.offset_data, member.size, (stat.st_size, stat.st_mtime_ns))
             if extension in IMAGES and sample.image is None:
-                stamp = (stat.st_size, stat.st_mtime_ns)
-                sample.image = TarImage(str(shard.absolute()), member.offset_data, member.size, stamp)
+                sample.image = held
+            elif extension in MASKS:
+                sample.mask = held
             elif extension in ("txt", "json", "cls"):
                 _read_text(sample, extension, content)
         except Unreadable as error:
             sample.broken = str(error)
     return list(samples.values())
+
+
+def _record(sample: Sample) -> Record:
+    """The sample without its label.
+
+    Raises:
+        Unreadable: why it cannot be used.
+    """
+    if sample.broken:
+        raise Unreadable(sample.broken)
+    if not (sample.image or sample.captions):
+        raise Unreadable("no image and no caption")
+    others = {}
+    if sample.mask:
+        mask = sample.mask if isinstance(sample.mask, TarImage) else segments_bytes(sample.mask)
+        others["mask"] = mask_of(Path(), mask, sample.image)
+    return Record(sample.key, sample.image, sample.captions, None, sample.split, others)
 
 
 def _members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
@@ -213,6 +247,7 @@ def _read_text(sample: Sample, extension: str, content: bytes) -> None:
             raise Unreadable("label is neither a name nor a whole number")
         sample.label = label if sample.label is None else sample.label
         sample.class_name = class_name if isinstance(class_name, str) else None
+        sample.mask = sample.mask or facts.get("mask")
         captions = clean_captions(said)
     else:
         try:
