@@ -10,6 +10,8 @@ import limbeck as lb
 from limbeck.check import check_method, toy_source
 from limbeck.core import Problem, Synthetic, object_masks
 from limbeck.errors import ConfigError, DataError
+from limbeck.networks.convnet import ConvNet
+from limbeck.objectives.moments import group_mean, mean_distance
 from masked import Masked
 
 Guided, DC = lb.methods.Guided, lb.methods.DC
@@ -91,6 +93,22 @@ def test_masks_of_ones_change_nothing() -> None:
     unmasked(of, synthetic)
     logs = matched.step(of, synthetic, 1)
     assert float(logs["gradients"]) == float(logs["base"]) > 0
+
+
+def test_feature_alignment_is_matching_of_pooled_features_that_see_the_background() -> None:
+    of = problem(LABELLED)
+    method = Guided(**SMALL, base="none", alignment="feature", weight_alignment=1.0, outside="keep", augment=())
+    synthetic = method.start(of)
+    method.step(of, synthetic, 1)
+    image, masks = synthetic.learned["image"], synthetic.value("mask")
+    assert image.grad is not None and (image.grad * (1 - masks)).any()
+    unmasked(of, synthetic)
+    value = float(method.step(of, synthetic, 1)["alignment"])
+    index, group, own = of.draw_groups(6, 1, 8, per_class=True)
+    network = ConvNet(16, width=8, pooled=True, generator=of.rng("network", 1))
+    real, mine = network(of.source.batch(index)["image"]), network(image)
+    found = mean_distance(group_mean(mine, own, 4), group_mean(real, group, 4))
+    assert value == pytest.approx(float(found.detach()), rel=1e-4)
 
 
 @pytest.mark.parametrize("base", ["dm", "dc"])

@@ -66,6 +66,20 @@ def test_only_the_object_has_a_say_in_masked_inputs() -> None:
     assert (gradient * (1 - masks)).abs().sum() > 0, "a deep map sees beyond the mask"
 
 
+def test_masked_means_see_as_far_as_their_features() -> None:
+    draws = torch.Generator().manual_seed(0)
+    weight = torch.randn(3, 2, 3, 3, generator=draws)  # a receptive field of one pixel to each side, and no norm
+    images = torch.rand(1, 2, 9, 9, generator=draws).requires_grad_()
+    mask = torch.zeros(1, 1, 9, 9)
+    mask[..., 4, 4] = 1
+    masked_mean(torch.nn.functional.conv2d(images, weight, padding=1), mask).square().sum().backward()
+    assert images.grad is not None
+    reached = images.grad.abs().sum((0, 1)) > 0
+    seen = torch.zeros(9, 9, dtype=torch.bool)
+    seen[3:6, 3:6] = True
+    assert torch.equal(reached, seen)
+
+
 def test_masked_means() -> None:
     masks = torch.rand(4, 1, 12, 12, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(F.interpolate(masks, (4, 4), mode="area").mean((1, 2, 3)), masks.mean((1, 2, 3)))

@@ -276,11 +276,11 @@ class Guided(Method):
         """Terms under a classifier that is trained on the set meanwhile."""
         trainee, found = self._trainee(problem), dict[str, Tensor]()
         said = sets.texts if self.concat else None
-        own = None if said is None else (trainee.scale(trainee.fresh(t), synthetic) * said[1]).detach()
-        weights = trainee.at(synthetic, t, self.renew, self.inner, own)
         if said is not None:
-            size = trainee.scale(weights, synthetic)
+            size = trainee.scale(trainee.fresh(t - t % self.renew), synthetic)  # of the classifier when it was new
             said = size * said[0], size * said[1]
+        own = None if said is None else said[1].detach()
+        weights = trainee.at(synthetic, t, self.renew, self.inner, own)
         inputs = {"base": sets.images} if self.base == "dc" else {}
         if self._has("gradients"):
             whole = sets.images[1] if self.gradients == "real_only" else sets.objects[1]
