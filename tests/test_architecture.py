@@ -33,6 +33,7 @@ RANK = {
     "objectives": 3,
     "networks": 3,
     "core": 4,
+    "annotation": 4,
     "engine": 5,
     "evaluation": 5,
     "experts": 6,

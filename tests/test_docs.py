@@ -21,6 +21,8 @@ PAGE_OF = {
     "encoder": "encoders",
     "protocol": "evaluation",
     "network": "evaluation",
+    "captioner": "sources",
+    "segmenter": "sources",
 }
 
 

@@ -1,4 +1,4 @@
-"""Names to things: a method, source, encoder, protocol or network is one file, and the file's name is its name.
+"""Names to things: a method, source, encoder or another of `KINDS` is one file, and the file's name is its name.
 
 Nothing is imported to list names. A plug-in adds names by an entry point of the group `limbeck.<kind>` (for example
 `limbeck.methods`), whose value is `package.module:Class`.
@@ -21,6 +21,8 @@ KINDS = {
     "encoder": "limbeck.spaces.encoders",
     "protocol": "limbeck.evaluation.protocols",
     "network": "limbeck.networks",
+    "captioner": "limbeck.annotation.captioners",
+    "segmenter": "limbeck.annotation.segmenters",
 }
 
 

@@ -41,8 +41,19 @@ class Part:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def make(self) -> Any:
-        """An instance of the class."""
-        return registry.get(self.kind, self.spec)(**self.options)
+        """An instance of the class; in a family of many, its field `name` takes what follows the colon.
+
+        Raises:
+            ConfigError: a family without what follows the colon, or something that is none with it.
+        """
+        family, argument = registry.parse_spec(self.spec)
+        found = registry.get(self.kind, family)
+        many = any(f.name == "name" for f in fields(found))
+        if many and not argument:
+            raise ConfigError(f"the {self.kind} {family!r} is a family: say which model, as in '{family}:NAME'")
+        if argument and not many:
+            raise ConfigError(f"the {self.kind} {family!r} takes nothing after a colon, got {self.spec!r}")
+        return found(**({"name": argument} if many else {}), **self.options)
 
 
 @dataclass(frozen=True)

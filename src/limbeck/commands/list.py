@@ -16,10 +16,10 @@ OTHERS = {"space": spaces, "recipe": recipes}  # what is no file of a class each
 
 @dataclass(frozen=True, kw_only=True)
 class List(Command):
-    """Names the methods, sources, encoders, protocols, networks, ready spaces and recipes that are there.
+    """Names the methods, sources, encoders, protocols, networks, captioners, segmenters, ready spaces and recipes.
 
     Args:
-        kind: methods, sources, encoders, protocols, networks, spaces or recipes; by default all of them.
+        kind: methods, sources, encoders, protocols, networks, captioners, segmenters, spaces or recipes; by default all of them.
     """
 
     words = "kind"

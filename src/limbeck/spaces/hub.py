@@ -66,7 +66,7 @@ def read(load: Callable[..., T], name: str, **options: Any) -> T:
     try:
         with quiet():
             return load(name, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, ImportError) as error:  # ImportError: of what this model needs
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(
             f"the model {name!r} cannot be read: {reason} "

@@ -1,0 +1,250 @@
+"""`annotate`: makes the captions and masks that data lack, into a folder beside them."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck import __version__
+from limbeck.annotation.annotator import Annotator, Captioner, Segmenter
+from limbeck.annotation.files import Sample, samples_of, write_mask
+from limbeck.data.cache import digest, write_whole
+from limbeck.data.decode import whole_image
+from limbeck.data.parse import Unreadable, read_json
+from limbeck.data.records import RecordSource
+from limbeck.data.source import Source
+from limbeck.errors import ConfigError, DataError, StorageError
+
+__all__ = ["TABLE", "annotate"]
+
+FACTS, TABLE = "annotated.json", "annotated.jsonl"
+SAME = ("data", "splits", "captions", "masks")  # what calls that continue each other agree in
+BATCH = 8  # images at a time, where neither annotator says how many
+
+Tick = Callable[[str, int, int], None]
+
+
+def annotate(
+    source: Source,
+    folder: str | Path,
+    captions: Captioner | None = None,
+    masks: Segmenter | None = None,
+    *,
+    splits: Sequence[str] | None = None,
+    device: str = "cpu",
+    tick: Tick | None = None,
+) -> dict[str, Any]:
+    """Writes a table that the source `manifest` opens: the data, with captions and masks where they had none.
+
+    What the data have is kept. Whole images are looked at, not the squares that a batch holds. The same call continues one
+    that was stopped, and ends with the same files.
+
+        annotated.jsonl     a sample a line: key, split, image, caption, label, mask, and which of these were made
+        annotated.json      what made them, and how many
+        images/             links to the originals; copies where the system makes no links, or an image is no file of its own
+        masks/              8 bits, white on the object, as large as the image
+
+    Args:
+        source: data on disk.
+        folder: where to write; new, empty, or that of the call to continue.
+        captions: for samples without a caption; `None` makes none.
+        masks: for samples without a mask; `None` makes none.
+        splits: by default all.
+        device: where models run.
+        tick: called with (what, done, total).
+
+    Returns:
+        what `annotated.json` holds.
+
+    Raises:
+        ConfigError: nothing to make, a source in memory, or a folder with annotations of other data or options.
+        DataError: a split that is not there, an image that can no longer be read, or an annotator that breaks its contract.
+        StorageError: the folder holds something else.
+
+    Example:
+        >>> import limbeck as lb, tempfile
+        >>> from limbeck.annotation.captioners.template import Template
+        >>> scenes = lb.source("scenes", samples=12)
+        >>> annotate(scenes, tempfile.mkdtemp(), Template(), splits=["val"])["captions"]["kept"]
+        6
+    """
+    if captions is None and masks is None:
+        raise ConfigError("annotate makes captions, masks or both: name a captioner or a segmenter, as --masks grabcut")
+    if not isinstance(source, RecordSource):
+        raise ConfigError(
+            f"{source.name} lies in memory or is a distilled set, and annotate reads the whole images of data on disk; write "
+            "it to a folder first (for a set: limbeck export SET --to folder --out FOLDER), then annotate folder:FOLDER"
+        )
+    described, folder = source.describe(), Path(folder)
+    names = list(source.splits if splits is None else splits)
+    parts = [source if name == described["split"] else source.split(name) for name in names]
+    samples = samples_of(parts)
+    facts = {
+        "schema": 1,
+        "source": {name: value for name, value in described.items() if name != "split"},
+        "data": digest(*[[part.fingerprint, list(part.keys)] for part in parts]),
+        "splits": names,
+        "captions": _about(captions),
+        "masks": _about(masks),
+    }
+    held = _held(folder, facts)
+    if held.get("samples") is None:  # else it was finished
+        _write_rows(folder, facts, samples, captions, masks, device, tick)
+        held = {**facts, **_counted(folder / TABLE, facts), "versions": _versions(captions, masks)}
+        write_whole(folder / FACTS, _json(held))
+    return held
+
+
+def _about(part: Annotator | None) -> dict[str, Any] | None:
+    return None if part is None else {"by": part.describe(), "licence": part.licence, "what": part.what}
+
+
+def _held(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the folder says of the annotations in it; nothing where it is new.
+
+    Raises:
+        StorageError: it holds something else.
+        ConfigError: they are of other data, or by other options.
+    """
+    if not folder.exists() or all(path.name.startswith(".") for path in folder.iterdir()):
+        return {}
+    if not (folder / FACTS).is_file():
+        raise StorageError(f"{folder} is not empty and holds no annotations; name another folder with --out")
+    held: dict[str, Any] = read_json(folder / FACTS)
+    if differ := [name for name in SAME if _made_by(held, name) != _made_by(facts, name)]:
+        were = ", ".join(f"{name} {json.dumps(_made_by(held, name))}" for name in differ if name != "data")
+        raise ConfigError(
+            f"{folder} holds annotations with other {' and '.join(differ)} than asked for now"
+            f"{f' ({were})' if were else ''}; name another folder with --out, or remove this one"
+        )
+    return held
+
+
+def _made_by(facts: Mapping[str, Any], name: str) -> Any:
+    return facts[name]["by"] if isinstance(facts.get(name), dict) else facts.get(name)
+
+
+def _write_rows(
+    folder: Path,
+    facts: Mapping[str, Any],
+    samples: Sequence[Sample],
+    captions: Captioner | None,
+    masks: Segmenter | None,
+    device: str,
+    tick: Tick | None,
+) -> None:
+    """Appends the rows that the table lacks, batch by batch; the batches are the same wherever it was stopped."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / FACTS, _json(facts))
+    sizes = [size for part in (captions, masks) if (size := getattr(part, "batch_size", None))]
+    batch = min(sizes, default=BATCH)
+    with (folder / TABLE).open("a+b") as table:
+        table.seek(0)
+        whole = table.read().split(b"\n")[:-1]
+        done = len(whole) - len(whole) % batch
+        table.truncate(sum(len(line) + 1 for line in whole[:done]))
+        for part in (captions, masks):
+            if part is not None and done < len(samples):
+                part.to(device)
+        for start in range(done, len(samples), batch):
+            rows = _rows(samples[start : start + batch], folder, captions, masks)
+            table.write(b"".join(map(_line, rows)))
+            table.flush()
+            if tick:
+                tick("annotating", start + len(rows), len(samples))
+
+
+def _rows(
+    samples: Sequence[Sample], folder: Path, captions: Captioner | None, masks: Segmenter | None
+) -> list[dict[str, Any]]:
+    """The rows of one batch, with what could be made of what they lack."""
+    seen = [sample for sample in samples if sample.record.image is not None]
+    silent = [s for s in seen if captions is not None and not s.record.captions]
+    bare = [s for s in seen if masks is not None and s.record.ref("mask") is None]
+    images = {s.number: _whole(s) for s in seen if s in silent or s in bare}
+    texts = {} if captions is None or not silent else _texts(captions, silent, images)
+    shares = {} if masks is None or not bare else _shares(masks, bare, images)
+    rows = []
+    for sample in samples:
+        row, made = sample.row(folder), []
+        if text := texts.get(sample.number):
+            row["caption"] = [text]
+            made.append("caption")
+        if (share := shares.get(sample.number)) is not None:
+            row["mask"] = write_mask(folder, sample.stem, share)
+            made.append("mask")
+        rows.append({**row, "made": made} if made else row)
+    return rows
+
+
+def _whole(sample: Sample) -> Any:
+    try:
+        return whole_image(sample.read("image"))
+    except Unreadable as error:
+        raise sample.unreadable("image", error) from error
+
+
+def _texts(captions: Captioner, samples: Sequence[Sample], images: Mapping[int, Any]) -> dict[int, str]:
+    """Number of a sample to its caption, which may be empty."""
+    made = captions.caption([images[s.number] for s in samples], [s.label for s in samples])
+    if len(made) != len(samples) or not all(isinstance(text, str) for text in made):
+        raise DataError(
+            f"the captioner {captions.describe()['name']!r} must give one text for each of {len(samples)} images, got "
+            f"{len(made)} {'of these' if all(isinstance(text, str) for text in made) else 'values that are no texts'}"
+        )
+    return {s.number: " ".join(text.split()) for s, text in zip(samples, made, strict=True)}
+
+
+def _shares(masks: Segmenter, samples: Sequence[Sample], images: Mapping[int, Any]) -> dict[int, NDArray[Any]]:
+    """Number of a sample to its mask, where an object was found: something, and not everything."""
+    made = masks.segment([images[s.number] for s in samples], [s.label for s in samples])
+    name, found = masks.describe()["name"], {}
+    if len(made) != len(samples):
+        raise DataError(f"the segmenter {name!r} must give one mask for each of {len(samples)} images, got {len(made)}")
+    for sample, share in zip(samples, made, strict=True):
+        width, height = images[sample.number].size
+        if share.shape != (height, width) or not ((share >= 0) & (share <= 1)).all():
+            raise DataError(
+                f"the segmenter {name!r} must give a mask of {height} rows and {width} columns in [0, 1] for {sample.key}, got "
+                f"{list(share.shape)} from {share.min():g} to {share.max():g}"
+            )
+        if 0 < np.count_nonzero(share >= 0.5) < share.size:
+            found[sample.number] = share
+    return found
+
+
+def _counted(table: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the finished table holds."""
+    rows = [json.loads(line) for line in table.read_bytes().splitlines()]
+    found: dict[str, Any] = {"samples": len(rows), "without an image": sum("image" not in row for row in rows)}
+    for name, cell, lacking in (("captions", "caption", "no caption"), ("masks", "mask", "found nothing")):
+        if facts[name] is not None:
+            made = sum(cell in row.get("made", ()) for row in rows)
+            held = sum(cell in row for row in rows)
+            none = sum(cell not in row and "image" in row for row in rows)
+            found[name] = {**facts[name], "made": made, "kept": held - made, lacking: none}
+    if facts["captions"] is not None:
+        captioned = Counter(row.get("label") for row in rows if "caption" in row)
+        without = {row["label"] for row in rows if "label" in row} - set(captioned)
+        found["captions"]["classes without one"] = sorted(without)
+    return found
+
+
+def _versions(*parts: Annotator | None) -> dict[str, str]:
+    found = {"limbeck": __version__}
+    for part in parts:
+        found |= part.versions if part is not None else {}
+    return found
+
+
+def _json(facts: Mapping[str, Any]) -> str:
+    return json.dumps(facts, indent=1, ensure_ascii=True) + "\n"
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    """The row as a line; what is no text in UTF-8, as in names of files, is escaped."""
+    return json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"

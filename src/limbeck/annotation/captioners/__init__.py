@@ -1,0 +1,1 @@
+"""Captioners: one file is one way to caption an image."""

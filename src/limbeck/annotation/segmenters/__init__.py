@@ -1,0 +1,1 @@
+"""Segmenters: one file is one way to tell the object of an image."""
