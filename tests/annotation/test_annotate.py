@@ -219,6 +219,18 @@ def test_other_modalities_come_along_and_samples_without_images_stay(tmp_path: P
     assert {p.name for p in tmp_path.iterdir()} == {"a.png", "a.npy", "t.jsonl", "out"}
 
 
+def test_vectors_of_captions_come_along(pets: Path, tmp_path: Path) -> None:
+    table = tmp_path / "vectors.jsonl"
+    images = sorted(path.relative_to(tmp_path).as_posix() for path in pets.rglob("*.png"))[:6]
+    rows = [{"image": image, "vec": [i + 1.0, 2.0], "split": "train"} for i, image in enumerate(images)]
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = lb.source(f"manifest:{table}", resolution=20, caption_vectors="vec")
+    found = annotate(source, tmp_path / "out", Sizes())
+    assert found["captions"]["made"] == 0, "a vector is a caption"
+    new = again(tmp_path / "out", caption_vectors="caption_vector")
+    assert torch.equal(new.embeddings["text"], source.embeddings["text"]) and new.embedded_by == source.embedded_by
+
+
 def test_an_image_that_has_gone_is_named(pets: Path, tmp_path: Path) -> None:
     source = opened(pets)
     (pets / "2.png").unlink()

@@ -18,7 +18,9 @@ from limbeck.data.parse import Unreadable
 from limbeck.data.records import RecordSource
 from limbeck.errors import DataError
 
-__all__ = ["Sample", "samples_of", "write_mask"]
+__all__ = ["VECTOR", "Sample", "samples_of", "write_mask"]
+
+VECTOR = "caption_vector"  # the column of vectors of captions, where the data hold these
 
 ENDINGS = (
     (rb"\x89PNG", ".png"),
@@ -82,6 +84,7 @@ class Sample:
             ref = self.record.ref(modality)
             row |= {modality: self._placed(ref, folder, modality)} if ref else {}
         row |= {"caption": list(self.record.captions)} if self.record.captions else {}
+        row |= {VECTOR: np.frombuffer(self.record.vector, np.float32).tolist()} if self.record.vector else {}
         row |= {"label": self.label} if self.label is not None else {}
         if self.record.ref("mask"):
             try:

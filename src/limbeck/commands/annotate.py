@@ -80,10 +80,11 @@ def _beside(name: str) -> Path:
 
 def _options(source: "Source") -> list[str]:
     """What `manifest` must be told to read the other modalities as this source does."""
+    from limbeck.annotation.files import VECTOR
     from limbeck.data.form import DepthForm, ImageForm, SoundForm
     from limbeck.sources.manifest import Manifest
 
-    told: dict[str, Any] = {}
+    told: dict[str, Any] = {"caption_vectors": VECTOR} if "text" in source.embeddings else {}
     for form in getattr(source, "forms", ()):
         if isinstance(form, ImageForm):
             told["resolution"] = form.resolution

@@ -141,7 +141,7 @@ def _encoder(encoder: "Encoder", source: "Source", device: str, method: "Method"
 
     from limbeck.core.timing import seconds_of
 
-    values, total = _values(source, encoder.modality, device)
+    values, total = _values(source, encoder, device)
     encoder.to(device)
     with torch.no_grad():
         speed = len(values) / seconds_of(lambda: encoder(values), device)
@@ -158,10 +158,16 @@ def _encoder(encoder: "Encoder", source: "Source", device: str, method: "Method"
     }
 
 
-def _values(source: "Source", modality: str, device: str) -> tuple[Any, int]:
-    """Up to `PROBE` values of a modality, and how many there are."""
+def _values(source: "Source", encoder: "Encoder", device: str) -> tuple[Any, int]:
+    """Up to `PROBE` values that an encoder reads, and how many there are."""
     import torch
 
+    from limbeck.spaces.encoders.vectors import Vectors
+
+    modality = encoder.modality
+    if isinstance(encoder, Vectors) and modality in source.embeddings:
+        given = source.embeddings[modality]
+        return given[:PROBE].to(device), len(given)
     if modality == "text":
         texts = [text for sample in source.captions for text in sample]
         return texts[:PROBE], len(texts)

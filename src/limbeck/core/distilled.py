@@ -31,13 +31,13 @@ class DistilledSet(Source):
     Args:
         name: what a person calls it.
         modalities: as of the source that it came from.
-        tensors: `"image"` `uint8` or `float32 [M, 3, R, R]`; `"text"` where text was learned, `float32 [M, D]` or, as
-            tokens of a text encoder, `[M, L, E]`;
+        tensors: `"image"` `uint8` or `float32 [M, 3, R, R]`; `"text"` where text was learned or came as vectors, `float32 [M, D]`
+            or, as tokens of a text encoder, `[M, L, E]`;
             `"audio"`, `"depth"` and other modalities held as tensors `float32 [M, ...]`, exactly as they were learned;
             `"mask"` `uint8 [M, 1, R, R]`, 255 on the object, where the source has masks;
             `"label"` `int64 [M]`; `"similarity.<name>"` the parameters of a learned similarity; `"hint.<name>"` scalars;
             in older sets `"relation"` `float32 [M, M]`.
-        captions: one readable caption a sample: its own, or the nearest real one where text is an embedding.
+        captions: one readable caption a sample: its own, or the nearest real one where text was learned.
         origins: the key of the real sample that each one started from.
         neighbours: for each sample the nearest real captions with their cosine similarity, best first.
         nearest: the key of the real image nearest to each synthetic image, and its cosine similarity.
@@ -69,7 +69,7 @@ class DistilledSet(Source):
         return len(self.origins)
 
     def batch(self, index: Sequence[int] | Tensor) -> Batch:
-        """The samples at `index`: images and masks `float32` in [0, 1]; text as embeddings where it was learned, else captions."""
+        """The samples at `index`: images and masks `float32` in [0, 1]; text as embeddings where it holds them, else captions."""
         rows = torch.as_tensor(list(index) if not isinstance(index, Tensor) else index, dtype=torch.long)
         values: dict[str, Any] = {}
         for modality in (m for m in ("image", "mask") if m in self.tensors):
@@ -86,7 +86,7 @@ class DistilledSet(Source):
 
     @property
     def embeddings(self) -> Mapping[str, Tensor]:  # type: ignore[override]
-        """The learned text, where text was learned; see `Source` for its two forms."""
+        """The text, where text was learned or came as vectors; see `Source` for its two forms."""
         return {"text": self.tensors["text"]} if "text" in self.tensors else {}
 
     @property
@@ -158,7 +158,8 @@ def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_te
         problem: where the synthetic set came from.
         recipe: how it was made.
         synthetic: what was learned.
-        learned_text: whether text is kept as embeddings; else each sample keeps the caption it started from.
+        learned_text: whether text is learned, and kept as embeddings; else each sample keeps the caption it started from, also
+            as an embedding where the source holds vectors, which is then all that the encoder reads.
     """
     source, tensors, synthetic = problem.source, {}, synthetic.averaged()
     keys = source.keys
@@ -180,8 +181,9 @@ def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_te
     neighbours: list[list[tuple[str, float]]] = []
     if "text" in values:
         neighbours = _nearest_captions(problem, values["text"])
-        if learned_text:
+        if learned_text or "text" in source.embeddings:
             tensors["text"] = values["text"].contiguous()
+        if learned_text:
             captions = [(near[0][0],) for near in neighbours]
         elif synthetic.caption is not None:
             captions = [(problem.captions[row],) for row in synthetic.caption.tolist()]
@@ -212,11 +214,13 @@ def load(folder: str | Path) -> DistilledSet:
 
 def _nearest_captions(problem: Problem, text: Tensor, k: int = 3) -> list[list[tuple[str, float]]]:
     """The k real captions nearest to each embedding, no string twice, with their cosine similarity."""
-    once = {string: row for row, string in reversed(list(enumerate(problem.captions)))}
-    rows, names = torch.tensor(list(once.values())), list(once)
+    names = list(dict.fromkeys(problem.captions))
+    place = {string: i for i, string in enumerate(names)}
+    string = torch.tensor([place[caption] for caption in problem.captions]).expand(len(text), -1)
     with torch.no_grad():
         vectors = problem.space.embed(Batch({"text": text.to(problem.device)}))["text"].cpu()
-    similarity = vectors @ problem.features["text"].vectors[rows].T
+    rows = vectors @ problem.features["text"].vectors.T  # alike strings may have vectors that are not
+    similarity = rows.new_full((len(text), len(names)), -1.0).scatter_reduce(1, string, rows, "amax")
     score, index = similarity.topk(min(k, len(names)), dim=1)
     return [
         [(names[j], round(s, 4)) for j, s in zip(js, values, strict=True)]

@@ -200,14 +200,15 @@ class Problem:
         """The number of synthetic samples M that the budget allows.
 
         Args:
-            learned_text: a text costs 4 bytes a component as an embedding, else the mean UTF-8 length of a caption.
+            learned_text: a text costs 4 bytes a component as an embedding, as also where the source holds vectors; else the
+                mean UTF-8 length of a caption.
             tokens: token embeddings that a learned text consists of; 0 where it is one vector.
         """
         return self.budget.resolve(self.sample_bytes(learned_text, tokens), len(self.complete))
 
     def sample_bytes(self, learned_text: bool, tokens: int = 0) -> int:
         """Bytes of one synthetic sample."""
-        if learned_text and "text" in self.space:
+        if (learned_text or "text" in self.source.embeddings) and "text" in self.space:
             encoder = self.space["text"]
             text = 4.0 * (encoder.tokens(["a"], tokens).numel() if tokens else encoder.dim)
         else:

@@ -97,9 +97,7 @@ def card(small: DistilledSet) -> str:
     """The dataset card: front matter, what it is, how it was made, licences."""
     method, space = small.recipe.method, small.recipe.space
     encoders = ", ".join(f"{m}: {e['name']} ({small.encoder_licences.get(m, 'unknown')})" for m, e in space.items())
-    text = (
-        "learned embeddings; `captions` holds the nearest real caption" if "text" in small.tensors else "real captions"
-    )
+    text = "embeddings; `captions` holds the nearest real caption" if "text" in small.tensors else "real captions"
     made = (
         f"{len(small)} synthetic samples ({small.nbytes:,} bytes) distilled from "
         f"`{small.recipe.source.get('name', 'unknown')}` by `{method.get('name', 'unknown')}` with Limbeck."

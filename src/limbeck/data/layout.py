@@ -95,6 +95,7 @@ class Record:
         label: an index into the classes of the listing; `None` where it has none.
         split: `"train"`, `"val"`, `"test"` or a name of the data's own; `None` where the data do not say.
         others: modality to where its bytes lie, for modalities besides the image.
+        vector: of its one caption, `float32` numbers as bytes; empty where the caption is a text alone.
     """
 
     key: str
@@ -103,6 +104,7 @@ class Record:
     label: int | None = None
     split: str | None = None
     others: Mapping[str, ImageRef] = field(default_factory=dict)
+    vector: bytes = field(default=b"", repr=False)
 
     def ref(self, modality: str) -> ImageRef | None:
         """Where the bytes of `modality` lie; `None` where it lacks them."""
@@ -135,12 +137,14 @@ class Listing:
         classes: the names of the labels.
         licence: of the data.
         skipped: what could not be listed.
+        embedded_by: modality to the fingerprint of the encoder that its vectors are of, where records hold vectors.
     """
 
     records: Sequence[Record]
     classes: tuple[str, ...] = ()
     licence: str = "unknown"
     skipped: Sequence[Skipped] = ()
+    embedded_by: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def splits(self) -> tuple[str, ...]:

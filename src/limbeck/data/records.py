@@ -132,6 +132,20 @@ class RecordSource(Source):
         return [record.captions for record in self.records]
 
     @cached_property
+    def embeddings(self) -> Mapping[str, Tensor]:  # type: ignore[override]
+        """The vectors of the captions, where the data hold these."""
+        vectors = [record.vector for record in self.records]
+        if not (size := max(map(len, vectors))):
+            return {}
+        raw = bytearray().join(vector or bytes(size) for vector in vectors)
+        return {"text": torch.frombuffer(raw, dtype=torch.float32).view(len(vectors), -1)}
+
+    @property
+    def embedded_by(self) -> Mapping[str, str]:  # type: ignore[override]
+        """As the listing says."""
+        return {m: self._listing.embedded_by[m] for m in self.embeddings}
+
+    @cached_property
     def labels(self) -> Tensor | None:
         """`int64 [N]`, -1 where a sample has no label; `None` where none has."""
         if "label" not in self.modalities:
@@ -145,10 +159,11 @@ class RecordSource(Source):
 
     @cached_property
     def fingerprint(self) -> str:  # type: ignore[override]
-        """A digest of content: files, captions, labels, classes, split, decoding; not of names or times."""
+        """A digest of content: files, captions and their vectors, labels, classes, split, decoding; not of names or times."""
         labels = [record.label for record in self.records]
         content = [self.digests("image"), self.captions, labels, self.classes]
-        more = [[f.parts, self.digests(f.modality.name)] for f in self.forms if f.modality.name != "image"]
+        more: list[Any] = [[f.parts, self.digests(f.modality.name)] for f in self.forms if f.modality.name != "image"]
+        more += ["vectors", *(record.vector for record in self.records)] if self.embeddings else []
         return digest("records", DECODER, self._layout.resolution, self._split, content, *more)
 
     @cached_property
@@ -192,7 +207,8 @@ class RecordSource(Source):
         rows = self._positions(index)
         values: dict[str, Any] = {form.modality.name: form.values(self._gather(form, rows)) for form in self.forms}
         if "text" in self.modalities:
-            values["text"] = [self.captions[i] for i in rows.tolist()]
+            given = self.embeddings.get("text")
+            values["text"] = [self.captions[i] for i in rows.tolist()] if given is None else given[rows]
         if self.labels is not None:
             values["label"] = self.labels[rows]
         partial = {name: self._masks[name] for name in values if not self._masks[name].all()}

@@ -6,7 +6,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from limbeck.data.decode import image_size
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.data.decode import decode_array, image_size
 from limbeck.data.layout import (
     FileImage,
     ImageRef,
@@ -18,7 +21,7 @@ from limbeck.data.layout import (
     joined,
     unique,
 )
-from limbeck.data.mask import mask_size
+from limbeck.data.mask import NUMPY, mask_size
 from limbeck.data.parse import Unreadable, clean_captions, clean_label, index_labels, inside, parse_json
 from limbeck.data.segments import segments_bytes
 from limbeck.data.tables import Row, cells_of
@@ -26,6 +29,7 @@ from limbeck.data.tables import Row, cells_of
 __all__ = ["FILES", "list_rows", "mask_of", "translated"]
 
 FILES = ("image", "audio", "depth", "mask")  # modalities whose cells are files
+NO_VECTOR = "caption vector is not numbers"
 
 
 @dataclass(frozen=True)
@@ -136,8 +140,9 @@ def list_rows(rows: Iterable[Row], folder: Path, table: Path, licence: str = "un
         rows: where each stands, and its cells (or why there are none). `image`, `audio`, `depth` and `mask` are files: names
             relative to `folder`, paths, encoded bytes, references, or the `Unreadable` that tells why there is none. A mask
             may also be segments, see `mask_of`.
-            `caption`, `label`, `split`, `key` and `group` are values. A cell that is left out is a modality that the
-            sample lacks. The key is the names of the files where none is given, else the number of the row.
+            `caption`, `label`, `split`, `key` and `group` are values; `caption_vectors` is the vector of the one caption: a list
+            of numbers or an NPY file, of one length in all rows. A cell that is left out is a modality that the sample
+            lacks. The key is the names of the files where none is given, else the number of the row.
         folder: where names of files begin.
         table: what a person looks at for two rows of one key.
         licence: of the data.
@@ -146,12 +151,16 @@ def list_rows(rows: Iterable[Row], folder: Path, table: Path, licence: str = "un
     made: list[Record] = []
     labels: list[int | str | None] = []
     groups: dict[str, str] = {}
+    length = 0
     for number, (where, row) in enumerate(rows):
         name, split = f"row {number}", None
         try:
             cells = cells_of(row)
             name, split = str(cells.get("key", name)), _split_or_none(cells)
             record, label = _record(folder, cells, name), clean_label(cells.get("label"))
+            size, length = len(record.vector), length or len(record.vector)
+            if size not in (0, length):
+                raise Unreadable(f"caption vector of {size // 4} numbers, where the first has {length // 4}")
         except Unreadable as error:
             skipped.append(Skipped(name, str(error), where, split))
             continue
@@ -169,12 +178,51 @@ def _record(folder: Path, cells: Mapping[str, Any], name: str) -> Record:
     if "mask" in cells:
         files["mask"] = mask_of(folder, cells["mask"], files.get("image"))
     captions = clean_captions(cells.get("caption"))
-    if not files and not captions:
+    vector = _vector(folder, cells["caption_vectors"]) if "caption_vectors" in cells else b""
+    if not files and not captions and not vector:
         raise Unreadable("no modality")
+    if vector and len(captions) > 1:
+        raise Unreadable("several captions beside one caption vector")
     paths = [str(cells[m]) for m in files if isinstance(files[m], FileImage) and isinstance(cells[m], str)]
     name = name if "key" in cells or not paths else "+".join(paths)
     image = files.pop("image", None)
-    return Record(name, image, captions, None, canonical_split(cells.get("split")), files)
+    captions = captions or ((name,) if vector else ())
+    return Record(name, image, captions, None, canonical_split(cells.get("split")), files, vector)
+
+
+def _vector(folder: Path, cell: object) -> bytes:
+    """The unit vector `float32 [D]`, as bytes, of a list of numbers, also as JSON text, or of an NPY file."""
+    if isinstance(cell, str) and cell.lstrip().startswith("["):
+        cell = parse_json(cell)
+    numbers = _listed(cell) if isinstance(cell, list) else _stored(_file(folder, cell))
+    if numbers.dtype.kind not in "uif":
+        raise Unreadable(NO_VECTOR)
+    if numbers.ndim != 1 or not len(numbers):
+        raise Unreadable(f"caption vector of shape {list(numbers.shape)}, not [D]")
+    with np.errstate(over="ignore"):
+        vector = numbers.astype(np.float32).astype(np.float64)
+    if not np.isfinite(vector).all():
+        raise Unreadable("caption vector holds NaN or infinite numbers")
+    if not vector.any():
+        raise Unreadable("caption vector of zeros")
+    return (vector / np.linalg.norm(vector)).astype(np.float32).tobytes()
+
+
+def _listed(cell: list[Any]) -> NDArray[Any]:
+    try:
+        return np.array(cell)
+    except ValueError:  # lists of several lengths
+        raise Unreadable(NO_VECTOR) from None
+
+
+def _stored(file: ImageRef) -> NDArray[Any]:
+    try:
+        data = file.read()
+    except OSError:
+        raise Unreadable("cannot be read") from None
+    if not data.startswith(NUMPY):
+        raise Unreadable("caption vector is no NPY file")
+    return decode_array(data, NO_VECTOR)
 
 
 def _file(folder: Path, cell: object) -> ImageRef:
@@ -193,7 +241,8 @@ def _file(folder: Path, cell: object) -> ImageRef:
 
 
 def _stamps(record: Record) -> list[tuple[Any, ...]]:
-    return [tuple(ref.stamp) for m in FILES if (ref := record.ref(m))]
+    own = [(record.vector, *record.captions)] if record.vector else []  # a vector is of one caption
+    return own + [tuple(ref.stamp) for m in FILES if (ref := record.ref(m))]
 
 
 def _split_or_none(cells: Mapping[str, Any]) -> str | None:

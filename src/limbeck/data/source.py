@@ -25,7 +25,7 @@ class Source(ABC):
         licence: the licence of the data, `"unknown"` where nobody said.
         fingerprint: hex digest of the *content*: two sources with the same fingerprint hold the same samples.
         embeddings: modality to `float32 [N, D]`, or tokens `[N, L, E]`, for modalities whose samples *are* embeddings of
-            an encoder (a learned text).
+            an encoder: a learned text, or captions that the data hold as vectors (zeros where a sample has none).
         embedded_by: modality to the fingerprint of the encoder that those embeddings belong to.
     """
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +13,7 @@ from limbeck.data.layout import Layout, Listing, Record
 from limbeck.data.rows import FILES, list_rows, translated
 from limbeck.data.tables import csv_rows, jsonl_rows, parquet_rows
 from limbeck.errors import ConfigError, DataError, MissingDependency
+from limbeck.spaces.encoders.vectors import Vectors
 
 __all__ = ["Manifest"]
 
@@ -22,6 +23,7 @@ USUAL = {
     "depth": ("depth",),
     "mask": ("mask",),
     "caption": ("caption", "captions", "text"),
+    "caption_vectors": (),
     "label": ("label", "class"),
     "split_column": ("split",),
     "key": ("key", "id"),
@@ -58,6 +60,9 @@ class Manifest(Layout):
         depth: column of the depth maps; by default `depth`.
         mask: column of the masks of objects; by default `mask`.
         caption: column of the captions; by default `caption`, `captions` or `text`.
+        caption_vectors: column of vectors in place of captions, which the encoder `vectors:D` reads: lists of D numbers, or
+            names of NPY files of shape `[D]`. A sample has one, beside at most one caption, which then is for people alone; by
+            default none.
         label: column of the label; by default `label` or `class`.
         split_column: column of the split; by default `split`.
         key: column of the key; by default `key` or `id`.
@@ -79,6 +84,7 @@ class Manifest(Layout):
     depth: str = ""
     mask: str = ""
     caption: str = ""
+    caption_vectors: str = ""
     label: str = ""
     split_column: str = ""
     key: str = ""
@@ -106,7 +112,8 @@ class Manifest(Layout):
         rows = translated(READERS[table.suffix.lower()](table), partial(self._cells, columns=columns))
         listing = list_rows(rows, table.parent, table)
         self._refuse(table, columns, listing.records)
-        return listing
+        length = next((len(record.vector) // 4 for record in listing.records if record.vector), 0)
+        return replace(listing, embedded_by={"text": Vectors(str(length), "text").fingerprint} if length else {})
 
     def _cells(self, row: Mapping[str, Any], columns: set[str]) -> dict[str, Any]:
         """What the row holds under each of our names, without the empty cells; its columns are added to `columns`."""
@@ -116,6 +123,8 @@ class Manifest(Layout):
             named = (getattr(self, ours),) if getattr(self, ours) else usual
             held = [row[column] for column in named if not _empty(row.get(column))]
             cells |= {ours.removesuffix("_column"): held[0]} if held else {}
+        if self.caption_vectors and "caption_vectors" not in cells:
+            cells.pop("caption", None)  # no encoder reads both
         return cells
 
     def _refuse(self, table: Path, columns: set[str], records: Sequence[Record]) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from limbeck.data.cache import Cache, digest
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
+from limbeck.spaces.encoders.vectors import Vectors
 from limbeck.spaces.space import Encoder, Space
 
 __all__ = ["Features", "embed_source"]
@@ -102,12 +103,13 @@ def embed_source(
     if batch_size < 1 or shard < 1:
         raise ConfigError(f"embedding needs batch_size >= 1 and shard >= 1, got {batch_size} and {shard}")
     cache = cache or Cache()
+    given = {m: _given(source, m, e, device) for m, e in space.encoders.items() if m in source.embeddings}
     result = {}
     for modality, encoder in space.encoders.items():
-        if device != "cpu" and (modality in source.embeddings or modality in source.modalities):
+        if device != "cpu" and (modality in given or modality in source.modalities):
             encoder.to(device)  # also where every shard is cached: what is learned will be encoded there
-        if modality in source.embeddings:
-            result[modality] = _given(source, modality, encoder, device)
+        if modality in given:
+            result[modality] = given[modality]
         elif modality in source.modalities:
             _same_rate(source, encoder)
             total, read = _strings(source) if modality == "text" else _decoded(source, modality)
@@ -138,17 +140,21 @@ def _same_rate(source: Source, encoder: Encoder) -> None:
 
 def _given(source: Source, modality: str, encoder: Encoder, device: str) -> Features:
     given = source.embeddings[modality]
-    if source.embedded_by.get(modality) != encoder.fingerprint:
+    owner = given.flatten(1).any(dim=1).nonzero().squeeze(1)  # zeros are no vector
+    given = given[owner]
+    by, below = source.embedded_by.get(modality), getattr(encoder, "member", None)  # below the head of a bound space
+    plain = isinstance(below, Vectors) and below.fingerprint == by
+    if by != encoder.fingerprint and not plain:
         raise DataError(
             f"{source.name}: its {modality} is embeddings of another encoder than {encoder.describe()}; "
-            "use the encoder named in the set's manifest.json"
+            f"use the encoder named in the set's manifest.json, or, for a table of caption vectors, vectors:{given.shape[-1]} "
+            f"(--space.{modality} vectors:{given.shape[-1]})"
         )
-    if given.ndim == 3:  # tokens, which the encoder reads
+    if plain or given.ndim == 3:  # vectors or tokens, which the encoder reads
         with torch.no_grad():
-            vectors = encoder(given.to(device)).cpu()
+            vectors = encoder.to(device)(given.to(device)).cpu()
     else:
         vectors = F.normalize(given, dim=-1)
-    owner = torch.arange(len(vectors))
     _refuse_infinite(source, encoder, given, vectors, owner)
     return Features(vectors, owner)
 

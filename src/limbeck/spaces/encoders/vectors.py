@@ -1,6 +1,7 @@
 """Plain vectors as they are: features that were made elsewhere, and made-up data."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -45,13 +46,18 @@ class Vectors(Encoder):
         """Nothing that has weights."""
         return nn.Identity()
 
-    def encode(self, network: nn.Module, values: Tensor) -> Tensor:
+    def encode(self, network: nn.Module, values: Any) -> Tensor:
         """The vectors `[B, dim]` themselves.
 
         Raises:
-            DataError: they have another shape.
+            DataError: they have another shape, or are texts.
         """
-        if not isinstance(values, Tensor) or values.ndim != 2 or values.shape[1] != self.dim:
-            found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        if not isinstance(values, Tensor):
+            raise DataError(
+                f"the {self.modality} encoder vectors:{self.dim} reads vectors, and these are texts; take an encoder of texts, or "
+                "a manifest that holds their vectors (--source.caption_vectors, in Python caption_vectors=)"
+            )
+        if values.ndim != 2 or values.shape[1] != self.dim:
+            found = tuple(values.shape)
             raise DataError(f"the {self.modality} encoder vectors:{self.dim} takes [B, {self.dim}], got {found}")
         return network(values)  # type: ignore[no-any-return]
