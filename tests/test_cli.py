@@ -16,6 +16,7 @@ from limbeck.commands._line import read_line
 from limbeck.commands._open import check_device
 from limbeck.commands._options import Part, parse
 from limbeck.commands._progress import Progress
+from limbeck.commands._types import Option, typed
 from limbeck.commands._vary import varied
 from limbeck.errors import ConfigError, UnknownName
 
@@ -132,6 +133,8 @@ def test_help_shows_the_options_of_what_was_chosen_and_of_nothing_else(limbeck: 
         ),
         (["doctor", "demo", "--device", "cuda:x"], "--device takes cpu"),
         (["evaluate", "demo", "--device", "mps:0"], "--device takes cpu"),
+        (["evaluate", "demo", "--protocol.student", "convnet"], "--protocol.student is --student here"),
+        (["compare", "demo", "--protocol.student", "convnet", "--out", "a"], "--protocol.student is --students here"),
     ],
 )
 def test_mistakes_get_one_line_with_the_cure(words: list[str], says: str, limbeck: Run) -> None:
@@ -495,10 +498,12 @@ def test_doctor_finds_an_image_in_two_splits(tmp_path: Path, limbeck: Run) -> No
     (tmp_path / "5.png").write_bytes((tmp_path / "0.png").read_bytes())
     splits = ["train", "train", "train", "val", "test", "test"]
     rows = [json.dumps({"file_name": f"{i}.png", "caption": f"number {i}", "split": s}) for i, s in enumerate(splits)]
+    rows[1] = json.dumps({"file_name": "1.png", "caption": "", "split": "train"})
     (tmp_path / "metadata.jsonl").write_text("\n".join(rows))
-    code, out, err = limbeck(["doctor", f"folder:{tmp_path}", "--pairs", "2", "--method", "random", *SMALL])
+    code, out, err = limbeck(["doctor", f"folder:{tmp_path}", "--method", "random", *SMALL])
     assert code == 0, err
     assert "1 image files are in both train and test" in out
+    assert "\n  pairs: 2\n" in out, "as many as hold image and text"
     assert "\n  image: train and val 0, train and test 1, val and test 0\n" in out
     assert "with their gradient" not in out and "seconds of all steps, estimated: 0\n" in out, "random has no step"
 
@@ -630,3 +635,9 @@ def test_progress_in_a_terminal_draws_bars_and_leaves_nothing() -> None:
         progress.tick("image", done, 100)
     progress.close()
     assert not progress._tasks and "image" in stream.getvalue()
+
+
+@pytest.mark.parametrize(("words", "expected"), [("1", (1.0,)), ("0.5,2", (0.5, 2.0)), ("[3]", (3.0,)), ("null", None)])
+def test_an_option_of_several_numbers_or_none_takes_both(words: str, expected: object) -> None:
+    option = Option("protocol.noise", tuple[float, ...] | None, None, "")
+    assert typed(option, words) == expected

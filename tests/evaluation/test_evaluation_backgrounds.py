@@ -224,5 +224,5 @@ def test_random_backgrounds_need_masks_and_pixels(space, cache, tmp_path):
             protocol="classification", **options,
         )  # fmt: skip
     assert not (tmp_path / "runs").exists()
-    with pytest.raises(ConfigError, match="the frozen student reads features"):
+    with pytest.raises(ConfigError, match=r"the frozen student reads features.* --student convnet"):
         Classification(background="random")

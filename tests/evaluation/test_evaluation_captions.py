@@ -111,6 +111,36 @@ def test_half_of_the_captions_are_dropped_in_training(cache: Cache) -> None:
     assert torch.equal(seen[0]["image"], seen[2]["image"])
 
 
+def test_a_linear_student_with_captions_starts_from_the_student_of_images(cache: Cache) -> None:
+    draws = torch.Generator().manual_seed(0)
+    values = {"image": torch.rand(40, 6, generator=draws), "text": torch.rand(40, 3, generator=draws)}
+    training = Training(
+        Classification(**SHORT, dim=0), Samples(values, torch.arange(40) % 2), 2, Context(0, cache), None
+    )
+    alone, _, _ = training.candidate(("image",), 1.0, 0.5, None)
+    helped, _, _ = training.candidate(("image", "text"), 1.0, 0.5, None, helped=True)
+    own, both = (dict(student.named_parameters()) for student in (alone, helped))
+    assert own and all(torch.equal(value, both[name]) for name, value in own.items())
+
+
+def test_help_of_captions_that_are_not_there_is_refused(cache: Cache) -> None:
+    with pytest.raises(ConfigError, match="has no captions"):
+        bare = toy_source(24, "train", ("image", "label"))
+        evaluate(bare, toy_source(24, "test"), "classification", SPACE, 1, cache=cache, captions="train_only", **SHORT)
+    with pytest.raises(ConfigError, match="no text encoder"):
+        images = lb.space(image="convnet")
+        evaluate(
+            toy_source(),
+            toy_source(24, "test"),
+            "classification",
+            images,
+            1,
+            cache=cache,
+            captions="train_only",
+            **SHORT,
+        )
+
+
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ConfigError, match="dim is a number of hidden units"):
         Classification(dim=-1)

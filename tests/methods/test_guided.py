@@ -59,7 +59,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize(
     "options",
-    [pytest.param(o, id=name, marks=[] if name == "dc and all" else pytest.mark.slow) for name, o in OPTIONS.items()],
+    [pytest.param(o, id=name, marks=[] if name == "input" else pytest.mark.slow) for name, o in OPTIONS.items()],
 )
 def test_contract(options: dict[str, Any]) -> None:
     """Determinism, resuming with the classifier and the weights, and the rest."""
@@ -149,7 +149,7 @@ def test_backgrounds_have_no_say_and_get_no_gradient(options: dict[str, Any]) ->
     inside(of).plain._image += (1 - object_masks(of.source.batch(range(24)))) * 0.3  # type: ignore[attr-defined]
     image.data += (1 - masks) * 0.4
     assert float(method.step(of, synthetic, 0)["loss"]) == pytest.approx(value, rel=1e-5)
-    base = replace(method, base="dm", **dict.fromkeys(options, "none"))
+    base = replace(method, base="dm" if "alignment" in options else "dc", **dict.fromkeys(options, "none"))
     before = float(base.step(of, synthetic, 0)["loss"])
     image.data -= (1 - masks) * 0.4
     assert float(base.step(of, synthetic, 0)["loss"]) != pytest.approx(before, rel=1e-3)
@@ -190,12 +190,29 @@ def test_weights_balance_the_gradients_at_the_start() -> None:
     for options in ({"base": "dm", "alignment": "none"}, {"base": "none", "alignment": "input"}):
         synthetic.zero_grad()
         synthetic.get_buffer("weights").fill_(1)
-        replace(method, **options).step(of, synthetic, 0)  # type: ignore[arg-type]
+        replace(method, **options, fraction=0.5).step(of, synthetic, 0)  # type: ignore[arg-type]
         assert synthetic.learned["image"].grad is not None
         lengths.append(float(synthetic.learned["image"].grad.norm()))
     assert float(logs["weight alignment"]) * lengths[1] == pytest.approx(0.25 * lengths[0], rel=1e-2)
     later = method.step(of, synthetic, 1)
     assert "weight alignment" not in later, "said once"
+
+
+def test_weights_are_those_of_the_pixels_where_captions_are_learned_too() -> None:
+    of = problem()
+    method = Guided(**SMALL, captions="proj", text="learn")
+    synthetic = method.start(of)
+    weight = float(method.step(of, synthetic, 0)["weight captions"])
+    lengths = []
+    for options in ({"captions": "none", "text": "inherit"}, {"base": "none"}):
+        synthetic.zero_grad()
+        synthetic.get_buffer("weights").fill_(1)
+        replace(method, **options).step(of, synthetic, 0)  # type: ignore[arg-type]
+        assert synthetic.learned["image"].grad is not None
+        lengths.append(float(synthetic.learned["image"].grad.norm()))
+    assert weight * lengths[1] == pytest.approx(0.5 * lengths[0], rel=1e-2)
+    embed = replace(method, captions="embed")
+    assert float(embed.step(of, embed.start(of), 0)["weight captions"]) == 1.0
 
 
 def test_captions_beside_the_images_of_a_classifier() -> None:
@@ -213,7 +230,10 @@ def test_captions_beside_the_images_of_a_classifier() -> None:
     assert found["read"][head][:, -columns:].any() and not found["not"][head][:, -columns:].any()
     plain = dict(weights, **{"head.weight": weights["head.weight"][:, :-columns]})
     alone = replace(trainee, captions=0).gradients(plain, images, 0)
-    assert torch.allclose(found["not"][head][:, :-columns], alone[head], atol=1e-6)
+    visual_only = [g[:, :-columns] if i == head else g for i, g in enumerate(found["not"])]
+    assert all(torch.allclose(g, a, atol=1e-6) for g, a in zip(visual_only, alone, strict=True))
+    logits = trainee.logits(weights, images, 0.0 * texts)
+    assert torch.allclose(logits, replace(trainee, captions=0).logits(plain, images), atol=1e-6)
     visual = trainee.scale(weights, synthetic) * synthetic.value("text")
     own = torch.func.functional_call(
         trainee._shell.body,  # type: ignore[arg-type]
@@ -223,9 +243,12 @@ def test_captions_beside_the_images_of_a_classifier() -> None:
     assert float(visual.square().mean()) == pytest.approx(float(own.square().mean()), rel=1e-4)
 
 
-@pytest.mark.parametrize(("captions", "moves"), [("proj", True), ("embed", False)])
+@pytest.mark.parametrize(("captions", "moves"), [("proj", True), ("clip", True), ("embed", False)])
 def test_which_caption_matching_moves_pixels(captions: Any, moves: bool) -> None:
     of = problem()
+    if captions == "clip":
+        pooled = {"name": "convnet", "width": of.space.dims["text"], "pooled": True}
+        of = replace(of, space=lb.space(image=pooled, text="bag_of_words"))
     method = Guided(**SMALL, base="none", captions=captions, text="learn")
     synthetic = method.start(of)
     method.step(of, synthetic, 0)
@@ -243,6 +266,9 @@ def test_which_caption_matching_moves_pixels(captions: Any, moves: bool) -> None
         ({"concat": 1.0}, "no gradients are matched"),
         ({"weight_captions": 1.0}, "captions is left out"),
         ({"lr_text": 0.5}, "captions are not learned"),
+        ({"text": "learn"}, "no term reads captions"),
+        ({"single": 2.0}, "no image is compared with its own caption"),
+        ({"fraction": 2.0, "alignment": "input", "weight_alignment": 1.0}, "no weight is balanced"),
         ({"steps": 0}, "must be 1 or more"),
     ],
 )
@@ -257,6 +283,7 @@ def test_options_that_cannot_work(options: dict[str, Any], says: str) -> None:
         (problem(("image",)), {}, "has no labels; use cf or dm"),
         (problem(LABELLED, masked=False), {"alignment": "input"}, "read masks, and toy.* has none"),
         (problem(LABELLED), {"captions": "proj"}, "captions are asked for"),
+        (problem(LABELLED), {"captions": "joint", "text": "learn"}, "captions are asked for"),
         (problem(), {"captions": "clip"}, "take one such as --space clip"),
     ],
 )

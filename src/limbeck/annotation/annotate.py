@@ -1,7 +1,6 @@
 """`annotate`: makes the captions and masks that data lack, into a folder beside them."""
 
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -228,8 +227,8 @@ def _counted(table: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
             none = sum(cell not in row and "image" in row for row in rows)
             found[name] = {**facts[name], "made": made, "kept": held - made, lacking: none}
     if facts["captions"] is not None:
-        captioned = Counter(row.get("label") for row in rows if "caption" in row)
-        without = {row["label"] for row in rows if "label" in row} - set(captioned)
+        captioned = {row.get("label") for row in rows if "caption" in row}
+        without = {row["label"] for row in rows if "label" in row} - captioned
         found["captions"]["classes without one"] = sorted(without)
     return found
 

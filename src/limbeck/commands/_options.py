@@ -271,6 +271,8 @@ def _unknown(command: type[Command], name: str, known: Mapping[str, Option], lin
     for f in _visible(command):
         for start, spec in _chosen(command, f, line) if "kind" in f.metadata else ():
             if start == head:
+                if option in f.metadata["without"] and (there := difflib.get_close_matches(option, known, n=1)):
+                    return ConfigError(f"--{name} is --{there[0]} here, see limbeck {_title(command)} --help")
                 kind, (family, _) = f.metadata["kind"], registry.parse_spec(spec)
                 own = [o.rpartition(".")[2] for o in known if o.startswith(f"{head}.")]
                 others = [n for n in registry.names(kind) if n != family and option in options(kind, n)]

@@ -31,7 +31,8 @@ def typed(option: Option, raw: str) -> Any:
         if raw not in ("true", "false"):
             raise ConfigError(f"--{option.name} takes true or false, got {raw!r}")
         return raw == "true"
-    several = get_origin(option.type) in (tuple, list, Sequence) and not raw.startswith("[")
+    either = get_args(option.type) if get_origin(option.type) in (UnionType, Union) else (option.type,)
+    several = any(get_origin(one) in (tuple, list, Sequence) for one in either) and not raw.startswith(("[", "null"))
     parser = ArgumentParser(exit_on_error=False)
     add(parser, option)
     try:

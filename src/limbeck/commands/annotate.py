@@ -58,7 +58,8 @@ class Annotate(Command):
         )
         if found["splits"] == ["train"]:
             print("note: a table of train alone is split anew, 80/10/10, where it is opened", file=sys.stderr)
-        opens = [f"manifest:{folder / TABLE}", *_options(source)]
+        here = ["--source.split", str(named)] if named not in (None, "train") else []
+        opens = [f"manifest:{folder / TABLE}", *here, *_options(source)]
         lines = [
             f"{source.name}: {found['samples']} samples of {', '.join(found['splits'])}",
             *_said(found, "captions", "no caption"),

@@ -4,7 +4,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import combinations
 from math import prod
@@ -58,9 +58,11 @@ class Doctor(Task):
     ) -> dict[str, Any]:
         from limbeck.core import Budget, Problem
 
-        pairs = min(100, len(source)) if self.pairs is None and self.bytes is None else self.pairs
-        budget = Budget(pairs, self.bytes, self.pixels)
+        usual = self.pairs is None and self.bytes is None
+        budget = Budget(1 if usual else self.pairs, self.bytes, self.pixels)
         problem = Problem(source, space, budget, self.seed, self.device, tick=tick)
+        if usual:
+            problem = replace(problem, budget=Budget(min(100, len(problem.complete)), pixels=self.pixels))
         method.check(problem)
         pairs = problem.pairs(method.learns_text, method.text_tokens)
         problem.groups(pairs)  # refuses a budget below one a class

@@ -8,7 +8,7 @@ from torch.optim import SGD, Optimizer
 
 from limbeck.core import Method, Problem, Synthetic, learned_pairs
 from limbeck.core.options import refuse_others
-from limbeck.data.augment import OPERATIONS, by_group, siamese
+from limbeck.data.augment import OPERATIONS, by_group, check_operations, siamese
 from limbeck.networks.convnet import ConvNet
 from limbeck.objectives.moments import group_mean, mean_distance
 from limbeck.objectives.selection import rule
@@ -57,6 +57,7 @@ class DM(Method):
 
     def __post_init__(self) -> None:
         self.require(steps=1, batch=1, lr=0, lr_text=0, momentum=0, width=1)
+        check_operations(self.augment)
         rule(self.init)
 
     @property

@@ -70,14 +70,15 @@ class Guided(Method):
         gradients: none, both or real_only.
         captions: none, proj, clip, embed or joint.
         concat: size of the captions beside the image features, where 1 is equal; 0 leaves them out.
-        weight_alignment: w_a; by default such that the term's gradient is `fraction` as long as that of the base at the start.
+        weight_alignment: w_a; by default such that the term's gradient in the pixels is `fraction` as long as that of the base at the start.
         weight_gradients: w_g; likewise.
-        weight_captions: w_c; likewise.
+        weight_captions: w_c; likewise, and 1 for `embed`, which moves no pixels.
         fraction: of those defaults.
         single: of caption matching, the weight of each image's own caption beside the means of the classes.
         text: synthetic captions: of the real image that a sample started from, the mean of its class, or learned.
         masks: synthetic masks: of that real image, full, or the mean of its class.
-        outside: what stands outside of a mask at the start: a grey fill, noise, or what was there (which leaks it).
+        outside: what stands outside of the synthetic mask at the start, whichever terms there are: a grey fill, noise, or what was
+            there (which leaks it, and is what `dm` and `dc` start from).
         batch: real samples a class and step.
         lr: learning rate of the pixels (SGD).
         lr_text: learning rate of learned captions.
@@ -158,7 +159,8 @@ class Guided(Method):
             raise DataError(
                 f"alignment and gradients read masks, and {source.name} has none; add them, or leave both out"
             )
-        if (self._has("captions") or self.concat) and "text" not in problem.modalities:
+        said = self.captions != "none" or self.concat or self.text != "inherit"
+        if said and "text" not in problem.modalities:
             raise DataError(
                 f"captions are asked for, and {source.name} with this space has none; add them, or leave it out"
             )
@@ -314,9 +316,9 @@ class Guided(Method):
         present = [name for name in TERMS if name in found]
         given = {name: getattr(self, f"weight_{name}") for name in present}
         held = synthetic.get_buffer("weights")
-        free = [name for name in present if given[name] is None]
+        free = [name for name in present if given[name] is None and (name, self.captions) != ("captions", "embed")]
         if t == 0 and free and "base" in found:
-            inputs = list(synthetic.learned.values())
+            inputs = [synthetic.learned["image"]]
             for name, weight in zip(
                 free, balance(found["base"], [found[n] for n in free], inputs, self.fraction), strict=True
             ):
@@ -331,15 +333,15 @@ class Guided(Method):
 
     def _place_masks(self, problem: Problem, synthetic: Synthetic) -> None:
         masks, image = synthetic.value("mask"), synthetic.learned["image"].data
+        if self.masks == "full":
+            masks.fill_(1)
+        elif self.masks == "class_mean":
+            self._average(problem, synthetic, "mask")
         if self.outside != "keep":
             draws = problem.rng("outside")
             grey = torch.full_like(image, 0.5)
             fill = torch.rand(image.shape, generator=draws).to(image) if self.outside == "noise" else grey
             image.copy_(composite(image, masks, fill))
-        if self.masks == "full":
-            masks.fill_(1)
-        elif self.masks == "class_mean":
-            self._average(problem, synthetic, "mask")
 
     def _average(self, problem: Problem, synthetic: Synthetic, modality: str) -> None:
         """Puts the mean of its class in place of what each sample holds."""
@@ -358,11 +360,18 @@ class Guided(Method):
         for name in TERMS:
             if not self._has(name):
                 refuse_unread(self, f"{name} is left out; leave it out, too, or name one", f"weight_{name}")
+        if self.captions not in ("proj", "clip"):
+            refuse_unread(self, "no image is compared with its own caption; leave it out", "single")
+        free = [name for name in TERMS if self._has(name) and getattr(self, f"weight_{name}") is None]
+        if self.base == "none" or not set(free) - ({"captions"} if self.captions == "embed" else set()):
+            refuse_unread(self, "no weight is balanced; leave it out", "fraction")
         if not self._classifies:
             why = "no gradients are matched; leave it out, or set base to dc or gradients"
             refuse_unread(self, why, "concat", "renew", "inner", "lr_network")
         if self.text != "learn":
             refuse_unread(self, "captions are not learned; leave it out, or set text to learn", "lr_text")
+        elif self.captions == "none" and not self.concat:
+            refuse_unread(self, "no term reads captions; leave it out, or name captions or concat", "text")
 
 
 def _class_means(values: Tensor, labels: Tensor) -> Tensor:

@@ -99,15 +99,15 @@ class Training:
     ) -> tuple[nn.Module, Iterator[int], Callable[[nn.Module], float]]:
         """A student of the modalities `union`, its training, and how it is judged; `helped` by captions in training alone."""
         p, seed, device = self.protocol, self.context.seed, self.context.device
-        generator = stream(seed, "student weights " + " ".join(union))
         linear, network = len(union) == 1 or not p.dim, self.pretrained(ridge) if self.pretrained else p.student
         width, gain = (self.classes, 0.1) if linear else (p.dim, 1.0)
-        towers = {
-            m: Tower(len(self.of[m].variance), width, generator, gain=gain)
-            if m in self.of
-            else Tower(0, width, generator, network, p.resolution or 0, gain=gain)
-            for m in union
-        }
+        generator, towers = stream(seed, "student weights " + " ".join(union)), {}
+        for m in union:
+            draws = stream(seed, f"student weights {m}") if linear else generator  # the tower of the student of m alone
+            if m in self.of:
+                towers[m] = Tower(len(self.of[m].variance), width, draws, gain=gain)
+            else:
+                towers[m] = Tower(0, width, draws, network, p.resolution or 0, gain=gain)
         student = Fusion(towers, None if linear else Tower(width, self.classes, generator), ridge)
         inputs = {m: x.to(device) for m, x in self.inputs(self.train, ridge).items() if m in union}
         samples = len(self.train.labels)

@@ -39,7 +39,8 @@ class Classification(Protocol):
     Captions of images are a help that a student may have in training alone. Where captions stand beside other modalities, a
     joint student for which each caption is dropped (put at the mean of those of training) with probability 1/2 at every step
     is tested without any caption: `train_only accuracy`. With `dim=0` the joint student is one linear layer on `[v ; c]`, which
-    without captions is the student of images, so that only what captions taught it tells the two apart.
+    without captions is the student of images and starts from the same weights, so that only what captions taught it tells the two apart.
+    Test samples without captions are in no column, unless no student reads captions of the test data.
 
     The standard protocol of the distillation literature is `selection="last"`: a network from random weights, trained by SGD (rate
     0.01, momentum 0.9, weight decay 5e-4, a tenth of the rate from half of the steps on) for 300 epochs, or 1000 with `siamese`, in
@@ -99,7 +100,7 @@ class Classification(Protocol):
             option = "siamese=True" if self.siamese else "background='random'"
             raise ConfigError(
                 f"{option} changes pixels, and the frozen student reads features; choose a student on pixels with "
-                "--protocol.student convnet, or with --students in compare (in Python student='convnet')"
+                "--student convnet, or with --students in compare (in Python student='convnet')"
             )
         if self.selection == "last":
             object.__setattr__(self, "looks", 1)
@@ -166,7 +167,11 @@ class Classification(Protocol):
             )
 
     def check_set(self, small: Source) -> None:
-        """Masks are needed to put objects on other backgrounds."""
+        """Masks are needed to put objects on other backgrounds, captions to help in training."""
+        if self.captions == "train_only" and "text" not in small.modalities:
+            raise ConfigError(
+                f"{small.name} has no captions, and captions='train_only' trains with them; leave --protocol.captions out"
+            )
         if self.background == "random" and "mask" not in small.modalities:
             raise ConfigError(
                 f"{small.name} has no masks, and background='random' puts the object of each mask on another background; "
@@ -229,6 +234,10 @@ class Classification(Protocol):
                 f"{small.name} and {test.name} share no modality that the space encodes "
                 f"({', '.join(space.modalities) or 'none'}); pass a space with an encoder for one of "
                 f"{', '.join(small.modalities)}"
+            )
+        if self.captions == "train_only" and "text" not in shared:
+            raise ConfigError(
+                "captions='train_only' reads captions, and the space has no text encoder; name one with --space.text"
             )
         uncaptioned = tuple(m for m in shared if m != "text") or shared
         trained = uncaptioned if self.captions == "none" else shared
