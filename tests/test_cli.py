@@ -575,7 +575,8 @@ def test_compare_writes_one_table_and_resumes(pets: str, tmp_path: Path, limbeck
 
 def test_list_reads_every_kind(limbeck: Run) -> None:
     found = json.loads(limbeck(["list", "--json"])[1])
-    assert set(found) == {"methods", "sources", "encoders", "protocols", "networks", "spaces", "recipes"}
+    kinds = {"methods", "sources", "encoders", "protocols", "networks", "captioners", "segmenters"}
+    assert set(found) == kinds | {"spaces", "recipes"}
     assert all(says for entries in found.values() for says in entries.values())
     assert "herding" in limbeck(["list", "methods"])[1]
     assert "clap " in limbeck(["list", "space"])[1]
