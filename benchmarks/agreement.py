@@ -8,7 +8,7 @@ For each set, and the mean and spread of those that differ in their seed alone:
     class      percent of images that are nearest to the mean caption of their own class
     distance   1 - cosine of the mean image of a class and the mean real caption of that class, mean of the classes
 
-Sets of `random` are real samples: those that a set with `init=random` and the same seed started from.
+Sets of `random` are real samples; with `per_class`, those that a set of `guided` with the same seed started from.
 """
 
 import argparse
