@@ -105,7 +105,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {name: str(folder) for name, folder in folders.items()}
 
 
-@pytest.mark.parametrize("model", ["blip", pytest.param("git", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["blip", "git"])
 def test_models_caption_greedily_whatever_the_batch(models: dict[str, str], model: str) -> None:
     texts = Captions(models[model], max_tokens=5).caption(IMAGES, NONE)
     assert len(texts) == 3 and (len(set(texts)) > 1 or model == "git")  # whose tiny weights hardly see
@@ -113,6 +114,7 @@ def test_models_caption_greedily_whatever_the_batch(models: dict[str, str], mode
     assert Captions(models[model], max_tokens=5, batch_size=2).to("cpu").caption(IMAGES, ["dog"] * 3) == texts
 
 
+@pytest.mark.slow
 def test_captioners_of_models_say_what_they_are(models: dict[str, str]) -> None:
     captioner = Captions(models["blip"])
     assert captioner.licence == "bsd-3-clause" and set(captioner.versions) == {"transformers", "torch"}
@@ -157,6 +159,7 @@ def test_models_that_chat_are_asked_and_their_question_is_cut_off(tmp_path: Path
     assert Captions(str(tmp_path), max_tokens=4, batch_size=1).caption(IMAGES, NONE) == texts[0]
 
 
+@pytest.mark.slow
 def test_segments_of_the_class_or_all_but_background_are_object(models: dict[str, str]) -> None:
     one = Masks(models["segformer"])
     masks = one.to("cpu").segment(IMAGES, ["guide dog", "cat", None])
@@ -171,6 +174,7 @@ def test_segments_of_the_class_or_all_but_background_are_object(models: dict[str
     assert np.array_equal(both[0], parts["dog"][0] | parts["background"][0])
 
 
+@pytest.mark.slow
 def test_segmenters_refuse_other_labels_and_other_models(models: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="no label 'cat'; it has background, dog, traffic light"):
         Masks(models["segformer"], label="dog,cat").segment(IMAGES, NONE)

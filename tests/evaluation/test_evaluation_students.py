@@ -209,7 +209,7 @@ class Sensors(Source):
         return Sensors(name, len(self))
 
 
-@pytest.mark.parametrize("student", ["frozen", "convnet"])
+@pytest.mark.parametrize("student", ["frozen", pytest.param("convnet", marks=pytest.mark.slow)])
 def test_sound_and_depth_are_judged_as_images_are(student, cache):
     options = {"cache": cache, "looks": 1, "student": student, "resolution": 16}
     options |= {"noise": (0.5,), "steps": 60} if student == "frozen" else {"steps": 12}

@@ -382,6 +382,7 @@ def test_options_that_are_not_read_make_no_other_experts(tmp_path: Path) -> None
     assert len(entries(tmp_path)) == 2 * len(made)
 
 
+@pytest.mark.slow
 def test_networks_with_batch_norms_are_functions_of_their_parameters(tmp_path: Path) -> None:
     method = MTTVL(**{**QUICK, "experts": 1}, students=("resnet18",), expert_rate=0.01, student_rate=0.01)
     assert len(lb.distill(problem_in(tmp_path), method)) == 6

@@ -14,6 +14,7 @@ from limbeck.errors import DataError, UnknownName
 
 QUICK = {  # for methods that have these fields
     "steps": 3,
+    "inner": 1,
     "width": 8,
     "dim": 8,
     "experts": 2,
@@ -30,7 +31,7 @@ WANTS = {name: {"image", "text"} for name in ("covmatch", "kip", "lors", "mtt_vl
 
 def quick(name: str) -> Method:
     method: Method = registry.get("method", name)()
-    unread = {"dim"} if name == "covmatch" else set()  # refused where its towers are frozen
+    unread = {"covmatch": {"dim"}, "guided": {"inner"}}.get(name, set())  # refused where they have no say
     known = {f.name for f in fields(method)} - unread
     return replace(method, **{key: value for key, value in QUICK.items() if key in known})
 
@@ -139,6 +140,7 @@ def test_cf_frequencies_agree_with_the_closed_form() -> None:
         assert torch.cosine_similarity(gradient[0][m], gradient[20_000][m], dim=0) > 0.7, m
 
 
+@pytest.mark.slow
 def test_cf_keeps_the_tie_between_the_modalities() -> None:
     """With its term the dependence approaches that of the real pairs; marginal terms alone do not see it."""
     space = lb.space(image="convnet", text="bag_of_words")

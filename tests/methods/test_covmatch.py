@@ -198,6 +198,7 @@ def test_a_tower_is_its_encoder_and_its_head(image: str, head: Head) -> None:
         assert torch.allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_killed_run_with_trained_towers_ends_where_an_uninterrupted_one_does() -> None:
     """Killed in the middle of a round, after its first, and after its last step."""
     method = lb.methods.CovMatch(**TRAINED, steps=5)
