@@ -1,5 +1,6 @@
 """Guided: distribution or gradient matching of labelled images, guided by their captions and by the masks of their objects."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,7 @@ from torch.optim import SGD, Optimizer
 
 from limbeck.core import Method, Problem, Synthetic, chosen_pairs, encode, object_masks, select
 from limbeck.core.options import refuse_others, refuse_unread
-from limbeck.data.augment import OPERATIONS, by_group, check_operations, siamese_masked
+from limbeck.data.augment import OPERATIONS, by_group, check_operations, siamese, siamese_masked
 from limbeck.errors import ConfigError, DataError
 from limbeck.experts.trainee import Trainee
 from limbeck.networks._init import centred
@@ -38,8 +39,8 @@ class _Sets:
     """Real and synthetic samples of one step, moved alike: pairs (real, synthetic)."""
 
     images: tuple[Tensor, Tensor]
-    objects: tuple[Tensor, Tensor]
     masks: tuple[Tensor, Tensor]
+    objects: Sequence[Tensor]  # none where no term reads them
     groups: tuple[Tensor, Tensor]
     texts: tuple[Tensor, Tensor] | None
     count: int
@@ -213,6 +214,12 @@ class Guided(Method):
         return bool(getattr(self, term) != "none") and (term, self.captions) != ("captions", "joint")
 
     @property
+    def _balanced(self) -> list[str]:
+        """The terms whose weight is not given, and that move pixels, in which it is balanced."""
+        moving = [name for name in TERMS if self._has(name) and (name, self.captions) != ("captions", "embed")]
+        return [name for name in moving if getattr(self, f"weight_{name}") is None]
+
+    @property
     def _classifies(self) -> bool:
         return self.base == "dc" or self._has("gradients")
 
@@ -225,7 +232,10 @@ class Guided(Method):
             masks = [object_masks(batch).to(device), synthetic.value("mask")]
         groups = real.to(device), own.to(device)
         fill = torch.rand(1, 3, 1, 1, generator=problem.rng("fill", t)).to(device)
-        objects = [composite(x, m, fill) for x, m in zip(images, masks, strict=True)]  # before both are moved
+        read = self.alignment == "input" or self._has("gradients")
+        objects = (
+            [composite(x, m, fill) for x, m in zip(images, masks, strict=True)] if read else []
+        )  # before both are moved
         texts = None
         if "text" in problem.modalities:
             held = problem.features["text"]
@@ -233,11 +243,11 @@ class Guided(Method):
             texts = held.vectors[rows].to(device), synthetic.value("text")
 
         def move(g: int, parts: list[Tensor]) -> list[Tensor]:
-            x, m = siamese_masked(parts[:4], 2 * parts[4:], problem.rng(f"augment {g}", t), self.augment)
-            return [*x, *m[:2]]
+            x, m = siamese_masked(parts[:2], parts[2:4], problem.rng(f"augment {g}", t), self.augment)
+            return [*x, *m, *siamese(parts[4:], problem.rng(f"augment {g}", t), self.augment)]
 
-        a, b, c, d, m, n = by_group([*images, *objects, *masks], 3 * groups, move)
-        return _Sets((a, b), (c, d), (m, n), groups, texts, int(own[-1]) + 1)
+        a, b, m, n, *objects = by_group([*images, *masks, *objects], (3 if read else 2) * groups, move)
+        return _Sets((a, b), (m, n), objects, groups, texts, int(own[-1]) + 1)
 
     def _by_means(self, problem: Problem, sets: _Sets, t: int) -> dict[str, Tensor]:
         """Terms under a new random network."""
@@ -265,7 +275,7 @@ class Guided(Method):
         if self.alignment == "feature" and maps is not None:
             found["alignment"] = means((masked_mean(maps[0], sets.masks[0]), masked_mean(maps[1], sets.masks[1])))
         elif self.alignment == "input":
-            x, y = both(sets.objects)
+            x, y = both((sets.objects[0], sets.objects[1]))
             found["alignment"] = means((x.flatten(1), y.flatten(1)))
         if self.captions == "proj" and flat is not None and sets.texts is not None:
             centre, weight, offset = caption_map(flat[0], sets.texts[0])
@@ -316,7 +326,7 @@ class Guided(Method):
         present = [name for name in TERMS if name in found]
         given = {name: getattr(self, f"weight_{name}") for name in present}
         held = synthetic.get_buffer("weights")
-        free = [name for name in present if given[name] is None and (name, self.captions) != ("captions", "embed")]
+        free = [name for name in present if name in self._balanced]
         if t == 0 and free and "base" in found:
             inputs = [synthetic.learned["image"]]
             for name, weight in zip(
@@ -362,8 +372,7 @@ class Guided(Method):
                 refuse_unread(self, f"{name} is left out; leave it out, too, or name one", f"weight_{name}")
         if self.captions not in ("proj", "clip"):
             refuse_unread(self, "no image is compared with its own caption; leave it out", "single")
-        free = [name for name in TERMS if self._has(name) and getattr(self, f"weight_{name}") is None]
-        if self.base == "none" or not set(free) - ({"captions"} if self.captions == "embed" else set()):
+        if self.base == "none" or not self._balanced:
             refuse_unread(self, "no weight is balanced; leave it out", "fraction")
         if not self._classifies:
             why = "no gradients are matched; leave it out, or set base to dc or gradients"

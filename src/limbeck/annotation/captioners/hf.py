@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from limbeck.annotation.annotator import Captioner
+from limbeck.annotation.pretrained import Pretrained
 from limbeck.errors import ConfigError
-from limbeck.spaces.hub import licence_of, quiet, read
+from limbeck.spaces.hub import quiet, read
 
 __all__ = ["HuggingFace"]
 
@@ -17,7 +18,7 @@ QUESTION = "Describe this image in one short sentence."
 
 
 @dataclass(frozen=True)
-class HuggingFace(Captioner):
+class HuggingFace(Pretrained, Captioner):
     """A model on huggingface.co, or in a folder that `save_pretrained` wrote, which puts images into words: `hf:NAME`.
 
     It is greedy: of each next word the likeliest, so that the same images give the same captions.
@@ -34,12 +35,9 @@ class HuggingFace(Captioner):
     Paper: Li et al., BLIP: bootstrapping language-image pre-training, ICML 2022.
     """
 
-    name: str
     batch_size: int = 8
     max_tokens: int = 40
     prompt: str = ""
-
-    requires = (("transformers", "hf"),)
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.max_tokens < 1:
@@ -49,18 +47,6 @@ class HuggingFace(Captioner):
     def what(self) -> str:
         """That nobody has looked at them."""
         return "these captions were written by a model and looked at by nobody"
-
-    @cached_property
-    def licence(self) -> str | None:
-        """As the model's card says, where it has been downloaded."""
-        return licence_of(self.name)
-
-    @property
-    def versions(self) -> dict[str, str]:
-        """Of transformers and torch."""
-        import transformers
-
-        return {"transformers": transformers.__version__, "torch": torch.__version__}
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:

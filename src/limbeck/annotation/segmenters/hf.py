@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from limbeck.annotation.annotator import Segmenter
+from limbeck.annotation.pretrained import Pretrained
 from limbeck.errors import ConfigError
-from limbeck.spaces.hub import licence_of, quiet, read
+from limbeck.spaces.hub import quiet, read
 
 __all__ = ["HuggingFace"]
 
@@ -20,7 +21,7 @@ BACKGROUND = "background"
 
 
 @dataclass(frozen=True)
-class HuggingFace(Segmenter):
+class HuggingFace(Pretrained, Segmenter):
     """A model on huggingface.co, or in a folder that `save_pretrained` wrote, which names the parts of images: `hf:NAME`.
 
     A mask is all segments of one image that are its object: those of the labels that are named, or else, where the model
@@ -37,11 +38,8 @@ class HuggingFace(Segmenter):
     Paper: Cheng et al., Masked-attention mask transformer for universal image segmentation, CVPR 2022.
     """
 
-    name: str
     label: str = ""
     threshold: float = 0.9
-
-    requires = (("transformers", "hf"),)
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:
@@ -51,18 +49,6 @@ class HuggingFace(Segmenter):
     def what(self) -> str:
         """That nobody has looked at them."""
         return "these masks were drawn by a model and looked at by nobody"
-
-    @cached_property
-    def licence(self) -> str | None:
-        """As the model's card says, where it has been downloaded."""
-        return licence_of(self.name)
-
-    @property
-    def versions(self) -> dict[str, str]:
-        """Of transformers and torch."""
-        import transformers
-
-        return {"transformers": transformers.__version__, "torch": torch.__version__}
 
     @cached_property
     def _loaded(self) -> Any:
