@@ -37,6 +37,7 @@ RANK = {
     "engine": 5,
     "evaluation": 5,
     "experts": 6,
+    "generation": 6,
     "methods": 7,
     "sources": 7,
     "report": 8,

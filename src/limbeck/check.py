@@ -140,11 +140,11 @@ def check_method(method: Method, space: Space, source: Source | None = None, pai
         before = torch.get_rng_state()
         first, second, other = (distill(problem(seed), method) for seed in (0, 0, 1))
         assert torch.equal(before, torch.get_rng_state()), "it drew from the global random generator; use problem.rng"
-        assert len(first) == pairs, f"it made {len(first)} samples for a budget of {pairs}"
+        assert first.pairs == pairs, f"it made {first.pairs} pairs for a budget of {pairs}"
         assert _same(first, second), "the same seed gave another result: all randomness must come from problem.rng"
         if method.steps:
             assert not _same(first, other), "another seed gave the same result although it has random steps"
-        assert set(first.batch(range(pairs)).modalities) <= set(source.modalities), (
+        assert set(first.batch(range(len(first))).modalities) <= set(source.modalities), (
             "it made a modality that is not in the source"
         )
         moved = False

@@ -73,7 +73,7 @@ def commands() -> dict[str, str]:
     found = {}
     for path in sorted(folder.glob("[!_]*.py")):
         body = ast.parse(path.read_text(encoding="utf-8")).body
-        found[path.stem] = next((ast.get_docstring(n) or "" for n in body if isinstance(n, ast.ClassDef)), "").split(
+        found[path.stem.replace("_", "-")] = next((ast.get_docstring(n) or "" for n in body if isinstance(n, ast.ClassDef)), "").split(
             "\n"
         )[0]
     return found
@@ -95,7 +95,7 @@ def help_text() -> str:
         "",
         "Turns a large multimodal dataset into a tiny one that trains almost as well.",
     ]
-    lines += ["", "commands:", *[f"  {name:<10} {says}" for name, says in commands().items()]]
+    lines += ["", "commands:", *[f"  {name:<11} {says}" for name, says in commands().items()]]
     lines += ["", "limbeck COMMAND --help tells the options of a command; every command takes --json and --debug."]
     return "\n".join([*lines, "", "exit codes:", *[f"  {code:<4} {says}" for code, says in EXIT_CODES.items()]])
 
@@ -140,7 +140,7 @@ def _loaded(name: str) -> Any:
     """The class of a command."""
     if name not in commands():
         raise UnknownName("command", name, commands())
-    module = importlib.import_module(f"limbeck.commands.{name}")
+    module = importlib.import_module(f"limbeck.commands.{name.replace('-', '_')}")
     return getattr(module, module.__all__[0])
 
 

@@ -10,8 +10,9 @@ from torch import Tensor
 
 import limbeck as lb
 from limbeck.data.contract import check_source
+from limbeck.data.scene import BACKGROUNDS, COLOURS, SHAPES, Scene
 from limbeck.errors import ConfigError
-from limbeck.sources.scenes import BACKGROUNDS, COLOURS, SHAPES, Rendered, Scene, Scenes
+from limbeck.sources.scenes import Rendered, Scenes
 
 FEW: dict[str, Any] = {"samples": 48}
 

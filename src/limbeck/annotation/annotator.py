@@ -1,13 +1,33 @@
 """`Captioner` and `Segmenter`: from whole images to captions and to masks."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
+from torch import Tensor
 
-__all__ = ["Annotator", "Captioner", "Segmenter"]
+from limbeck.errors import ConfigError
+
+__all__ = ["Annotator", "Captioner", "Knowledge", "Segmenter"]
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What real data can tell a captioner.
+
+    Args:
+        captions: real captions.
+        vectors: of each `[R, D]`, of unit length.
+        see: from images `[B, 3, H, W]` in [0, 1] to vectors that can be compared with those.
+        read: from texts to vectors.
+    """
+
+    captions: Sequence[str]
+    vectors: Tensor
+    see: Callable[[Tensor], Tensor]
+    read: Callable[[Sequence[str]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -61,6 +81,37 @@ class Captioner(Annotator):
             images: Pillow images, upright, RGB, of any sizes.
             classes: the class of each; `None` where it has none.
         """
+
+    def describe_each(self, images: Sequence[Any], count: int) -> list[list[str]]:
+        """Up to `count` different texts for each image, best first.
+
+        Args:
+            images: Pillow images, upright, RGB.
+            count: 1 or more.
+
+        Raises:
+            ConfigError: it has only one text for an image.
+        """
+        if count > 1:
+            raise ConfigError(
+                f"the captioner {self.describe()['name']!r} has one text for an image, and {count} are asked for; ask for fewer captions "
+                "an image, or choose another captioner"
+            )
+        return [[text] for text in self.caption(images, [None] * len(images))]
+
+    def rewrite(self, texts: Sequence[str], count: int) -> list[list[str]]:
+        """Up to `count` other texts that say what each text says, best first.
+
+        Raises:
+            ConfigError: it reads no texts.
+        """
+        raise ConfigError(
+            f"the captioner {self.describe()['name']!r} describes images and rewrites no texts; choose another, or stage describe"
+        )
+
+    def informed(self, knowledge: Knowledge) -> "Captioner":
+        """The captioner, with what real data can tell it; most need nothing."""
+        return self
 
 
 @dataclass(frozen=True)

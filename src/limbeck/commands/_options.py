@@ -199,7 +199,7 @@ def _required(command: type[Command], f: Field[Any]) -> bool:
 
 
 def _title(command: type[Command]) -> str:
-    return command.__module__.rsplit(".", 1)[-1]
+    return command.__module__.rsplit(".", 1)[-1].replace("_", "-")
 
 
 def _description(command: type[Command]) -> str:

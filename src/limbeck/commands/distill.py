@@ -52,12 +52,12 @@ class Distill(Task):
             report_small_classes(small)
         skipped = report_skipped(source, self.run)
         seconds, folder = time.perf_counter() - start, self.run / "set"
-        text = f"{small.name}: {len(small)} pairs, {small.nbytes:,} bytes, {seconds:.1f} s\n"
+        text = f"{small.name}: {small.pairs} pairs, {small.nbytes:,} bytes, {seconds:.1f} s\n"
         text += "".join(f"{name}: {value:.3g}\n" for name, value in self._balanced().items())
         text += f"set:  {folder}\nnext: "
         judged = "" if "text" in small.modalities else " --protocol classification"
         text += f"limbeck evaluate {self.run}{judged}   limbeck show {self.run}"
-        data = {"set": str(folder), "name": small.name, "pairs": len(small), "bytes": small.nbytes}
+        data = {"set": str(folder), "name": small.name, "pairs": small.pairs, "bytes": small.nbytes}
         return Answer(text, {**data, "fingerprint": small.fingerprint, "seconds": seconds, "skipped": skipped})
 
     def _balanced(self) -> dict[str, float]:

@@ -37,7 +37,8 @@ class DistilledSet(Source):
             `"mask"` `uint8 [M, 1, R, R]`, 255 on the object, where the source has masks;
             `"label"` `int64 [M]`; `"similarity.<name>"` the parameters of a learned similarity; `"hint.<name>"` scalars;
             in older sets `"relation"` `float32 [M, M]`.
-        captions: one readable caption a sample: its own, or the nearest real one where text was learned.
+        captions: the readable captions of each sample: its own, first that which it was made from; or the nearest real one where
+            text was learned.
         origins: the key of the real sample that each one started from.
         neighbours: for each sample the nearest real captions with their cosine similarity, best first.
         nearest: the key of the real image nearest to each synthetic image, and its cosine similarity.
@@ -48,6 +49,7 @@ class DistilledSet(Source):
         encoder_licences: modality to licence of the encoder's weights.
         training: how a student should be trained on the set: `"loss"` and `"temperature"`; empty where nothing is said.
         similarity: what `Similarity.restore` needs beside the parameters; empty without a learned similarity.
+        generation: how its samples were generated: prior and its licence, prompts, sampling, who wrote new captions; empty where none were.
     """
 
     name: str
@@ -64,6 +66,7 @@ class DistilledSet(Source):
     encoder_licences: Mapping[str, str] = field(default_factory=dict)
     training: Mapping[str, str | float] = field(default_factory=dict)
     similarity: Mapping[str, Any] = field(default_factory=dict)
+    generation: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.origins)
@@ -88,6 +91,11 @@ class DistilledSet(Source):
     def embeddings(self) -> Mapping[str, Tensor]:  # type: ignore[override]
         """The text, where text was learned or came as vectors; see `Source` for its two forms."""
         return {"text": self.tensors["text"]} if "text" in self.tensors else {}
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs a student may learn from: a sample with several captions is as many pairs."""
+        return sum(max(len(captions), 1) for captions in self.captions) if self.captions else len(self)
 
     @property
     def keys(self) -> Sequence[str]:
@@ -177,7 +185,7 @@ def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_te
             f"similarity.{k}": v.detach().cpu().contiguous() for k, v in synthetic.relation.state_dict().items()
         }
     tensors |= {f"hint.{k}": module().detach().cpu() for k, module in synthetic.hints.items()}
-    captions: list[Captions] = [()] * len(synthetic)
+    captions: list[Captions] = list(synthetic.texts) or [()] * len(synthetic)
     neighbours: list[list[tuple[str, float]]] = []
     if "text" in values:
         neighbours = _nearest_captions(problem, values["text"])
@@ -187,9 +195,10 @@ def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_te
             captions = [(near[0][0],) for near in neighbours]
         elif synthetic.caption is not None:
             captions = [(problem.captions[row],) for row in synthetic.caption.tolist()]
+    held = {*values, "label", *(["text"] if synthetic.texts else [])}
     return DistilledSet(
         name=f"{source.name} by {recipe.method.get('name', 'unknown')}",
-        modalities={name: m for name, m in source.modalities.items() if name in values or name == "label"},
+        modalities={name: m for name, m in source.modalities.items() if name in held},
         tensors=tensors,
         captions=captions,
         origins=[keys[i] for i in synthetic.origin.tolist()],
@@ -202,6 +211,7 @@ def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_te
         encoder_licences=problem.space.licences,
         training=synthetic.training_options,
         similarity={} if synthetic.relation is None else synthetic.relation.describe(),
+        generation=synthetic.generation,
     )
 
 

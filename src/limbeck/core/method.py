@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from math import cos, pi
+from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -95,6 +96,20 @@ class Method(ABC):
         Raises:
             Diverged: says what went too far and, behind a semicolon, which option to lower.
         """
+
+    def reads(self) -> dict[str, str]:
+        """What else than source and space decides a run, such as the weights of a prior: name to digest, for its recipe."""
+        return {}
+
+    def finish(self, problem: Problem, synthetic: Synthetic, folder: Path | None = None) -> Synthetic:
+        """The samples that a set is frozen from, behind the last step: of a generator, drawn from it; else the set itself.
+
+        Args:
+            problem: what is distilled.
+            synthetic: after the last step.
+            folder: of the run, where work that takes long may keep what is done.
+        """
+        return synthetic
 
     def cure(self, name: str) -> str:
         """What to change where a logged scalar, the gradient or a parameter of this name stopped being finite."""

@@ -24,7 +24,7 @@ class Recipe:
         method: name and every hyper-parameter.
         budget: pairs or bytes.
         seed: of all named random streams.
-        fingerprints: digests of the source's content and of the encoders' weights.
+        fingerprints: digests of the source's content, of the encoders' weights and of what else the method reads.
 
     Example:
         >>> Recipe(method={"name": "cf", "steps": 100}).yaml().splitlines()[0]
@@ -47,7 +47,11 @@ class Recipe:
             method=method.describe(),
             budget={k: v for k, v in asdict(problem.budget).items() if v is not None},
             seed=problem.seed,
-            fingerprints={"source": problem.source.fingerprint, "space": problem.space.fingerprint},
+            fingerprints={
+                "source": problem.source.fingerprint,
+                "space": problem.space.fingerprint,
+                **method.reads(),
+            },
         )
 
     def plain(self) -> dict[str, Any]:

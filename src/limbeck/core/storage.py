@@ -90,6 +90,7 @@ def load(folder: Path) -> DistilledSet:
         encoder_licences=manifest["licences"]["encoders"],
         training=manifest.get("training", {}),
         similarity=manifest.get("similarity", {}),
+        generation=manifest.get("generation", {}),
     )
 
 
@@ -125,8 +126,9 @@ def card(small: DistilledSet) -> str:
         f"- Licence of the data: {small.licence}",
         f"- Encoders: {encoders or 'none'}",
         *([f"- Masks: {coverage(small)}"] if coverage(small) else []),
+        *_generation(small),
         *([f"- Train a student with: {', '.join(carried)}"] if carried else []),
-        "- Synthetic images start from real ones and may stay close to them; `origin` and `nearest_image` name which.",
+        _closeness(small),
         "",
         "Open it with `limbeck.load(folder)` (exact tensors) or `datasets.load_dataset(folder)` (readable table).",
         "",
@@ -136,6 +138,33 @@ def card(small: DistilledSet) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _generated_by(small: DistilledSet) -> dict[str, Any]:
+    """Licences of the weights that generated images and captions."""
+    found = {"prior": small.generation.get("prior", {}).get("licence")}
+    found["captioner"] = small.generation.get("captions", {}).get("licence")
+    return {name: licence for name, licence in found.items() if licence}
+
+
+def _generation(small: DistilledSet) -> list[str]:
+    """Lines of the card about what generated the samples."""
+    if not small.generation:
+        return []
+    prior, captions = small.generation["prior"], small.generation.get("captions")
+    lines = [f"- Images: sampled from the prior {prior['name']} (licence of its weights: {prior['licence']})"]
+    if captions:
+        by = captions["by"]["name"]
+        lines.append(f"- Captions: {small.pairs} of {len(small)} images, the first of each real, the others by {by} ({captions['stage']})")
+    if cut := small.generation["prompts"]["longer than the prior reads"]:
+        lines.append(f"- {cut} prompts are longer than the prior reads; it has seen their beginnings")
+    return lines
+
+
+def _closeness(small: DistilledSet) -> str:
+    if small.generation:
+        return "- A prior may repeat what it was trained on; `origin` names the sample of the prompt, `nearest_image` the nearest real image."
+    return "- Synthetic images start from real ones and may stay close to them; `origin` and `nearest_image` name which."
 
 
 def coverage(small: DistilledSet) -> str:
@@ -168,7 +197,7 @@ def _manifest(small: DistilledSet) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "name": small.name,
-        "pairs": len(small),
+        "pairs": small.pairs,
         "bytes": {**small.sizes, "total": small.nbytes},
         "modalities": [
             {
@@ -184,10 +213,11 @@ def _manifest(small: DistilledSet) -> dict[str, Any]:
         "recipe": small.recipe.plain(),
         "fingerprint": small.fingerprint,
         "embedded_by": dict(small.embedded_by),
-        "licences": {"data": small.licence, "encoders": dict(small.encoder_licences)},
+        "licences": {"data": small.licence, "encoders": dict(small.encoder_licences), **_generated_by(small)},
         "hints": small.hints,
         "training": dict(small.training),
         "similarity": dict(small.similarity),
+        "generation": dict(small.generation),
         "versions": {"limbeck": __version__, "torch": torch.__version__.split("+")[0]},
     }
 

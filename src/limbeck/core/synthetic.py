@@ -1,7 +1,8 @@
 """`Synthetic`: holds everything that is learned, and can show itself as a `Batch`."""
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from limbeck.core.masks import object_masks
 from limbeck.core.problem import Problem
-from limbeck.data.batch import Batch
+from limbeck.data.batch import Batch, Captions
 from limbeck.errors import ConfigError
 from limbeck.objectives.selection import Rule
 from limbeck.objectives.similarity import Similarity
@@ -33,6 +34,9 @@ class Synthetic(nn.Module):
             `"temperature"`. Plain values, not learned.
         average: decay of a moving average of everything learned, see `averaged`; 0 keeps none.
         ranges: modality to the least and largest valid value, where `project` shall keep to it; images keep to [0, 1].
+        generator: what the samples are drawn from in the end, where weights are learned instead of samples.
+        texts: the captions of each sample, where they are not those that it started from.
+        generation: how samples and captions were generated: plain values, kept with the set.
 
     Raises:
         ConfigError: it should learn what it does not hold, or `average` is not in [0, 1).
@@ -61,6 +65,9 @@ class Synthetic(nn.Module):
         training: Mapping[str, str | float] | None = None,
         average: float = 0.0,
         ranges: Mapping[str, tuple[float, float]] | None = None,
+        generator: nn.Module | None = None,
+        texts: Sequence[Captions] = (),
+        generation: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= average < 1:
@@ -77,6 +84,7 @@ class Synthetic(nn.Module):
         self.relation = relation
         self.hints = nn.ModuleDict(dict(hints or {}))
         self.training_options = dict(training or {})
+        self.generator, self.texts, self.generation = generator, tuple(texts), dict(generation or {})
         self.register_buffer("origin", origin)
         self.register_buffer("caption", caption)
         self.register_buffer("labels", labels)

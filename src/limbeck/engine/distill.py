@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from limbeck.core import processes
 from limbeck.core.distilled import DistilledSet, freeze, load
 from limbeck.core.method import Method
 from limbeck.core.problem import Problem
@@ -127,9 +128,12 @@ def distill(
     for state in steps(problem, method, run, save_every=save_every):
         if problem.tick and state.total:
             problem.tick(f"distil {recipe.method['name']}", state.step, state.total)
-    small = freeze(problem, recipe, state.synthetic, learned_text=method.learns_text)
+    made = method.finish(problem, state.synthetic, None if run is None else Path(run))
+    small = freeze(problem, recipe, made, learned_text=method.learns_text)
     if run is not None:
-        small.save(Run(run, recipe).result)
+        if processes.is_first():
+            small.save(Run(run, recipe).result)
+        processes.wait()
     return small
 
 

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from limbeck.core import processes
 from limbeck.core.recipe import Recipe, differences
-from limbeck.core.synthetic import Synthetic
 from limbeck.data.cache import write_whole
 from limbeck.errors import ConfigError, StorageError
 
@@ -56,7 +56,9 @@ class Run:
         self._recipe = recipe
 
     def begin(self) -> None:
-        """Makes the folder and writes recipe and environment, where they are not there yet."""
+        """Makes the folder and writes recipe and environment, where they are not there yet; the first process does."""
+        if not processes.is_first():
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         texts = {"recipe.yaml": self._recipe.yaml(), "environment.json": json.dumps(_environment(), indent=1) + "\n"}
         for name, text in texts.items():
@@ -68,11 +70,12 @@ class Run:
         """Where the finished set is."""
         return self.folder / "set"
 
-    def restore(self, synthetic: Synthetic, optimizer: Optimizer | None) -> int:
+    def restore(self, synthetic: nn.Module, optimizer: Optimizer | None) -> int:
         """Loads the latest checkpoint into both; returns the step it was taken after, 0 where there is none."""
         found = self._checkpoints()
         if not found:
             self._trim_log(0)
+            processes.wait()
             return 0
         from safetensors.torch import load_file
 
@@ -89,15 +92,16 @@ class Run:
                 f"{folder} does not fit this recipe: {error}; delete the run folder to start anew"
             ) from error
         self._trim_log(step)
+        processes.wait()
         return step
 
-    def save(self, step: int, synthetic: Synthetic, optimizer: Optimizer | None) -> Path:
+    def save(self, step: int, synthetic: nn.Module, optimizer: Optimizer | None) -> Path:
         """Writes a checkpoint after `step`, then drops older ones. It appears by one rename."""
         from safetensors.torch import save_file
 
         root = self.folder / "checkpoint"
         work, final = root / f".step-{step}", root / f"step-{step}"
-        if final.is_dir():  # a run repeats itself to the bit: this step's checkpoint is already there
+        if final.is_dir() or not processes.is_first():  # a run repeats itself to the bit: this step's checkpoint may be there
             return final
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
@@ -118,6 +122,8 @@ class Run:
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Appends one line to `log.jsonl`."""
+        if not processes.is_first():
+            return
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(dict(row)) + "\n")
 
@@ -139,6 +145,8 @@ class Run:
         return found[-1] if found else None
 
     def _trim_log(self, step: int) -> None:
+        if not processes.is_first():
+            return
         kept = [row for row in self.history() if row["step"] <= step]
         write_whole(self.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
 

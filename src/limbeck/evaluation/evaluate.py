@@ -92,7 +92,7 @@ def evaluate(
             [result[metric] for result in results],
             name=name if name is not None else first.name,
             method=made,
-            pairs=len(first),
+            pairs=first.pairs if isinstance(first, DistilledSet) else len(first),
             bytes=round(sum(_nbytes(s) for s in sets) / len(sets)),
             protocol=judge.title,
             fingerprint=judge.fingerprint(test, space),

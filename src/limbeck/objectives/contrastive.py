@@ -13,7 +13,7 @@ from torch import Tensor
 
 from limbeck.errors import UnknownName
 
-__all__ = ["LOSSES", "Loss", "bce", "contrastive", "cwcl", "ence", "false_negatives", "infonce", "wbce"]
+__all__ = ["LOSSES", "Loss", "bce", "contrastive", "cwcl", "directions", "ence", "false_negatives", "infonce", "wbce"]
 
 Square = Float[Tensor, "b b"]
 Mask = Bool[Tensor, "b b"] | None
@@ -36,8 +36,25 @@ def infonce(logits: Square, target: Square | None = None, ignored: Mask = None) 
         >>> round(infonce(torch.zeros(4, 4)).item(), 4)  # log 4
         1.3863
     """
+    to_text, to_image = directions(logits, ignored)
+    return (to_text + to_image) / 2
+
+
+def directions(logits: Square, ignored: Mask = None) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """The two halves of InfoNCE: each image finds its text, and each text its image.
+
+        -1/b sum_i log softmax_row(z)_ii,    -1/b sum_i log softmax_col(z)_ii
+
+    Args:
+        logits: z.
+        ignored: where True, an entry is no negative, in both directions.
+
+    Example:
+        >>> [round(half.item(), 3) for half in directions(torch.tensor([[2.0, 0.0], [2.0, 2.0]]))]
+        [0.41, 0.41]
+    """
     rows, columns = _log_softmax(logits, ignored)
-    return -(rows.diagonal().mean() + columns.diagonal().mean()) / 2
+    return -rows.diagonal().mean(), -columns.diagonal().mean()
 
 
 def ence(logits: Square, target: Square | None = None, ignored: Mask = None) -> Float[Tensor, ""]:

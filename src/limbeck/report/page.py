@@ -189,7 +189,7 @@ def _subject(sets: Sequence[DistilledSet], table: Table | None) -> tuple[Distill
     first = sets[0] if sets else None
     if table is None or not table.small:
         return first, None
-    shown = {(_method(small), len(small)): small for small in reversed(sets)}
+    shown = {(_method(small), small.pairs): small for small in reversed(sets)}
     rows = [row for row in table.small if (row.method, row.pairs) in shown]
     row = best(rows or table.small, table.primary)
     return shown.get((row.method, row.pairs), first if not rows else None), row
@@ -200,7 +200,7 @@ def _headline(small: DistilledSet | None, row: Row | None, table: Table | None) 
     if row is None or table is None:
         if small is None:
             return "What the run logged", "", ""
-        return f"{words.count(len(small))} pairs, ", words.size(small.nbytes), ""
+        return f"{words.count(small.pairs)} pairs, ", words.size(small.nbytes), ""
     budget, share, full = f"{words.count(row.pairs)} pairs, {words.size(row.bytes)}, ", table.retained(row), table.full
     if share is None or full is None:
         return budget, words.number(row.cells[table.primary].mean, table.digits[table.primary]), f" {table.label}"

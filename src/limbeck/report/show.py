@@ -64,7 +64,7 @@ def view(small: DistilledSet, *, samples: int = 5) -> "Group":
         f"{name} {size(nbytes)}" for name, nbytes in sorted(small.sizes.items(), key=lambda part: -part[1])
     )
     rows = {
-        "pairs": count(len(small)),
+        "pairs": count(small.pairs),
         "size": f"{size(small.nbytes)} ({parts})",
         "method": str(small.recipe.method.get("name", "unknown")),
         "licence": small.licence,

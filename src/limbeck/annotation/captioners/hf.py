@@ -73,13 +73,20 @@ class HuggingFace(Pretrained, Captioner):
         held = [list(images[i : i + self.batch_size]) for i in range(0, len(images), self.batch_size)]
         return [text for batch in held for text in self._say(batch)]
 
-    def _say(self, images: list[Any]) -> list[str]:
+    def describe_each(self, images: Sequence[Any], count: int) -> list[list[str]]:
+        """The `count` likeliest of as many beams, likeliest first; they may be alike but for a word."""
+        held = [list(images[i : i + self.batch_size]) for i in range(0, len(images), self.batch_size)]
+        texts = [text for batch in held for text in self._say(batch, count)]
+        return [texts[i : i + count] for i in range(0, len(texts), count)]
+
+    def _say(self, images: list[Any], count: int = 1) -> list[str]:
         processor, model = self._loaded
         with quiet(), torch.no_grad():
             asked = self._asked(processor, images).to(model.device, model.dtype)
-            said = model.generate(**asked, max_new_tokens=self.max_tokens, do_sample=False, num_beams=1)
+            how = {"max_new_tokens": self.max_tokens, "do_sample": False}
+            said = model.generate(**asked, **how, num_beams=count, num_return_sequences=count)
         question = asked.get("input_ids")
-        if question is not None and torch.equal(said[:, : question.shape[1]], question):
+        if question is not None and torch.equal(said[::count, : question.shape[1]], question):
             said = said[:, question.shape[1] :]  # models that repeat what they were asked
         texts = processor.tokenizer.batch_decode(said, skip_special_tokens=True)
         return [" ".join(text.split()) for text in texts]

@@ -1,0 +1,58 @@
+"""`limbeck train-prior`."""
+
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from limbeck.commands._open import check_device, open_source, report_captions, report_skipped
+from limbeck.commands._options import Answer, Command, Part, part
+from limbeck.commands._progress import Tick
+from limbeck.errors import ConfigError
+from limbeck.generation.training import PriorTraining
+
+__all__ = ["TrainPrior"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainPrior(PriorTraining, Command):
+    """Trains a small text-to-image pipeline on images and captions, for the methods that generate; the same command continues.
+
+    The folder is a pipeline of diffusers: --method.prior takes it, and DiffusionPipeline.from_pretrained opens it.
+
+    Args:
+        source: the data, such as demo or karpathy:data/flickr8k.
+        out: the folder of the pipeline.
+        save_every: steps between checkpoints.
+        device: where it trains: cpu, cuda, cuda:1, mps.
+    """
+
+    words = "source"
+    resumes = "the same command continues from the last checkpoint"
+
+    source: Part | None = part("source")
+    out: Path
+    save_every: int = 200
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        check_device(self.device)
+        if self.save_every < 1:
+            raise ConfigError(f"--save_every takes a number of steps of at least 1, got {self.save_every}")
+        super().__post_init__()
+
+    def execute(self, tick: Tick) -> Answer:
+        """Trains to the end, and tells what the losses have come to."""
+        from limbeck.generation.training import losses, train_prior
+
+        start = time.perf_counter()
+        source = open_source(self.source, tick)
+        report_skipped(source)
+        report_captions(source)
+        how = PriorTraining(**{f.name: getattr(self, f.name) for f in fields(PriorTraining)})
+        prior = train_prior(source, self.out, how, save_every=self.save_every, device=self.device, tick=tick)
+        seconds, found = time.perf_counter() - start, losses(self.out)
+        said = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
+        text = f"{self.out}: makes images of {prior.resolution} pixels; losses at the end: {said}; {seconds:.1f} s\n"
+        text += f"licence: {prior.licence}\nnext: give --method prior --method.prior {self.out} (or --method edge) to limbeck distill"
+        data = {"prior": str(self.out), "resolution": prior.resolution, "losses": dict(found), "licence": prior.licence}
+        return Answer(text, {**data, "seconds": seconds})

@@ -1,0 +1,214 @@
+"""`Generated`: what methods have in common that draw a set from a generative prior."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from limbeck.annotation import Knowledge
+from limbeck.core import Method, Problem, Synthetic
+from limbeck.core.options import refuse_others, refuse_unread
+from limbeck.data.cache import digest
+from limbeck.data.folders import sha256
+from limbeck.errors import ConfigError
+from limbeck.generation.features import agreement, caption_vectors, joint_space
+from limbeck.generation.prior import DiffusersPrior
+from limbeck.generation.prompts import check_prompts, chosen_prompts
+from limbeck.generation.sampling import Sampling, sampled
+from limbeck.generation.synthesis import Synthesised, captioner, check_captioner, described, images_of_budget, rewritten
+from limbeck.generation.tuned import TunedPrior
+from limbeck.spaces import Space
+
+__all__ = ["Generated"]
+
+
+@dataclass(frozen=True)
+class Generated(Method):
+    """A set whose images are sampled from a generative prior, for real training captions.
+
+    A budget of M pairs holds M / captions images: an image with two captions counts as two pairs.
+
+    Args:
+        prior: the pipeline: a folder that `limbeck train-prior` or `save_pretrained` wrote, or a name on the hub.
+        prompts: which training captions are asked for: random (as published), cluster (medoids of matched clusters), another selection
+            rule, or list:FILE with one a line.
+        repeats: images of each caption.
+        captions: captions of each image: that it was made from, and new ones.
+        captioner: what makes the new ones: retrieval, scenes, hf:NAME or call:module.function; limbeck list captioners names them.
+        stage: describe, new captions tell what an image shows; or paraphrase, they put the prompt into other words, before any image.
+        sampling_steps: steps of the scheduler for an image.
+        guidance: how strongly an image is drawn to its caption; 1 for none.
+        candidates: images drawn for each that is kept, which is the one that agrees best with its caption.
+        resolution: pixels a side at which images are sampled, before they are brought to the source's; by default the prior's own.
+        precision: of frozen weights and products; what is trained stays in float32.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("image", "text")
+
+    prior: str = ""
+    prompts: str = "random"
+    repeats: int = 1
+    captions: int = 1
+    captioner: str = "retrieval"
+    stage: Literal["describe", "paraphrase"] = "describe"
+    sampling_steps: int = 30
+    guidance: float = 3.0
+    candidates: int = 1
+    resolution: int | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        self.require(repeats=1, captions=1, sampling_steps=1, guidance=0, candidates=1)
+        check_prompts(self.prompts)
+        check_captioner(self.captioner)
+        if self.stage not in ("describe", "paraphrase"):
+            raise ConfigError(f"stage is 'describe' or 'paraphrase', got {self.stage!r}")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ConfigError(f"precision is 'float32' or 'bfloat16', got {self.precision!r}")
+        if self.captions == 1:
+            refuse_unread(self, "each image has one caption; leave it out, or set captions to 2", "captioner", "stage")
+
+    def check(self, problem: Problem) -> None:
+        """Refuses a task without a prior, modalities that no prior makes, and a budget that the captions do not divide."""
+        super().check(problem)
+        name = self.describe()["name"]
+        if not self.prior:
+            raise ConfigError(
+                f"{name} draws from a generative prior: name one with --method.prior, a folder that `limbeck train-prior` wrote or a "
+                "text-to-image pipeline of diffusers"
+            )
+        refuse_others(self, problem, {"image": "images", "text": "texts"})
+        self.images(problem)
+
+    def reads(self) -> dict[str, str]:
+        """A digest of the prior's files."""
+        return {"prior": prior_fingerprint(self.prior)}
+
+    def images(self, problem: Problem) -> int:
+        """How many images the budget holds.
+
+        Raises:
+            ConfigError: captions or repeats do not divide it.
+        """
+        budget = problem.budget
+        if budget.pairs is not None:
+            count = images_of_budget(budget.pairs, self.captions)
+        else:
+            texts = [len(caption.encode()) for caption in problem.captions]
+            size = problem.sample_bytes(learned_text=False) + (self.captions - 1) * sum(texts) / max(len(texts), 1)
+            count = int((budget.bytes or 0) // size)
+            count -= count % self.repeats
+            if count < 1:
+                raise ConfigError(f"a budget of {budget.bytes} bytes holds no image; one takes {size:.0f} bytes with its captions")
+        if count % self.repeats:
+            raise ConfigError(f"{self.repeats} images of each caption do not divide {count} images; choose another budget, or other repeats")
+        return count
+
+    def start(self, problem: Problem) -> Synthetic:
+        """The prompts, and the prior, which nothing has changed."""
+        chosen = chosen_prompts(problem, self.prompts, self.images(problem) // self.repeats)
+        chosen = chosen.repeat_interleave(self.repeats)
+        pairs, labels = problem.candidates, problem.source.labels
+        index = pairs.sample[chosen]
+        prior = DiffusersPrior.open(self.prior, problem.device, self.precision)
+        return Synthetic(
+            {},
+            origin=index,
+            caption=pairs.rows["text"][chosen],
+            labels=None if labels is None else labels[index],
+            generator=self.tuned(problem, prior),
+        ).to(problem.device)
+
+    def tuned(self, problem: Problem, prior: DiffusersPrior) -> TunedPrior | None:
+        """What of the prior is trained; `None` where nothing is, and `finish` opens it."""
+        return None
+
+    def origins(self, problem: Problem, synthetic: Synthetic) -> Callable[[range], Tensor] | None:
+        """From a range of images to real ones that sampling starts from; `None` to start from noise."""
+        return None
+
+    def depth(self) -> float:
+        """Share of the schedule that sampling goes through."""
+        return 1.0
+
+    def finish(self, problem: Problem, synthetic: Synthetic, folder: Path | None = None) -> Synthetic:
+        """Samples the images, and makes their new captions; what is done is kept in `folder`, where there is one."""
+        tuned = synthetic.generator
+        prior = tuned.prior if isinstance(tuned, TunedPrior) else DiffusersPrior.open(self.prior, problem.device, self.precision)
+        assert synthetic.caption is not None
+        rows = synthetic.caption.tolist()
+        prompts = [problem.captions[row] for row in rows]
+        how = Sampling(self.sampling_steps, self.guidance, self.candidates, self.resolution, self.depth())
+        joint = partial(problem.once, "joint space", partial(joint_space, problem))
+        agrees = partial(_agrees, joint) if self.candidates > 1 else None
+        work = None if folder is None else folder / "samples"
+        images = sampled(problem, prior, prompts, how, work, self.origins(problem, synthetic), agrees)
+        texts, repeated = [(prompt,) for prompt in prompts], 0
+        if self.captions > 1:
+            voice = captioner(self.captioner, partial(_knowledge, problem, joint))
+            made = self._synthesised(problem, voice, images, prompts, work)
+            texts = [(prompt, *new) for prompt, new in zip(prompts, made.captions, strict=True)]
+            repeated = made.repeated
+        facts = self._facts(prior, how, rows, len(prior.truncated(prompts)), repeated, tuned)
+        return Synthetic(
+            {"image": images.float() / 255}, origin=synthetic.origin, caption=synthetic.caption, labels=synthetic.labels,
+            texts=texts, generation=facts,
+        ).to(problem.device)  # fmt: skip
+
+    def _synthesised(
+        self, problem: Problem, voice: Any, images: Tensor, prompts: Sequence[str], work: Path | None
+    ) -> Synthesised:
+        if self.stage == "paraphrase":
+            return rewritten(voice, prompts, self.captions - 1)
+        return described(voice, images, prompts, self.captions - 1, work, problem.tick)
+
+    def _facts(
+        self, prior: DiffusersPrior, how: Sampling, rows: list[int], cut: int, repeated: int, tuned: Any
+    ) -> Mapping[str, Any]:
+        """What the set tells of how its images and captions were made."""
+        facts: dict[str, Any] = {
+            "prior": {"name": self.prior, "licence": prior.licence, "predicts": prior.prediction},
+            "prompts": {"chosen": self.prompts, "captions": rows, "longer than the prior reads": cut},
+            "sampling": {"scheduler": type(prior.pipe.scheduler).__name__, "steps": how.steps, "guidance": how.guidance},
+        }
+        if isinstance(tuned, TunedPrior):
+            facts["training"] = {"updates": int(tuned.updates), "tensors that moved": round(tuned.moved, 4)}
+        if self.captions > 1:
+            voice = check_captioner(self.captioner)
+            facts["captions"] = {"by": voice.describe(), "stage": self.stage, "licence": voice.licence, "prompts again": repeated}
+        return facts
+
+
+@lru_cache(maxsize=8)
+def prior_fingerprint(name: str) -> str:
+    """A digest of the files of a pipeline in a folder; of one on the hub, its name: `from_pretrained` checks what it fetches.
+
+    Args:
+        name: folder or hub name.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        return digest(name)
+    parts = [p for p in sorted(folder.glob("*/*")) if p.suffix in (".json", ".safetensors", ".txt", ".bin")]
+    parts = [p for p in parts if p.parent.name != "checkpoint"]
+    return digest(*[[p.relative_to(folder).as_posix(), sha256(p)] for p in parts])
+
+
+def _agrees(joint: Callable[[], Space], images: Tensor, captions: Sequence[str]) -> Tensor:
+    return agreement(joint(), images, captions)
+
+
+def _knowledge(problem: Problem, joint: Callable[[], Space]) -> Knowledge:
+    """The training captions, and the joint space they are compared with images in."""
+    space = joint()
+    device = problem.device
+    return Knowledge(
+        problem.captions,
+        caption_vectors(problem, space),
+        lambda images: space["image"](images.to(device)).cpu(),
+        lambda texts: torch.as_tensor(space["text"](list(texts))).cpu(),
+    )

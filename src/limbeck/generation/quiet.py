@@ -1,0 +1,24 @@
+"""Silence around what diffusers and transformers print while they load, write and sample."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from limbeck.spaces.hub import quiet
+
+__all__ = ["quietly"]
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Silences progress bars and notes of both libraries, and restores them."""
+    from diffusers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        with quiet():
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        logging.enable_progress_bar()

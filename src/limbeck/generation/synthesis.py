@@ -1,0 +1,188 @@
+"""Caption synthesis: eta captions an image, one of which it was made from."""
+
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from limbeck import registry
+from limbeck.annotation import Captioner, Knowledge
+from limbeck.core import processes
+from limbeck.data.cache import write_whole
+from limbeck.data.modality import Modality
+from limbeck.errors import ConfigError, DataError, LimbeckWarning
+
+__all__ = ["Synthesised", "captioner", "described", "images_of_budget", "rewritten", "several"]
+
+TRIES = 2  # how often a captioner is asked about an image, each time for more
+CHUNK = 32  # images between two notes on disk
+
+
+@dataclass(frozen=True)
+class Synthesised:
+    """New captions of each image.
+
+    Args:
+        captions: exactly as many for each image as were asked for.
+        repeated: how many of them are the caption of the prompt again, as nothing else was said.
+    """
+
+    captions: list[list[str]]
+    repeated: int
+
+
+def images_of_budget(pairs: int, captions: int) -> int:
+    """How many images make a budget of pairs, where each has several captions: the same image with two captions is two pairs.
+
+    Args:
+        pairs: the budget |S|.
+        captions: of each image, eta.
+
+    Raises:
+        ConfigError: the captions do not divide the pairs; the message names the nearest budgets that they do.
+
+    Example:
+        >>> images_of_budget(500, 2)
+        250
+    """
+    if pairs % captions:
+        low = pairs - pairs % captions
+        near = " or ".join(str(n) for n in (low, low + captions) if n)
+        raise ConfigError(f"{captions} captions an image do not divide a budget of {pairs} pairs; ask for {near} pairs, or other captions")
+    return pairs // captions
+
+
+def captioner(spec: str, knowledge: Callable[[], Knowledge]) -> Captioner:
+    """The captioner that a spec names, told what real data can tell it.
+
+    Args:
+        spec: a name of `limbeck list captioners`, with what follows a colon: retrieval, hf:NAME, call:module.function.
+        knowledge: makes it, for a captioner that wants it.
+
+    Raises:
+        UnknownName: there is no such captioner.
+        ConfigError: a family without what follows the colon.
+    """
+    made = check_captioner(spec)
+    return made.informed(knowledge()) if type(made).informed is not Captioner.informed else made
+
+
+def check_captioner(spec: str) -> Captioner:
+    """The captioner that a spec names, which knows nothing yet; see `captioner`."""
+    from dataclasses import fields
+
+    family, argument = registry.parse_spec(spec)
+    found = registry.get("captioner", family)
+    many = any(f.name == "name" for f in fields(found))
+    if many != bool(argument):
+        says = f"is a family: say which, as in {family}:NAME" if many else f"takes nothing after a colon, got {spec!r}"
+        raise ConfigError(f"the captioner {family!r} {says}")
+    made: Captioner = found(**({"name": argument} if many else {}))
+    return made
+
+
+def described(
+    voice: Captioner,
+    images: Tensor,
+    prompts: Sequence[str],
+    count: int,
+    folder: Path | None = None,
+    tick: Callable[[str, int, int], None] | None = None,
+) -> Synthesised:
+    """`count` new captions of each generated image, by what it looks like.
+
+    Args:
+        voice: the captioner.
+        images: `uint8 [n, 3, R, R]`.
+        prompts: the caption that each was made from.
+        count: new captions of each image.
+        folder: where they are noted down, chunk by chunk, so that an interrupted run asks no image twice.
+        tick: called with (what, done, total).
+
+    Raises:
+        DataError: the captioner says nothing of any image.
+    """
+    parts = [range(i, min(i + CHUNK, len(prompts))) for i in range(0, len(prompts), CHUNK)]
+    found: list[list[str]] = []
+    for part in parts:
+        path = None if folder is None else folder / f"captions-{part.start:06d}.json"
+        if path is None or not path.is_file():
+            seen = [Modality("image", tuple(image.shape)).preview(image.float() / 255) for image in images[part.start : part.stop]]
+            own = [prompts[i] for i in part]
+            said = several(voice.describe_each, seen, own, count)
+            if path is not None and processes.is_first():
+                write_whole(path, json.dumps(said, ensure_ascii=False))
+        else:
+            said = json.loads(path.read_text(encoding="utf-8"))
+        found += said
+        if tick:
+            tick("caption", part.stop, len(prompts))
+    return _whole(voice, found, prompts, count)
+
+
+def rewritten(voice: Captioner, prompts: Sequence[str], count: int) -> Synthesised:
+    """`count` captions that say what each prompt says in other words: text alone, without a look at any image.
+
+    Raises:
+        DataError: the captioner has no other words for any prompt.
+    """
+    return _whole(voice, several(voice.rewrite, list(prompts), prompts, count), prompts, count)
+
+
+def several(
+    ask: Callable[[Sequence[Any], int], list[list[str]]], values: Sequence[Any], prompts: Sequence[str], count: int
+) -> list[list[str]]:
+    """Up to `count` different texts for each value, none of them empty, or the prompt again.
+
+    A value that gets too few is asked about again, for more.
+
+    Args:
+        ask: from values and a number to texts for each.
+        values: images or texts.
+        prompts: of each.
+        count: texts of each.
+
+    Example:
+        >>> several(lambda values, n: [["a cat", " ", "a pet"] for _ in values], [0], ["a cat"], 2)
+        [['a pet']]
+    """
+    kept: list[dict[str, None]] = [{} for _ in values]
+    for again in range(TRIES):
+        short = [i for i, texts in enumerate(kept) if len(texts) < count]
+        if not short:
+            break
+        more = count + again  # one of them may be the prompt
+        try:
+            said = ask([values[i] for i in short], more)
+        except ConfigError:
+            if again:  # it has no more than it said
+                break
+            raise
+        for i, texts in zip(short, said, strict=True):
+            for text in (" ".join(t.split()) for t in texts):
+                if text and text != prompts[i] and len(kept[i]) < count:
+                    kept[i].setdefault(text)
+    return [list(texts) for texts in kept]
+
+
+def _whole(voice: Captioner, found: list[list[str]], prompts: Sequence[str], count: int) -> Synthesised:
+    """Exactly `count` captions each: where too few were said, the prompt stands again, counted and told."""
+    name = voice.describe()["name"]
+    if found and not any(found):
+        raise DataError(
+            f"the captioner {name!r} said nothing new of any of {len(found)} images; try it alone with limbeck annotate, choose another, "
+            "or ask for one caption an image"
+        )
+    whole = [[*texts[:count], *[prompt] * (count - len(texts))] for texts, prompt in zip(found, prompts, strict=True)]
+    repeated = sum(max(count - len(texts), 0) for texts in found)
+    if repeated:
+        warnings.warn(
+            f"the captioner {name!r} said too little of some images: {repeated} of {count * len(found)} new captions are the prompt again",
+            LimbeckWarning,
+            stacklevel=3,
+        )
+    return Synthesised(whole, repeated)
