@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from torch import Tensor, nn
 
 from limbeck.errors import ConfigError, MissingDependency
@@ -22,7 +22,7 @@ PARTS = {"vae": "a VAE", "scheduler": "a scheduler", "tokenizer": "a tokenizer",
 SECOND = ("text_encoder_2", "text_encoder_3", "tokenizer_2")  # of pipelines that read a text twice
 
 Images = Float[Tensor, "b 3 h w"]
-Latents = Float[Tensor, "b c h w"]
+Latents = Float[Tensor, "b k u v"]
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ class DiffusersPrior:
         whole = self.pipe.tokenizer(list(captions), padding=False, truncation=False, verbose=False)["input_ids"]
         return [i for i, ids in enumerate(whole) if len(ids) > self._length]
 
-    def predict(self, noisy: Latents, step: Int[Tensor, " b"], condition: Condition) -> Latents:
+    def predict(self, noisy: Latents, step: Real[Tensor, " b"], condition: Condition) -> Latents:
         """What the denoiser predicts of noisy latents.
 
         Args:
@@ -250,6 +250,19 @@ class DiffusersPrior:
             origin: latents to start from instead of noise alone, with `strength` of the schedule.
             strength: which share of the schedule is gone through, from 0 (the origin itself) to 1 (noise).
         """
+        with quietly(), torch.no_grad():
+            return self._sampled(captions, generators, resolution, steps, guidance, origin, strength)
+
+    def _sampled(
+        self,
+        captions: Sequence[str],
+        generators: Sequence[torch.Generator],
+        resolution: int,
+        steps: int,
+        guidance: float,
+        origin: Tensor | None,
+        strength: float,
+    ) -> Tensor:
         scheduler = type(self.pipe.scheduler).from_config(self.pipe.scheduler.config)
         scheduler.set_timesteps(steps)
         shape = (len(captions), *self.latent_shape(resolution))
@@ -263,15 +276,14 @@ class DiffusersPrior:
         if guided:
             condition = Condition.cat([self.condition([""] * len(captions)), condition])
         draws = {"generator": list(generators)} if "generator" in signature(scheduler.step).parameters else {}
-        with torch.no_grad():
-            for t in times:
-                seen = scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
-                said = self.predict(seen, t.repeat(len(seen)), condition)
-                if guided:
-                    empty, own = said.chunk(2)
-                    said = empty + guidance * (own - empty)
-                latents = scheduler.step(said, t, latents, **draws).prev_sample
-            return self.decode(latents).clamp(0, 1)
+        for t in times:
+            seen = scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
+            said = self.predict(seen, t.repeat(len(seen)), condition)
+            if guided:
+                empty, own = said.chunk(2)
+                said = empty + guidance * (own - empty)
+            latents = scheduler.step(said, t, latents, **draws).prev_sample
+        return self.decode(latents).clamp(0, 1)
 
     def noised(self, clean: Latents, noise: Latents, step: Int[Tensor, " b"]) -> Latents:
         """z_t of clean latents."""

@@ -1,5 +1,6 @@
 """Silence around what diffusers and transformers print while they load, write and sample."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,14 +11,16 @@ __all__ = ["quietly"]
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Silences progress bars and notes of both libraries, and restores them."""
+    """Silences progress bars, notes and deprecations of both libraries, and restores them."""
     from diffusers.utils import logging
 
     verbosity = logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        with quiet():
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", FutureWarning)
             yield
     finally:
         logging.set_verbosity(verbosity)

@@ -9,6 +9,8 @@ from limbeck.errors import ConfigError, MissingDependency
 
 __all__ = ["small_pipeline", "small_tokenizer"]
 
+SPREAD = -6.0  # of the posterior at first: the logarithm of its variance
+
 
 def small_tokenizer(captions: Sequence[str], vocabulary: int = 4096, length: int = 32) -> Any:
     """A tokenizer of the kind that Stable Diffusion has: pieces of words, of captions in lower case.
@@ -110,6 +112,8 @@ def small_pipeline(
             block_out_channels=vae_channels, latent_channels=4, norm_num_groups=8, sample_size=resolution,
             mid_block_add_attention=False,
         )  # fmt: skip
+        with torch.no_grad():
+            vae.quant_conv.bias[4:] = SPREAD  # else the decoder sees little but noise at first, and learns slowly
         unet = UNet2DConditionModel(
             sample_size=resolution // 2 ** (len(vae_channels) - 1), in_channels=4, out_channels=4, layers_per_block=1,
             block_out_channels=channels, down_block_types=("CrossAttnDownBlock2D",) * len(channels),

@@ -34,7 +34,7 @@ CHUNK = 256  # images at a time
 class PriorTraining:
     """How a small prior is trained: first its VAE, then denoiser and text encoder together, with AdamW and a cosine rate.
 
-        VAE:      |x - d(z)|_1 + kl KL(q(z | x) | N(0, I)),    z drawn from q(z | x)
+        VAE:      |x - d(z)|^2 + kl KL(q(z | x) | N(0, I)),    z drawn from q(z | x)
         denoiser: |target - predicted(z_t, t, caption)|^2,     the caption left out in a share `blank` of the samples
 
     Args:
@@ -44,8 +44,9 @@ class PriorTraining:
         length: tokens that are read of a caption.
         prediction: what the denoiser predicts.
         vae_steps: updates of the VAE.
+        vae_batch: images an update of the VAE; many small ones teach it more than few large ones.
         steps: updates of the denoiser.
-        batch: samples an update.
+        batch: samples an update of the denoiser.
         rate: learning rate of the denoiser; the VAE has twice that.
         kl: weight of the KL divergence.
         blank: share of samples without their caption, which guidance needs.
@@ -62,22 +63,21 @@ class PriorTraining:
     text_layers: int = 2
     length: int = 32
     prediction: Literal["epsilon", "v_prediction", "sample"] = "epsilon"
-    vae_steps: int = 400
-    steps: int = 2000
-    batch: int = 64
+    vae_steps: int = 2000
+    vae_batch: int = 8
+    steps: int = 4000
+    batch: int = 32
     rate: float = 1e-3
-    kl: float = 1e-4
+    kl: float = 1e-6
     blank: float = 0.1
     average: float = 0.995
     mirror: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.vae_steps < 1 or self.steps < 1 or self.batch < 1 or self.length < 4 or self.text_layers < 1:
-            raise ConfigError(
-                "vae_steps, steps, batch and text_layers need to be 1 or more and length 4, got "
-                f"{self.vae_steps}, {self.steps}, {self.batch}, {self.text_layers} and {self.length}"
-            )
+        least = {"vae_steps": 1, "vae_batch": 1, "steps": 1, "batch": 1, "text_layers": 1, "length": 4}
+        if low := [name for name, limit in least.items() if getattr(self, name) < limit]:
+            raise ConfigError(f"{low[0]} must be {least[low[0]]} or more, got {getattr(self, low[0])}")
         if not (self.rate > 0 and self.kl >= 0 and 0 <= self.blank <= 1 and 0 <= self.average < 1):
             raise ConfigError(
                 "rate must be positive, kl not negative, blank from 0 to 1, average from 0 to below 1; got "
@@ -159,7 +159,7 @@ class _Trainer:
         self.averages = nn.ParameterList([nn.Parameter(p.detach().clone(), False) for p in self.second])
         self.state = nn.ModuleDict({"parts": self.parts, "averages": self.averages})
         groups = [{"params": list(pipe.vae.parameters()), "lr": 2 * how.rate}, {"params": self.second, "lr": how.rate}]
-        self.optimizer = AdamW(groups, lr=how.rate, weight_decay=1e-4)
+        self.optimizer = AdamW(groups, lr=how.rate, betas=(0.9, 0.99), weight_decay=1e-4)
         self.images = self._images()
         self.latents: Tensor | None = None
 
@@ -194,13 +194,14 @@ class _Trainer:
     def _loss(self, t: int) -> tuple[str, Tensor]:
         how = self.how
         draw = stream(how.seed, "prior", t)
-        rows = torch.randint(len(self.held), (min(how.batch, len(self.held)),), generator=draw)
+        batch = how.vae_batch if t < how.vae_steps else how.batch
+        rows = torch.randint(len(self.held), (min(batch, len(self.held)),), generator=draw)
         if t < how.vae_steps:
             pixels = self._pixels(rows, draw).to(self.device)
             posterior = self.prior.pipe.vae.encode(pixels).latent_dist
             drawn = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=draw).to(pixels)
             seen = self.prior.pipe.vae.decode(drawn).sample
-            return "vae", F.l1_loss(seen, pixels) + how.kl * posterior.kl().mean()
+            return "vae", F.mse_loss(seen, pixels) + how.kl * posterior.kl().mean()
         mean, spread = self._encoded()
         side = torch.randint(mean.shape[1], (len(rows),), generator=draw) if how.mirror else torch.zeros(len(rows)).long()
         clean = mean[rows, side] + spread[rows, side] * torch.randn(mean[rows, side].shape, generator=draw)
