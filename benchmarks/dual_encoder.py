@@ -76,12 +76,23 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--spec", default="scenes")
     parser.add_argument("--option", nargs="*", default=[])
-    for name, value in {"seed": 0, "patch": 4, "width": 96, "layers": 3, "steps": 1200, "batch": 128, "length": 24}.items():
+    for name, value in {
+        "seed": 0,
+        "patch": 4,
+        "width": 96,
+        "layers": 3,
+        "steps": 1200,
+        "batch": 128,
+        "length": 24,
+    }.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--noise", type=float, default=0.0)
     a = parser.parse_args()
-    options = {k: json.loads(v) if v[:1] in "0123456789[{tf" and v not in ("text",) else v for k, v in (o.split("=") for o in a.option)}
+    options = {
+        k: json.loads(v) if v[:1] in "0123456789[{tf" and v not in ("text",) else v
+        for k, v in (o.split("=") for o in a.option)
+    }
     train = lb.source(a.spec, **options)
     a.side = train.modalities["image"].shape[-1]
     images = torch.cat([train.batch(part)["image"].mul(255).byte() for part in torch.arange(len(train)).split(500)])

@@ -61,8 +61,13 @@ def held_out_loss(prior, source, n=256):
     draw = torch.Generator().manual_seed(0)
     index = range(min(n, len(source)))
     clean = prior.encode(source.batch(index)["image"])
-    noise, step = torch.randn(clean.shape, generator=draw), torch.randint(len(prior.shares), (len(clean),), generator=draw)
-    said = prior.predict(prior.noised(clean, noise, step), step, prior.condition([source.captions[i][0] for i in index]))
+    noise, step = (
+        torch.randn(clean.shape, generator=draw),
+        torch.randint(len(prior.shares), (len(clean),), generator=draw),
+    )
+    said = prior.predict(
+        prior.noised(clean, noise, step), step, prior.condition([source.captions[i][0] for i in index])
+    )
     return float(F.mse_loss(said, denoising_target(clean, noise, prior.shares[step], prior.prediction)))
 
 
@@ -77,7 +82,11 @@ def measured(problem, prior, prompts, how, judge, guide, val, scenes):
         place = {}
         words = torch.tensor([place.setdefault(p, i) for i, p in enumerate(prompts)])
         recall = retrieval(x, y, words, words)
-        found |= {f"{name} cosine": float((x * y).sum(1).mean()), f"{name} t>i": recall["IR@1"], f"{name} i>t": recall["TR@1"]}
+        found |= {
+            f"{name} cosine": float((x * y).sum(1).mean()),
+            f"{name} t>i": recall["IR@1"],
+            f"{name} i>t": recall["TR@1"],
+        }
         if name == "judge":
             alike = space["image"](several).reshape(32, 4, -1)
             gram = alike @ alike.transpose(1, 2)
@@ -148,11 +157,19 @@ def main() -> None:
                 logs = state.logs
             prior = state.synthetic.generator.prior
         seconds = time.process_time() - start
-        row = {"variant": name, "seed": a.seed, **measured(problem, prior, prompts, how, judge, guide, held, a.spec == "scenes")}
+        row = {
+            "variant": name,
+            "seed": a.seed,
+            **measured(problem, prior, prompts, how, judge, guide, held, a.spec == "scenes"),
+        }
         row |= {"tuning CPU s": round(seconds, 1)}
         with a.out.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        print({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}, {k: round(v, 3) for k, v in logs.items()}, flush=True)
+        print(
+            {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()},
+            {k: round(v, 3) for k, v in logs.items()},
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

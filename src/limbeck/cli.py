@@ -73,9 +73,9 @@ def commands() -> dict[str, str]:
     found = {}
     for path in sorted(folder.glob("[!_]*.py")):
         body = ast.parse(path.read_text(encoding="utf-8")).body
-        found[path.stem.replace("_", "-")] = next((ast.get_docstring(n) or "" for n in body if isinstance(n, ast.ClassDef)), "").split(
-            "\n"
-        )[0]
+        found[path.stem.replace("_", "-")] = next(
+            (ast.get_docstring(n) or "" for n in body if isinstance(n, ast.ClassDef)), ""
+        ).split("\n")[0]
     return found
 
 

@@ -12,9 +12,9 @@ from limbeck.objectives.diffusion import clean_estimate
 from priors import CAPTIONS, tiny_prior
 
 diffusers = pytest.importorskip("diffusers", reason="needs the diffusion extra")
-from limbeck.generation.prior import DiffusersPrior  # noqa: E402
-from limbeck.generation.quiet import quietly  # noqa: E402
-from limbeck.generation.small import small_pipeline, small_tokenizer  # noqa: E402
+from limbeck.generation.prior import DiffusersPrior
+from limbeck.generation.quiet import quietly
+from limbeck.generation.small import small_pipeline, small_tokenizer
 
 pytestmark = pytest.mark.slow
 
@@ -134,7 +134,7 @@ def test_pipelines_that_cannot_serve_are_refused() -> None:
     with pytest.raises(ConfigError, match="neither a unet nor a transformer"):
         DiffusersPrior(without(unet=None))
     flow = diffusers.FlowMatchEulerDiscreteScheduler()
-    with pytest.raises(ConfigError, match="FlowMatchEulerDiscreteScheduler .* has no alphas_cumprod"):
+    with pytest.raises(ConfigError, match=r"FlowMatchEulerDiscreteScheduler .* has no alphas_cumprod"):
         DiffusersPrior(without(scheduler=flow))
     odd = diffusers.DDIMScheduler(prediction_type="epsilon")
     odd.register_to_config(prediction_type="score")

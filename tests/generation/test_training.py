@@ -11,8 +11,8 @@ import limbeck as lb
 from limbeck.errors import ConfigError, DataError
 
 pytest.importorskip("diffusers", reason="needs the diffusion extra")
-from limbeck.generation.prior import DiffusersPrior  # noqa: E402
-from limbeck.generation.training import PriorTraining, losses, train_prior  # noqa: E402
+from limbeck.generation.prior import DiffusersPrior
+from limbeck.generation.training import PriorTraining, losses, train_prior
 
 pytestmark = pytest.mark.slow
 
@@ -63,13 +63,15 @@ def test_it_learns_and_tells_its_licence(tmp_path: Path) -> None:
     draw = torch.randn(24, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     latents = prior.encode(source.batch(range(24))["image"], draw)
     assert float(latents.std()) == pytest.approx(1, abs=0.25), "the scaling brings latents to unit variance"
-    assert prior.licence == "CC0-1.0" and "Licence of the data: CC0-1.0" in (tmp_path / "prior" / "README.md").read_text()
+    assert (
+        prior.licence == "CC0-1.0" and "Licence of the data: CC0-1.0" in (tmp_path / "prior" / "README.md").read_text()
+    )
     theirs = __import__("diffusers").DiffusionPipeline.from_pretrained(tmp_path / "prior", safety_checker=None)
     assert type(theirs).__name__ == "StableDiffusionPipeline"
 
 
 def test_what_it_cannot_do_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="learns from images with captions, and .* holds image, label"):
+    with pytest.raises(DataError, match=r"learns from images with captions, and .* holds image, label"):
         train_prior(lb.check.toy_source(modalities=("image", "label")), tmp_path / "a")
     with pytest.raises(ConfigError, match="rate must be positive"):
         PriorTraining(rate=0)
@@ -79,5 +81,5 @@ def test_what_it_cannot_do_is_refused(tmp_path: Path) -> None:
         train_prior(lb.check.toy_source(8, resolution=18), tmp_path / "b", PriorTraining(**FEW))
     assert not (tmp_path / "b").exists(), "a refusal claims no folder"
     train_prior(lb.check.toy_source(8), tmp_path / "c", PriorTraining(**FEW))
-    with pytest.raises(ConfigError, match="belongs to another recipe: method.seed: 0 -> 1"):
+    with pytest.raises(ConfigError, match=r"belongs to another recipe: method.seed: 0 -> 1"):
         train_prior(lb.check.toy_source(8), tmp_path / "c", PriorTraining(**FEW, seed=1))

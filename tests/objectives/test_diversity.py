@@ -25,7 +25,10 @@ def test_equal_orthogonal_and_opposite_pairs() -> None:
 @pytest.mark.parametrize("per_modality", [True, False])
 def test_it_is_the_papers_sum_and_the_codes_masked_mean(per_modality: bool) -> None:
     x, y = vectors(6, 4, 0), 3 * vectors(6, 5, 1)
-    joint = [torch.cat([F.normalize(a, dim=0), F.normalize(b, dim=0)] if per_modality else [a, b]) for a, b in zip(x, y, strict=True)]
+    joint = [
+        torch.cat([F.normalize(a, dim=0), F.normalize(b, dim=0)] if per_modality else [a, b])
+        for a, b in zip(x, y, strict=True)
+    ]
     joint = [c / c.norm() for c in joint]
     upper = sum(float(joint[i] @ joint[j]) for i in range(6) for j in range(i + 1, 6)) * 2 / (6 * 5)
     masked = [float(joint[i] @ joint[j]) for i in range(6) for j in range(6) if i != j]

@@ -23,7 +23,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Doctor"]
 
-PACKAGES = ("torch", "numpy", "transformers", "datasets", "diffusers", "soundfile", "ray", "torchvision")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "transformers",
+    "datasets",
+    "diffusers",
+    "accelerate",
+    "peft",
+    "soundfile",
+    "ray",
+    "torchvision",
+)
 PROBE = 64  # values that an encoder is timed on
 
 
@@ -81,6 +92,7 @@ class Doctor(Task):
             "memory for what is learned, estimated": floats * copies,
             "disk for experts and views, estimated": disk,
             "disk for checkpoints and set, estimated": floats * (copies - 1 or 1) * 2 + size * 2,
+            **method.costs(problem),
         }
 
 

@@ -99,6 +99,8 @@ def _facts(small: DistilledSet, i: int) -> dict[str, object]:
     facts: dict[str, object] = {"origin": small.origins[i]}
     if small.captions[i]:
         facts["text"] = small.captions[i][0]
+    if len(small.captions[i]) > 1:
+        facts["captions"] = list(small.captions[i])
     if small.labels is not None and small.labels[i] >= 0:
         facts["label"] = int(small.labels[i])
         if small.classes:

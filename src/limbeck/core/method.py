@@ -82,6 +82,10 @@ class Method(ABC):
         """Seconds and bytes in the cache that a run will take beyond its features and steps, estimated; nothing is stored."""
         return 0.0, 0
 
+    def costs(self, problem: Problem) -> dict[str, Any]:
+        """What else `limbeck doctor` should tell of a run, such as the memory of a prior; a key that it knows stands above its own."""
+        return {}
+
     def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:
         """One improvement; returns the scalars to log, with `"loss"` among them."""
         raise NotImplementedError(f"{type(self).__name__} has no steps")

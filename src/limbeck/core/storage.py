@@ -155,7 +155,9 @@ def _generation(small: DistilledSet) -> list[str]:
     lines = [f"- Images: sampled from the prior {prior['name']} (licence of its weights: {prior['licence']})"]
     if captions:
         by = captions["by"]["name"]
-        lines.append(f"- Captions: {small.pairs} of {len(small)} images, the first of each real, the others by {by} ({captions['stage']})")
+        lines.append(
+            f"- Captions: {small.pairs} of {len(small)} images, the first of each real, the others by {by} ({captions['stage']})"
+        )
     if cut := small.generation["prompts"]["longer than the prior reads"]:
         lines.append(f"- {cut} prompts are longer than the prior reads; it has seen their beginnings")
     return lines
@@ -164,7 +166,9 @@ def _generation(small: DistilledSet) -> list[str]:
 def _closeness(small: DistilledSet) -> str:
     if small.generation:
         return "- A prior may repeat what it was trained on; `origin` names the sample of the prompt, `nearest_image` the nearest real image."
-    return "- Synthetic images start from real ones and may stay close to them; `origin` and `nearest_image` name which."
+    return (
+        "- Synthetic images start from real ones and may stay close to them; `origin` and `nearest_image` name which."
+    )
 
 
 def coverage(small: DistilledSet) -> str:

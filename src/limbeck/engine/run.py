@@ -101,7 +101,9 @@ class Run:
 
         root = self.folder / "checkpoint"
         work, final = root / f".step-{step}", root / f"step-{step}"
-        if final.is_dir() or not processes.is_first():  # a run repeats itself to the bit: this step's checkpoint may be there
+        if (
+            final.is_dir() or not processes.is_first()
+        ):  # a run repeats itself to the bit: this step's checkpoint may be there
             return final
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)

@@ -119,7 +119,9 @@ def caption_vectors(problem: Problem, space: Space) -> Tensor:
     """Unit vectors of all captions of the source `[R, D]`, in the order of `problem.captions`."""
     held = embed_source(problem.source, Space({"text": space["text"]}), problem.cache, device=problem.device)
     if len(held["text"].vectors) != len(problem.captions):
-        raise ConfigError(f"{problem.source.name} holds captions as vectors; a generator reads words, so give it data with strings")
+        raise ConfigError(
+            f"{problem.source.name} holds captions as vectors; a generator reads words, so give it data with strings"
+        )
     return held["text"].vectors
 
 

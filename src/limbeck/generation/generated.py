@@ -15,6 +15,7 @@ from limbeck.core.options import refuse_others, refuse_unread
 from limbeck.data.cache import digest
 from limbeck.data.folders import sha256
 from limbeck.errors import ConfigError
+from limbeck.generation.estimate import Cost, cost_of, throughput
 from limbeck.generation.features import agreement, caption_vectors, joint_space
 from limbeck.generation.prior import DiffusersPrior
 from limbeck.generation.prompts import check_prompts, chosen_prompts
@@ -103,10 +104,36 @@ class Generated(Method):
             count = int((budget.bytes or 0) // size)
             count -= count % self.repeats
             if count < 1:
-                raise ConfigError(f"a budget of {budget.bytes} bytes holds no image; one takes {size:.0f} bytes with its captions")
+                raise ConfigError(
+                    f"a budget of {budget.bytes} bytes holds no image; one takes {size:.0f} bytes with its captions"
+                )
         if count % self.repeats:
-            raise ConfigError(f"{self.repeats} images of each caption do not divide {count} images; choose another budget, or other repeats")
+            raise ConfigError(
+                f"{self.repeats} images of each caption do not divide {count} images; choose another budget, or other repeats"
+            )
         return count
+
+    def costs(self, problem: Problem) -> dict[str, Any]:
+        """Memory and time of sampling, from the configuration of the prior and the speed of this device; no weight is read."""
+        cost, speed = self._cost(problem), throughput(problem.device, self.precision)
+        images = self.images(problem)
+        memory = "memory at the peak of an update, estimated" if self.steps else "memory of the prior, estimated"
+        return {
+            "weights of the prior": cost.weights,
+            "operations a second, measured": speed,
+            memory: cost.memory if self.steps else cost.weights * (2 if self.precision == "bfloat16" else 4),
+            "memory for what is learned, estimated": 16 * cost.trained,
+            "seconds of all steps, estimated": 0.0,
+            "seconds of sampling, estimated": images * self.candidates * cost.image / speed,
+            "images": images,
+            "disk for checkpoints and set, estimated": 24 * cost.trained
+            + 2 * images * problem.sample_bytes(learned_text=False),
+        }
+
+    def _cost(self, problem: Problem, **training: Any) -> Cost:
+        side = problem.source.modalities["image"].shape[-1]
+        how = {"steps": self.sampling_steps, "guided": self.guidance != 1, "precision": self.precision}
+        return cost_of(self.prior, side=side, sampled=self.resolution, **{"batch": 1, **how, **training})
 
     def start(self, problem: Problem) -> Synthetic:
         """The prompts, and the prior, which nothing has changed."""
@@ -138,7 +165,11 @@ class Generated(Method):
     def finish(self, problem: Problem, synthetic: Synthetic, folder: Path | None = None) -> Synthetic:
         """Samples the images, and makes their new captions; what is done is kept in `folder`, where there is one."""
         tuned = synthetic.generator
-        prior = tuned.prior if isinstance(tuned, TunedPrior) else DiffusersPrior.open(self.prior, problem.device, self.precision)
+        prior = (
+            tuned.prior
+            if isinstance(tuned, TunedPrior)
+            else DiffusersPrior.open(self.prior, problem.device, self.precision)
+        )
         assert synthetic.caption is not None
         rows = synthetic.caption.tolist()
         prompts = [problem.captions[row] for row in rows]
@@ -173,13 +204,22 @@ class Generated(Method):
         facts: dict[str, Any] = {
             "prior": {"name": self.prior, "licence": prior.licence, "predicts": prior.prediction},
             "prompts": {"chosen": self.prompts, "captions": rows, "longer than the prior reads": cut},
-            "sampling": {"scheduler": type(prior.pipe.scheduler).__name__, "steps": how.steps, "guidance": how.guidance},
+            "sampling": {
+                "scheduler": type(prior.pipe.scheduler).__name__,
+                "steps": how.steps,
+                "guidance": how.guidance,
+            },
         }
         if isinstance(tuned, TunedPrior):
             facts["training"] = {"updates": int(tuned.updates), "tensors that moved": round(tuned.moved, 4)}
         if self.captions > 1:
             voice = check_captioner(self.captioner)
-            facts["captions"] = {"by": voice.describe(), "stage": self.stage, "licence": voice.licence, "prompts again": repeated}
+            facts["captions"] = {
+                "by": voice.describe(),
+                "stage": self.stage,
+                "licence": voice.licence,
+                "prompts again": repeated,
+            }
         return facts
 
 

@@ -78,7 +78,9 @@ class DiffusersPrior:
                 "pipeline such as Stable Diffusion: VAE, denoiser, scheduler, tokenizer, text encoder"
             )
         if two := [part for part in SECOND if getattr(pipe, part, None) is not None]:
-            raise ConfigError(f"{called} reads texts by several encoders ({two[0]}); choose one with a single text encoder")
+            raise ConfigError(
+                f"{called} reads texts by several encoders ({two[0]}); choose one with a single text encoder"
+            )
         denoiser = getattr(pipe, "unet", None)
         self.denoiser: nn.Module = denoiser if denoiser is not None else getattr(pipe, "transformer", None)  # type: ignore[assignment]
         if self.denoiser is None:
@@ -166,7 +168,9 @@ class DiffusersPrior:
             ConfigError: the side is no multiple of what the pipeline halves.
         """
         if resolution % self.factor or resolution < self.factor:
-            raise ConfigError(f"the prior {self.name} makes images of a multiple of {self.factor} pixels a side, got {resolution}")
+            raise ConfigError(
+                f"the prior {self.name} makes images of a multiple of {self.factor} pixels a side, got {resolution}"
+            )
         channels = int(self.pipe.vae.config.latent_channels)
         return channels, resolution // self.factor, resolution // self.factor
 
@@ -334,7 +338,9 @@ def read_index(folder: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{folder / 'model_index.json'} cannot be read: {error}; fetch or make the pipeline again") from error
+        raise ConfigError(
+            f"{folder / 'model_index.json'} cannot be read: {error}; fetch or make the pipeline again"
+        ) from error
     return found
 
 

@@ -47,9 +47,13 @@ def chosen_prompts(problem: Problem, how: str, count: int) -> Tensor:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the prompts {path} cannot be read: {error}; name a text file with one caption a line") from error
+        raise ConfigError(
+            f"the prompts {path} cannot be read: {error}; name a text file with one caption a line"
+        ) from error
     if len(lines) != count:
-        raise ConfigError(f"{path} has {len(lines)} prompts, and this budget asks for {count}; give as many, or change the budget")
+        raise ConfigError(
+            f"{path} has {len(lines)} prompts, and this budget asks for {count}; give as many, or change the budget"
+        )
     place: dict[str, int] = {}
     for position, row in enumerate(problem.candidates.rows["text"].tolist()):
         place.setdefault(problem.captions[row], position)
@@ -63,7 +67,9 @@ def _position(problem: Problem, place: dict[str, int], line: str, where: str) ->
     if line.isdigit():
         if int(line) < total:
             return int(line)
-        raise ConfigError(f"{where}: there is no caption {line}; {problem.source.name} has {total}, from 0 to {total - 1}")
+        raise ConfigError(
+            f"{where}: there is no caption {line}; {problem.source.name} has {total}, from 0 to {total - 1}"
+        )
     near = difflib.get_close_matches(line, place, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ConfigError(f"{where}: {line!r} is no training caption of {problem.source.name}{hint}")

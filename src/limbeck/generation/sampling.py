@@ -90,7 +90,9 @@ def sampled(
         if part.start not in done:
             found = _read(folder / f"{part.start:06d}.safetensors" if folder else None)
             if found is None:
-                raise StorageError(f"{folder} lacks the images from {part.start} on; all processes need to see one file system")
+                raise StorageError(
+                    f"{folder} lacks the images from {part.start} on; all processes need to see one file system"
+                )
             done[part.start] = found
     return torch.cat([done[part.start] for part in ranges])
 
@@ -144,7 +146,9 @@ def _claim(folder: Path, key: str) -> None:
             write_whole(path, json.dumps({"key": key}))
     processes.wait()
     if json.loads(path.read_text(encoding="utf-8")).get("key") != key:
-        raise StorageError(f"{folder} holds samples of other prompts or options; delete it, and give the same command again")
+        raise StorageError(
+            f"{folder} holds samples of other prompts or options; delete it, and give the same command again"
+        )
 
 
 def _read(path: Path | None) -> Tensor | None:

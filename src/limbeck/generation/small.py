@@ -30,7 +30,10 @@ def small_tokenizer(captions: Sequence[str], vocabulary: int = 4096, length: int
     made = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
     made.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     made.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(_words(), behavior="removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(_words(), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
@@ -41,12 +44,12 @@ def small_tokenizer(captions: Sequence[str], vocabulary: int = 4096, length: int
     )
     made.train_from_iterator(captions, trainer)
     learned = _model(made)
-    pieces = dict.fromkeys([*bytes_, *(f"{b}</w>" for b in bytes_), *sorted(learned["vocab"], key=learned["vocab"].get)])
+    pieces = dict.fromkeys(
+        [*bytes_, *(f"{b}</w>" for b in bytes_), *sorted(learned["vocab"], key=learned["vocab"].get)]
+    )
     whole = [*pieces, "<|startoftext|>", "<|endoftext|>"]
     merges = [tuple(pair) if not isinstance(pair, str) else tuple(pair.split(" ")) for pair in learned["merges"]]
-    return CLIPTokenizer(
-        vocab={piece: i for i, piece in enumerate(whole)}, merges=merges, model_max_length=length
-    )
+    return CLIPTokenizer(vocab={piece: i for i, piece in enumerate(whole)}, merges=merges, model_max_length=length)
 
 
 def small_pipeline(

@@ -52,7 +52,9 @@ def images_of_budget(pairs: int, captions: int) -> int:
     if pairs % captions:
         low = pairs - pairs % captions
         near = " or ".join(str(n) for n in (low, low + captions) if n)
-        raise ConfigError(f"{captions} captions an image do not divide a budget of {pairs} pairs; ask for {near} pairs, or other captions")
+        raise ConfigError(
+            f"{captions} captions an image do not divide a budget of {pairs} pairs; ask for {near} pairs, or other captions"
+        )
     return pairs // captions
 
 
@@ -111,7 +113,10 @@ def described(
     for part in parts:
         path = None if folder is None else folder / f"captions-{part.start:06d}.json"
         if path is None or not path.is_file():
-            seen = [Modality("image", tuple(image.shape)).preview(image.float() / 255) for image in images[part.start : part.stop]]
+            seen = [
+                Modality("image", tuple(image.shape)).preview(image.float() / 255)
+                for image in images[part.start : part.stop]
+            ]
             own = [prompts[i] for i in part]
             said = several(voice.describe_each, seen, own, count)
             if path is not None and processes.is_first():

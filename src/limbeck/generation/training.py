@@ -120,7 +120,9 @@ def train_prior(
     """
     how = how or PriorTraining()
     if not {"image", "text"} <= set(source.modalities):
-        raise DataError(f"a prior learns from images with captions, and {source.name} holds {', '.join(source.modalities)}")
+        raise DataError(
+            f"a prior learns from images with captions, and {source.name} holds {', '.join(source.modalities)}"
+        )
     check_captions(source)
     held = [i for i, captions in enumerate(source.captions) if captions]
     captions = [text for i in held for text in source.captions[i]]
@@ -136,7 +138,14 @@ def train_prior(
         return DiffusersPrior.open(str(folder), device)
     side = source.modalities["image"].shape[-1]
     pipe = small_pipeline(
-        captions, side, how.channels, how.text_width, how.text_layers, length=how.length, prediction=how.prediction, seed=how.seed
+        captions,
+        side,
+        how.channels,
+        how.text_width,
+        how.text_layers,
+        length=how.length,
+        prediction=how.prediction,
+        seed=how.seed,
     )
     run.begin()
     trainer = _Trainer(source, held, pipe, how, device, tick)
@@ -203,7 +212,9 @@ class _Trainer:
             seen = self.prior.pipe.vae.decode(drawn).sample
             return "vae", F.mse_loss(seen, pixels) + how.kl * posterior.kl().mean()
         mean, spread = self._encoded()
-        side = torch.randint(mean.shape[1], (len(rows),), generator=draw) if how.mirror else torch.zeros(len(rows)).long()
+        side = (
+            torch.randint(mean.shape[1], (len(rows),), generator=draw) if how.mirror else torch.zeros(len(rows)).long()
+        )
         clean = mean[rows, side] + spread[rows, side] * torch.randn(mean[rows, side].shape, generator=draw)
         clean, noise = clean.to(self.device), torch.randn(clean.shape, generator=draw).to(self.device)
         step = torch.randint(len(self.prior.shares), (len(rows),), generator=draw)

@@ -12,7 +12,12 @@ from limbeck.generation.prior import DiffusersPrior
 __all__ = ["Subset", "TunedPrior", "chosen_parameters"]
 
 Subset = Literal["bias_norm", "cross_attention", "lora", "full"]
-NAMES = {"bias_norm": ("bias", "norm", "gamma", "y_embed"), "cross_attention": ("attn2.",), "lora": ("lora_",), "full": ("",)}
+NAMES = {
+    "bias_norm": ("bias", "norm", "gamma", "y_embed"),
+    "cross_attention": ("attn2.",),
+    "lora": ("lora_",),
+    "full": ("",),
+}
 CHECKED = 10  # updates after which trained weights must have moved
 MOVED = 0.9  # the share of tensors that must have
 
@@ -125,4 +130,3 @@ def _add_lora(prior: DiffusersPrior, rank: int, generator: torch.Generator | Non
     prior.denoiser.eval()
     for name, parameter in prior.denoiser.named_parameters():
         parameter.requires_grad_("lora_" in name)
-

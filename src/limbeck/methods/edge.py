@@ -11,7 +11,9 @@ from torch.optim import AdamW, Optimizer
 
 from limbeck.core import Problem, Synthetic, processes
 from limbeck.core.options import refuse_unread
+from limbeck.core.timing import seconds_of
 from limbeck.errors import ConfigError
+from limbeck.generation.estimate import Cost
 from limbeck.generation.features import DecodedFeatures, LatentFeatures, PairFeatures, caption_vectors, joint_space
 from limbeck.generation.generated import Generated
 from limbeck.generation.prior import Condition, DiffusersPrior
@@ -82,11 +84,25 @@ class Edge(Generated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(steps=1, batch=2, lr=0, decay=0, rank=1, temperature=1e-6, to_text=0, to_image=0, diverse=0, denoise=0, t_max=1)
+        self.require(
+            steps=1,
+            batch=2,
+            lr=0,
+            decay=0,
+            rank=1,
+            temperature=1e-6,
+            to_text=0,
+            to_image=0,
+            diverse=0,
+            denoise=0,
+            t_max=1,
+        )
         if self.features not in ("decoded", "latent"):
             raise ConfigError(f"features are 'decoded' or 'latent', got {self.features!r}")
         if self.to_text + self.to_image + self.diverse + self.denoise == 0:
-            raise ConfigError("edge has no loss: to_text, to_image, diverse and denoise are all 0; give one a weight, or use prior")
+            raise ConfigError(
+                "edge has no loss: to_text, to_image, diverse and denoise are all 0; give one a weight, or use prior"
+            )
         if self.subset != "lora":
             refuse_unread(self, f"subset is {self.subset}; leave it out, or set subset to lora", "rank")
 
@@ -98,7 +114,9 @@ class Edge(Generated):
     def tuned(self, problem: Problem, prior: DiffusersPrior) -> TunedPrior:
         """The prior with the weights that are trained."""
         if self.t_max > len(prior.shares):
-            raise ConfigError(f"t_max is at most the {len(prior.shares)} diffusion steps of {self.prior}, got {self.t_max}")
+            raise ConfigError(
+                f"t_max is at most the {len(prior.shares)} diffusion steps of {self.prior}, got {self.t_max}"
+            )
         prior.latent_shape(problem.source.modalities["image"].shape[-1])
         if self.batch % processes.count():
             raise ConfigError(f"batch {self.batch} is not divided by {processes.count()} processes; choose a multiple")
@@ -110,6 +128,29 @@ class Edge(Generated):
             channels = prior.latent_shape(problem.source.modalities["image"].shape[-1])[0]
             more["features"] = LatentFeatures(channels, width, problem.rng("features"))
         return TunedPrior(prior, self.subset, self.rank, problem.rng("lora"), more)
+
+    def costs(self, problem: Problem) -> dict[str, Any]:
+        """With those of updates: the prior's counted operations at the measured speed, the joint encoder's measured time."""
+        found = super().costs(problem)
+        cost = self._cost(problem)
+        seconds = cost.update / found["operations a second, measured"]
+        if self.features == "decoded":
+            encoder = problem.space["image"].to(problem.device)
+            images = (
+                problem.source.batch(range(min(self.batch, len(problem.source))))["image"]
+                .to(problem.device)
+                .requires_grad_()
+            )
+            seconds += (
+                seconds_of(lambda: torch.autograd.backward(encoder(images).sum()), problem.device)
+                * self.batch
+                / len(images)
+            )
+        return {**found, "trained weights": cost.trained, "seconds of all steps, estimated": self.steps * seconds}
+
+    def _cost(self, problem: Problem, **training: Any) -> Cost:
+        own = {"batch": self.batch, "subset": self.subset, "rank": self.rank, "checkpointing": self.checkpointing}
+        return super()._cost(problem, **own, decoded=self.features == "decoded")
 
     def optimizer(self, synthetic: Synthetic) -> Optimizer:
         """AdamW on what is trained."""
@@ -130,7 +171,9 @@ class Edge(Generated):
         estimate = clean_estimate(predicted, noisy, share, prior.prediction)
         terms = self._compared(problem, tuned, estimate, rows[own], condition, _owners(problem, rows, sample))
         if self.denoise:
-            terms["denoising"] = self.denoise * F.mse_loss(predicted, denoising_target(clean, noise, share, prior.prediction))
+            terms["denoising"] = self.denoise * F.mse_loss(
+                predicted, denoising_target(clean, noise, share, prior.prediction)
+            )
         loss = torch.stack(list(terms.values())).sum()
         loss.backward()
         processes.sum_gradients(synthetic.parameters())

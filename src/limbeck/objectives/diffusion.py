@@ -6,7 +6,6 @@ Three parametrisations say the same, whatever the denoiser predicts: the noise e
 v = sqrt(a_t) e - sqrt(1 - a_t) z_0 (`"v_prediction"`), or the clean latent z_0 itself (`"sample"`).
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 

@@ -10,9 +10,7 @@ from limbeck.errors import DataError
 __all__ = ["diversity"]
 
 
-def diversity(
-    image: Float[Tensor, "b d"], text: Float[Tensor, "b e"], per_modality: bool = True
-) -> Float[Tensor, ""]:
+def diversity(image: Float[Tensor, "b d"], text: Float[Tensor, "b e"], per_modality: bool = True) -> Float[Tensor, ""]:
     """The mean cosine of two different pairs of a batch, of which less is more diverse.
 
         c_i = [x_i ; y_i] / |[x_i ; y_i]|,    L = 2 / (b (b - 1)) sum_{i < j} <c_i, c_j>

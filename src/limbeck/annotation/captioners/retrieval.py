@@ -58,7 +58,9 @@ class Retrieval(Captioner):
         sizes = {image.size for image in images}
         if len(sizes) > 1:
             return [self.describe_each([image], count)[0] for image in images]
-        pixels = torch.stack([torch.from_numpy(np.asarray(image.convert("RGB")).copy()).permute(2, 0, 1) for image in images])
+        pixels = torch.stack(
+            [torch.from_numpy(np.asarray(image.convert("RGB")).copy()).permute(2, 0, 1) for image in images]
+        )
         with torch.no_grad():
             vectors = torch.cat([known.see(part.float() / 255).cpu() for part in pixels.split(64)])
         return self._nearest(vectors, [None] * len(images), count)

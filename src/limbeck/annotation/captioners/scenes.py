@@ -86,7 +86,9 @@ def _outlines(side: int) -> tuple[list[tuple[str, str]], NDArray[np.float32]]:
     names, masks = [], []
     blank = Scene(0, 0, "red", "", (0.5, 0.5), RADIUS, 0.0, side, 0.0, (0,))
     for shape, place in product(range(len(SHAPES)), PLACES):
-        for size, turn, dx, dy in product((0.88, 1.0, 1.12), (-0.2, -0.1, 0.0, 0.1, 0.2), (-0.03, 0, 0.03), (-0.03, 0, 0.03)):
+        for size, turn, dx, dy in product(
+            (0.88, 1.0, 1.12), (-0.2, -0.1, 0.0, 0.1, 0.2), (-0.03, 0, 0.03), (-0.03, 0, 0.03)
+        ):
             x, y = PLACES[place]
             one = replace(blank, shape=shape, centre=(x + dx, y + dy), radius=RADIUS * size, turn=turn)
             names.append((list(SHAPES)[shape], place))
