@@ -86,7 +86,7 @@ def test_shell_lines_are_commands_with_real_options(page: Path) -> None:
     for line in [*lines, *inline]:
         words = shlex.split(line.split(" #")[0])
         if words[:1] == ["limbeck"] and "--config" not in words and "SOURCE" not in words and "COMMAND" not in words:
-            module = importlib.import_module(f"limbeck.commands.{words[1]}")
+            module = importlib.import_module(f"limbeck.commands.{words[1].replace('-', '_')}")
             assert words[1] in commands()
             if ("..." not in words and "--help" not in words and any(w.startswith("--") for w in words[2:])) or len(
                 words

@@ -29,7 +29,7 @@ def _state() -> Any:
         from accelerate import PartialState
     except ImportError as error:
         raise MissingDependency("work in several processes", "accelerate", "diffusion") from error
-    return PartialState(cpu=not torch.cuda.is_available())  # type: ignore[no-untyped-call]
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def count() -> int:

@@ -158,13 +158,19 @@ def _parts(name: str) -> dict[str, Any]:
                 f"the pipeline {name} has no {' or '.join(names)} in its model_index.json; a prior needs one"
             )
         library, kind = index[part]
-        with quietly(), torch.device("meta"):
-            if library == "transformers":
-                config = transformers.AutoConfig.from_pretrained(folder / part)
-                found[role] = getattr(transformers, kind)(config)
-            else:
-                made = getattr(diffusers, kind)
-                found[role] = made.from_config(made.load_config(folder / part))
+        try:
+            with quietly(), torch.device("meta"):
+                if library == "transformers":
+                    config = transformers.AutoConfig.from_pretrained(folder / part)
+                    found[role] = getattr(transformers, kind)(config)
+                else:
+                    made = getattr(diffusers, kind)
+                    found[role] = made.from_config(made.load_config(folder / part))
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            raise ConfigError(
+                f"the {part} of the pipeline {name} cannot be built from its configuration: {str(error).strip().splitlines()[0]}; fetch or "
+                "make the pipeline again"
+            ) from error
         found[role].eval().requires_grad_(False)
     return found
 
@@ -206,7 +212,7 @@ def _decoding(vae: Any, latents: Tensor, checkpointing: bool) -> int:
     inputs: list[int] = []
     with _saved() as saved:
 
-        def start(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+        def start(_: Any, given: Any) -> None:
             inside.append(-sum(saved.values()))
             inputs.append(given[0].untyped_storage().nbytes())
 

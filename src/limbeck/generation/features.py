@@ -122,15 +122,18 @@ def caption_vectors(problem: Problem, space: Space) -> Tensor:
         raise ConfigError(
             f"{problem.source.name} holds captions as vectors; a generator reads words, so give it data with strings"
         )
-    return held["text"].vectors
+    vectors: Tensor = held["text"].vectors
+    return vectors
 
 
 def agreement(space: Space, images: Tensor, captions: Sequence[str]) -> Tensor:
     """The cosine of each image with its own caption `[B]`."""
     device = images.device
     with torch.no_grad():
-        return (space["image"](images) * space["text"](list(captions)).to(device)).sum(1)
+        cosine: Tensor = (space["image"](images) * space["text"](list(captions)).to(device)).sum(1)
+        return cosine
 
 
 def _scaled(inputs: int, outputs: int, generator: torch.Generator) -> Tensor:
-    return torch.randn(inputs, outputs, generator=generator) / inputs**0.5
+    drawn: Tensor = torch.randn(inputs, outputs, generator=generator)
+    return drawn / inputs**0.5

@@ -159,7 +159,7 @@ class DiffusersPrior:
     def resolution(self) -> int:
         """Pixels a side that the denoiser was made for."""
         size = self.denoiser.config.sample_size  # type: ignore[union-attr]
-        return self.factor * int(size if isinstance(size, int) else size[0])  # type: ignore[arg-type, index]
+        return self.factor * int(size if isinstance(size, int) else size[0])  # type: ignore[index]
 
     def latent_shape(self, resolution: int) -> tuple[int, int, int]:
         """Channels, height and width of the latent of an image.
@@ -184,7 +184,7 @@ class DiffusersPrior:
         vae = self.pipe.vae
         pixels = (2 * images - 1 if self._signed else images).to(self.device, vae.dtype)
         posterior = vae.encode(pixels).latent_dist
-        latents = posterior.mean.float()
+        latents: Tensor = posterior.mean.float()
         if draw is not None:
             latents = latents + posterior.std.float() * draw.to(latents)
         return (latents - self._shift) * self._scale
@@ -193,7 +193,7 @@ class DiffusersPrior:
         """Images in about [0, 1], not clipped; gradients pass."""
         latents = latents / self._scale + self._shift
         with self._products():
-            pixels = self.pipe.vae.decode(latents.to(self.pipe.vae.dtype)).sample.float()
+            pixels: Tensor = self.pipe.vae.decode(latents.to(self.pipe.vae.dtype)).sample.float()
         return pixels / 2 + 0.5 if self._signed else pixels
 
     def condition(self, captions: Sequence[str]) -> Condition:
@@ -227,7 +227,9 @@ class DiffusersPrior:
         if "added_cond_kwargs" in self._asked and self._used_masks:
             given["added_cond_kwargs"] = {"resolution": None, "aspect_ratio": None}
         with self._products():
-            said = self.denoiser(noisy.to(condition.hidden.dtype), timestep=step.to(self.device), **given).sample
+            said: Tensor = self.denoiser(
+                noisy.to(condition.hidden.dtype), timestep=step.to(self.device), **given
+            ).sample
         return said[:, : noisy.shape[1]].float()  # some predict a variance as well
 
     def sample(

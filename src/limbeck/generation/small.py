@@ -48,7 +48,7 @@ def small_tokenizer(captions: Sequence[str], vocabulary: int = 4096, length: int
         [*bytes_, *(f"{b}</w>" for b in bytes_), *sorted(learned["vocab"], key=learned["vocab"].get)]
     )
     whole = [*pieces, "<|startoftext|>", "<|endoftext|>"]
-    merges = [tuple(pair) if not isinstance(pair, str) else tuple(pair.split(" ")) for pair in learned["merges"]]
+    merges: Any = [tuple(pair) if not isinstance(pair, str) else tuple(pair.split(" ")) for pair in learned["merges"]]
     return CLIPTokenizer(vocab={piece: i for i, piece in enumerate(whole)}, merges=merges, model_max_length=length)
 
 
@@ -110,7 +110,7 @@ def small_pipeline(
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed)
-        vae = AutoencoderKL(
+        vae: Any = AutoencoderKL(
             down_block_types=("DownEncoderBlock2D",) * len(vae_channels), up_block_types=("UpDecoderBlock2D",) * len(vae_channels),
             block_out_channels=vae_channels, latent_channels=4, norm_num_groups=8, sample_size=resolution,
             mid_block_add_attention=False,
@@ -127,7 +127,7 @@ def small_pipeline(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
             steps_offset=1, prediction_type=prediction,
         )  # fmt: skip
-        pipe = StableDiffusionPipeline(
+        pipe: Any = StableDiffusionPipeline(
             vae=vae, unet=unet, text_encoder=CLIPTextModel(words), tokenizer=tokenizer, scheduler=schedule, safety_checker=None,
             feature_extractor=None, requires_safety_checker=False,
         )  # fmt: skip

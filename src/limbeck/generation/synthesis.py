@@ -160,7 +160,7 @@ def several(
         short = [i for i, texts in enumerate(kept) if len(texts) < count]
         if not short:
             break
-        more = count + again  # one of them may be the prompt
+        more = 2 * count + 2 if again else count
         try:
             said = ask([values[i] for i in short], more)
         except ConfigError:

@@ -28,6 +28,7 @@ def noised(clean: Latents, noise: Latents, share: Shares) -> Latents:
         share: a_t of each sample, in (0, 1].
 
     Example:
+        >>> import torch
         >>> noised(torch.ones(1, 2), torch.zeros(1, 2), torch.tensor([0.25]))
         tensor([[0.5000, 0.5000]])
     """
@@ -55,6 +56,7 @@ def clean_estimate(predicted: Latents, noisy: Latents, share: Shares, prediction
     distillation, ICLR 2022 (velocity).
 
     Example:
+        >>> import torch
         >>> z, e, a = torch.ones(1, 2), torch.full((1, 2), 3.0), torch.tensor([0.25])
         >>> clean_estimate(e, noised(z, e, a), a, "epsilon")
         tensor([[1.0000, 1.0000]])
@@ -77,6 +79,7 @@ def denoising_target(clean: Latents, noise: Latents, share: Shares, prediction: 
         ConfigError: another prediction.
 
     Example:
+        >>> import torch
         >>> denoising_target(torch.ones(1, 1), torch.zeros(1, 1), torch.tensor([0.75]), "v_prediction")
         tensor([[-0.5000]])
     """

@@ -59,8 +59,8 @@ class Scenes(Captioner):
         if pixels.shape != (side, side, 3):
             raise ValueError(f"a scene is a square RGB image, got {pixels.shape}")
         names, masks = _outlines(side)
-        values = pixels.reshape(-1, 3).astype(np.float32) / 255
-        ground = np.stack([_from_palette(values, *map(np.array, b[:2])) for b in BACKGROUNDS.values()])
+        values: NDArray[Any] = pixels.reshape(-1, 3).astype(np.float32) / 255
+        ground = np.stack([_from_palette(values, np.array(b[0]), np.array(b[1])) for b in BACKGROUNDS.values()])
         shape = np.stack([((values - np.array(c, np.float32)) ** 2).sum(1) for c in COLOURS.values()])
         ground, shape = np.minimum(ground, CLIP), np.minimum(shape, CLIP)
         gain = ground[:, None] - shape[None]  # [backgrounds, colours, pixels]: what is won by calling a pixel shape
@@ -72,7 +72,7 @@ class Scenes(Captioner):
         return Seen(list(COLOURS)[k], name, place, list(BACKGROUNDS)[b])
 
 
-def _from_palette(values: NDArray[np.float32], colour: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float32]:
+def _from_palette(values: NDArray[Any], colour: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float32]:
     """Square distances from the colours between the two of a background, as far as its texture goes."""
     along = other - colour
     share = np.clip((values - colour) @ along / (along @ along), 0, 1)

@@ -1,0 +1,87 @@
+"""Several processes make what one makes: the same gradients, the same images, one writer."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import limbeck as lb
+from limbeck.check import toy_source
+from limbeck.core import processes
+from priors import tiny_prior
+
+pytest.importorskip("diffusers", reason="needs the diffusion extra")
+pytest.importorskip("accelerate", reason="needs the diffusion extra")
+
+WORK = """
+import sys, torch
+torch.set_num_threads(1)
+import limbeck as lb
+from limbeck.check import toy_source
+folder, prior = sys.argv[1:]
+method = lb.methods.Edge(prior=prior, steps=2, batch=12, sampling_steps=1, captions=2)
+problem = lb.Problem(toy_source(80), lb.space(image="convnet", text="bag_of_words"), lb.Budget(pairs=72))
+small = lb.distill(problem, method, run=folder)
+print(small.fingerprint)
+torch.distributed.is_initialized() and torch.distributed.destroy_process_group()
+"""
+
+
+def test_alone_everything_is_at_rest() -> None:
+    x = torch.ones(2, 2, requires_grad=True)
+    assert processes.gathered(x) is x and processes.share([3, 4]) == [3, 4] and processes.is_first()
+    processes.sum_gradients([x])
+    processes.wait()
+    assert (processes.count(), processes.rank()) == (1, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_set_is_the_same_from_any_number_of_processes(tmp_path: Path, count: int) -> None:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = str(found.getsockname()[1])
+    base = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "WORLD_SIZE": str(count),
+    }
+    base |= {"LIMBECK_CACHE": str(tmp_path / "cache"), "ACCELERATE_USE_CPU": "true"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORK, str(tmp_path / "run"), tiny_prior()],
+            env={**base, "RANK": str(r), "LOCAL_RANK": str(r)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for r in range(count)
+    ]
+    said = [process.communicate(timeout=380) for process in started]
+    assert all(process.returncode == 0 for process in started), said
+    prints = {out.strip().splitlines()[-1] for out, _ in said}
+    assert len(prints) == 1, "every process has the same set"
+    method = lb.methods.Edge(prior=tiny_prior(), steps=2, batch=12, sampling_steps=1, captions=2)
+    space = lb.space(image="convnet", text="bag_of_words")
+    alone = lb.distill(lb.Problem(toy_source(80), space, lb.Budget(pairs=72)), method, run=tmp_path / "alone")
+    logs = [
+        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        for name in ("run", "alone")
+    ]
+    assert [row["step"] for row in logs[0]] == [1, 2], "one process writes the log"
+    for ours, theirs in zip(*logs, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3), "the losses and the gradient are those of one process"
+    made = lb.load(tmp_path / "run" / "set")
+    assert len(made) == len(alone) == 36 and made.captions == list(alone.captions)
+    images = [small.tensors["image"].float() for small in (made, alone)]
+    assert float((images[0] - images[1]).abs().max()) <= 1, "but for the last bits of what trained"
+    chunks = sorted(path.name for path in (tmp_path / "run" / "samples").glob("*.safetensors"))
+    assert chunks == ["000000.safetensors", "000016.safetensors", "000032.safetensors"], "no gaps"
