@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from math import sqrt
 
 import torch
 import torch.nn.functional as F
@@ -136,4 +137,4 @@ def agreement(space: Space, images: Tensor, captions: Sequence[str]) -> Tensor:
 
 def _scaled(inputs: int, outputs: int, generator: torch.Generator) -> Tensor:
     drawn: Tensor = torch.randn(inputs, outputs, generator=generator)
-    return drawn / inputs**0.5
+    return drawn / sqrt(inputs)

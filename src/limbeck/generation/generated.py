@@ -99,8 +99,7 @@ class Generated(Method):
         if budget.pairs is not None:
             count = images_of_budget(budget.pairs, self.captions)
         else:
-            texts = [len(caption.encode()) for caption in problem.captions]
-            size = problem.sample_bytes(learned_text=False) + (self.captions - 1) * sum(texts) / max(len(texts), 1)
+            size = self._image_bytes(problem)
             count = int((budget.bytes or 0) // size)
             count -= count % self.repeats
             if count < 1:
@@ -113,10 +112,15 @@ class Generated(Method):
             )
         return count
 
+    def _image_bytes(self, problem: Problem) -> float:
+        """Bytes of an image with its captions."""
+        texts = [len(caption.encode()) for caption in problem.captions]
+        return problem.sample_bytes(learned_text=False) + (self.captions - 1) * sum(texts) / max(len(texts), 1)
+
     def costs(self, problem: Problem) -> dict[str, Any]:
         """Memory and time of sampling, from the configuration of the prior and the speed of this device; no weight is read."""
         cost, speed = self._cost(problem), throughput(problem.device, self.precision)
-        images = self.images(problem)
+        images, size = self.images(problem), round(self._image_bytes(problem))
         memory = "memory at the peak of an update, estimated" if self.steps else "memory of the prior, estimated"
         return {
             "weights of the prior": cost.weights,
@@ -126,8 +130,8 @@ class Generated(Method):
             "seconds of all steps, estimated": 0.0,
             "seconds of sampling, estimated": images * self.candidates * cost.image / speed,
             "images": images,
-            "disk for checkpoints and set, estimated": 24 * cost.trained
-            + 2 * images * problem.sample_bytes(learned_text=False),
+            "bytes of the set": images * size,
+            "disk for checkpoints and set, estimated": 24 * cost.trained + 2 * images * size,
         }
 
     def _cost(self, problem: Problem, **training: Any) -> Cost:

@@ -59,7 +59,7 @@ def clean_estimate(predicted: Latents, noisy: Latents, share: Shares, prediction
         >>> import torch
         >>> z, e, a = torch.ones(1, 2), torch.full((1, 2), 3.0), torch.tensor([0.25])
         >>> clean_estimate(e, noised(z, e, a), a, "epsilon")
-        tensor([[1.0000, 1.0000]])
+        tensor([[1., 1.]])
     """
     check_prediction(prediction)
     signal, spread = _roots(share, noisy)
