@@ -29,13 +29,18 @@ def test_encoders_that_were_not_trained_together_get_heads_once() -> None:
     problem = task()
     assert not is_joint(problem.space)
     space = joint_space(problem)
-    assert is_joint(space) and joint_space(lb.Problem(toy_source(64), space, lb.Budget(pairs=8))).encoders == space.encoders
+    assert (
+        is_joint(space)
+        and joint_space(lb.Problem(toy_source(64), space, lb.Budget(pairs=8))).encoders == space.encoders
+    )
     again = joint_space(task())
     assert again.fingerprint == space.fingerprint
     held = toy_source(64, split="test")
     images = held.batch(range(64))["image"]
     own, other = [c[0] for c in held.captions], [c[0] for c in held.captions[1:]] + [held.captions[0][0]]
-    assert float((agreement(space, images, own) - agreement(space, images, other)).mean()) > 0.2, "it has learned what belongs together"
+    assert float((agreement(space, images, own) - agreement(space, images, other)).mean()) > 0.2, (
+        "it has learned what belongs together"
+    )
 
 
 def test_gradients_of_decoded_features_reach_latents_alone() -> None:

@@ -109,6 +109,13 @@ class Captioner(Annotator):
             f"the captioner {self.describe()['name']!r} describes images and rewrites no texts; choose another, or stage describe"
         )
 
+    def ready(self) -> None:
+        """Reads what it needs, a function or weights, so that what is missing is told before long work.
+
+        Raises:
+            ConfigError: it is not there.
+        """
+
     def informed(self, knowledge: Knowledge) -> "Captioner":
         """The captioner, with what real data can tell it; most need nothing."""
         return self

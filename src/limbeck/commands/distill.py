@@ -45,7 +45,7 @@ class Distill(Task):
 
         start = time.perf_counter()
         problem, method, source = self.problem(tick)
-        _note_changes(problem, dict(self.fingerprints))
+        _note_changes(problem, method.reads(), dict(self.fingerprints))
         report_incomplete(problem)
         small = distill(problem, method, self.run, save_every=self.save_every)
         if getattr(method, "per_class", False) is None and "text" not in problem.modalities:
@@ -67,12 +67,12 @@ class Distill(Task):
         return {name: value for name, value in first.items() if name.startswith("weight ")}
 
 
-def _note_changes(problem: "Problem", expected: dict[str, str]) -> None:
+def _note_changes(problem: "Problem", reads: dict[str, str], expected: dict[str, str]) -> None:
     """Says so where the data or the weights are not those that a recipe was written for."""
-    now = {"source": problem.source.fingerprint, "space": problem.space.fingerprint} if expected else {}
+    now = {"source": problem.source.fingerprint, "space": problem.space.fingerprint, **reads} if expected else {}
     for what, fingerprint in now.items():
         if expected.get(what, fingerprint) != fingerprint:
-            called = "data are" if what == "source" else "encoders are"
+            called = {"source": "data are", "space": "encoders are"}.get(what, f"{what} are")
             print(
                 f"note: the {called} not those of the recipe ({what} {fingerprint}); the set will differ",
                 file=sys.stderr,

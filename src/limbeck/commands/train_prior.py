@@ -1,5 +1,6 @@
 """`limbeck train-prior`."""
 
+import sys
 import time
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -50,6 +51,12 @@ class TrainPrior(PriorTraining, Command):
         report_captions(source)
         how = PriorTraining(**{f.name: getattr(self, f.name) for f in fields(PriorTraining)})
         prior = train_prior(source, self.out, how, save_every=self.save_every, device=self.device, tick=tick)
+        captions = [text for sample in source.captions for text in sample]
+        if cut := len(prior.truncated(captions)):
+            print(
+                f"note: {cut} of {len(captions)} captions have more than --length {self.length} tokens, and were cut",
+                file=sys.stderr,
+            )
         seconds, found = time.perf_counter() - start, losses(self.out)
         said = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
         text = f"{self.out}: makes images of {prior.resolution} pixels; losses at the end: {said}; {seconds:.1f} s\n"

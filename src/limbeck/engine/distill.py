@@ -58,6 +58,7 @@ def steps(problem: Problem, method: Method, run: str | Path | None = None, *, sa
     """
     if save_every < 1:
         raise ConfigError(f"save_every counts steps between checkpoints and must be 1 or more, got {save_every}")
+    processes.count()  # several processes choose their devices before anything is put on one
     folder = None if run is None else Run(run, Recipe.of(problem, method))
     method.check(problem)
     synthetic = method.start(problem)
@@ -122,6 +123,7 @@ def distill(
         Diverged: see `steps`.
         ConfigError: the run folder belongs to another recipe.
     """
+    processes.count()
     recipe = Recipe.of(problem, method)
     if run is not None and (done := Run(run, recipe).result).is_dir():
         return load(done)

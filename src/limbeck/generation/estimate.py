@@ -18,6 +18,7 @@ from limbeck.generation.tuned import chosen_parameters
 
 __all__ = ["Cost", "cost_of", "throughput"]
 
+KEPT = 28  # bytes a trained weight: gradient and two moments; what it was at first; and the loop's copy of it all but the gradient
 LENGTH = 77  # tokens of a caption, where the text encoder does not say
 
 
@@ -28,7 +29,7 @@ class Cost:
     Args:
         weights: of all parts.
         trained: those that are trained.
-        memory: bytes at the peak of an update: weights, gradients, moments, activations.
+        memory: bytes at the peak of an update, without the joint encoder: weights, gradients, moments, copies, activations.
         update: floating-point operations of an update, without those of the joint encoder.
         image: of sampling one image.
     """
@@ -94,7 +95,8 @@ def cost_of(
         if decoded:
             held += _decoding(vae, latents, checkpointing)
         decode = counter.get_total_flops() - frozen - there
-    side = sampled or factor * int(denoiser.config.sample_size)
+    own = denoiser.config.sample_size
+    side = sampled or factor * int(own if isinstance(own, int) else own[0])
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         seen = torch.empty(1, shape[0], side // factor, side // factor, device="meta")
         _predict(denoiser, seen, hidden[:1])
@@ -104,7 +106,7 @@ def cost_of(
     weights = total * size + (4 * trained if precision == "bfloat16" else 0)
     update = frozen + there * (3 if subset == "full" else 2) + decode * (3 if checkpointing else 2)
     image = steps * (2 if guided else 1) * once + last
-    return Cost(total, trained, weights + 12 * trained + held * size // 4, update, image)
+    return Cost(total, trained, weights + KEPT * trained + held * size // 4, update, image)
 
 
 def throughput(device: str, precision: str = "float32") -> float:

@@ -107,13 +107,21 @@ def joint_space(problem: Problem) -> Space:
     """
     pair = Space({m: problem.space[m] for m in ("image", "text")})
     if is_joint(pair):
-        return pair
+        return pair.to(problem.device)
 
     def make(folder: "object") -> None:
-        bind(problem.source, pair, f"{folder}/space", BINDING, device=problem.device, tick=problem.tick)
+        bind(
+            problem.source,
+            pair,
+            f"{folder}/space",
+            BINDING,
+            cache=problem.cache,
+            device=problem.device,
+            tick=problem.tick,
+        )
 
     key = digest(problem.source.fingerprint, pair.fingerprint, repr(BINDING), str(problem.device))
-    return load_space(problem.cache.entry("bound", key, make) / "space")
+    return load_space(problem.cache.entry("bound", key, make) / "space").to(problem.device)
 
 
 def caption_vectors(problem: Problem, space: Space) -> Tensor:

@@ -1,5 +1,6 @@
 """`Generated`: what methods have in common that draw a set from a generative prior."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -14,17 +15,34 @@ from limbeck.core import Method, Problem, Synthetic
 from limbeck.core.options import refuse_others, refuse_unread
 from limbeck.data.cache import digest
 from limbeck.data.folders import sha256
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, DataError, LimbeckWarning
 from limbeck.generation.estimate import Cost, cost_of, throughput
 from limbeck.generation.features import agreement, caption_vectors, joint_space
-from limbeck.generation.prior import DiffusersPrior
-from limbeck.generation.prompts import check_prompts, chosen_prompts
+from limbeck.generation.prior import DiffusersPrior, hub_commit
+from limbeck.generation.prompts import check_prompts, chosen_prompts, listed
 from limbeck.generation.sampling import Sampling, sampled
-from limbeck.generation.synthesis import Synthesised, captioner, check_captioner, described, images_of_budget, rewritten
+from limbeck.generation.synthesis import (
+    Synthesised,
+    captioner,
+    check_ability,
+    check_captioner,
+    described,
+    images_of_budget,
+    rewritten,
+)
 from limbeck.generation.tuned import TunedPrior
 from limbeck.spaces import Space
 
-__all__ = ["Generated"]
+__all__ = ["Generated", "prior_fingerprint"]
+
+PIPELINE = (
+    "unet",
+    "transformer",
+    "vae",
+    "text_encoder",
+    "tokenizer",
+    "scheduler",
+)  # the parts of a prior, and their folders
 
 
 @dataclass(frozen=True)
@@ -83,11 +101,21 @@ class Generated(Method):
                 "text-to-image pipeline of diffusers"
             )
         refuse_others(self, problem, {"image": "images", "text": "texts"})
+        if "text" in problem.source.embeddings:
+            raise DataError(
+                f"{problem.source.name} holds texts as vectors, and a prior reads words; give it data with captions that are strings"
+            )
+        if self.captions > 1:
+            check_ability(check_captioner(self.captioner), self.stage, self.captions - 1)
         self.images(problem)
 
     def reads(self) -> dict[str, str]:
-        """A digest of the prior's files."""
-        return {"prior": prior_fingerprint(self.prior)}
+        """A digest of the prior's files, and of a list of prompts."""
+        path = listed(self.prompts)
+        return {
+            "prior": prior_fingerprint(self.prior),
+            **({"prompts": sha256(path)} if path and path.is_file() else {}),
+        }
 
     def images(self, problem: Problem) -> int:
         """How many images the budget holds.
@@ -106,6 +134,11 @@ class Generated(Method):
                 raise ConfigError(
                     f"a budget of {budget.bytes} bytes holds no image; one takes {size:.0f} bytes with its captions"
                 )
+        if count // self.repeats > len(problem.complete):
+            raise ConfigError(
+                f"this budget asks for {count // self.repeats} captions of different samples, and {problem.source.name} has "
+                f"{len(problem.complete)}; ask for less, or for more images of each caption (repeats)"
+            )
         if count % self.repeats:
             raise ConfigError(
                 f"{self.repeats} images of each caption do not divide {count} images; choose another budget, or other repeats"
@@ -126,7 +159,7 @@ class Generated(Method):
             "weights of the prior": cost.weights,
             "operations a second, measured": speed,
             memory: cost.memory if self.steps else cost.weights * (2 if self.precision == "bfloat16" else 4),
-            "memory for what is learned, estimated": 16 * cost.trained,
+            "memory for what is learned, estimated": 28 * cost.trained,
             "seconds of all steps, estimated": 0.0,
             "seconds of sampling, estimated": images * self.candidates * cost.image / speed,
             "images": images,
@@ -188,7 +221,14 @@ class Generated(Method):
             made = self._synthesised(problem, voice, images, prompts, work)
             texts = [(prompt, *new) for prompt, new in zip(prompts, made.captions, strict=True)]
             repeated = made.repeated
-        facts = self._facts(prior, how, rows, len(prior.truncated(prompts)), repeated, tuned)
+        cut = len(prior.truncated(prompts))
+        if cut:
+            warnings.warn(
+                f"{cut} of {len(prompts)} prompts are longer than {self.prior} reads, which saw their beginnings alone",
+                LimbeckWarning,
+                stacklevel=2,
+            )
+        facts = self._facts(prior, how, rows, cut, repeated, tuned)
         return Synthetic(
             {"image": images.float() / 255}, origin=synthetic.origin, caption=synthetic.caption, labels=synthetic.labels,
             texts=texts, generation=facts,
@@ -198,7 +238,7 @@ class Generated(Method):
         self, problem: Problem, voice: Any, images: Tensor, prompts: Sequence[str], work: Path | None
     ) -> Synthesised:
         if self.stage == "paraphrase":
-            return rewritten(voice, prompts, self.captions - 1)
+            return rewritten(voice, prompts, self.captions - 1, work, problem.tick)
         return described(voice, images, prompts, self.captions - 1, work, problem.tick)
 
     def _facts(
@@ -227,19 +267,23 @@ class Generated(Method):
         return facts
 
 
-@lru_cache(maxsize=8)
 def prior_fingerprint(name: str) -> str:
-    """A digest of the files of a pipeline in a folder; of one on the hub, its name: `from_pretrained` checks what it fetches.
+    """A digest of the files of a pipeline in a folder; of one on the hub, its name and commit.
 
     Args:
         name: folder or hub name.
     """
     folder = Path(name)
-    if not folder.is_dir():
-        return digest(name)
-    parts = [p for p in sorted(folder.glob("*/*")) if p.suffix in (".json", ".safetensors", ".txt", ".bin")]
-    parts = [p for p in parts if p.parent.name != "checkpoint"]
-    return digest(*[[p.relative_to(folder).as_posix(), sha256(p)] for p in parts])
+    if not name or not folder.is_dir():
+        return digest(name, hub_commit(name))
+    files = [p for part in PIPELINE for p in sorted((folder / part).glob("*")) if p.is_file()]
+    return digest(*[[p.relative_to(folder).as_posix(), _file_digest(p, p.stat().st_mtime_ns)] for p in files])
+
+
+@lru_cache(maxsize=256)
+def _file_digest(path: Path, changed: int) -> str:
+    """Of a file as it was at that time; weights are large, and asked for often."""
+    return sha256(path)
 
 
 def _agrees(joint: Callable[[], Space], images: Tensor, captions: Sequence[str]) -> Tensor:

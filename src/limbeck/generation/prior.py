@@ -1,7 +1,7 @@
 """`DiffusersPrior`: a text-to-image pipeline of diffusers behind one small interface."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -16,7 +16,7 @@ from limbeck.generation.quiet import quietly
 from limbeck.objectives.diffusion import check_prediction, noised
 from limbeck.spaces.hub import licence_of, read
 
-__all__ = ["Condition", "DiffusersPrior"]
+__all__ = ["Condition", "DiffusersPrior", "hub_commit"]
 
 PARTS = {"vae": "a VAE", "scheduler": "a scheduler", "tokenizer": "a tokenizer", "text_encoder": "a text encoder"}
 SECOND = ("text_encoder_2", "text_encoder_3", "tokenizer_2")  # of pipelines that read a text twice
@@ -124,6 +124,8 @@ class DiffusersPrior:
         options = {"safety_checker": None, "requires_safety_checker": False, "use_safetensors": True}
         index = {} if not Path(name).is_dir() else read_index(Path(name))
         known = options if "StableDiffusion" in str(index.get("_class_name", "StableDiffusion")) else {}
+        if not Path(name).is_dir():
+            _fetch_card(name)
         with torch.random.fork_rng(devices=[]), quietly():
             pipe = read(DiffusionPipeline.from_pretrained, name, **known)
             pipe.set_progress_bar_config(disable=True)
@@ -254,7 +256,8 @@ class DiffusersPrior:
             steps: of the scheduler.
             guidance: 1 for none.
             origin: latents to start from instead of noise alone, with `strength` of the schedule.
-            strength: which share of the schedule is gone through, from 0 (the origin itself) to 1 (noise).
+            strength: which share of the schedule is gone through, one step at least, up to 1 (noise). A part of a schedule is gone
+                through by DDIM, as schedulers that look back cannot begin in the middle.
         """
         with quietly(), torch.no_grad():
             return self._sampled(captions, generators, resolution, steps, guidance, origin, strength)
@@ -269,7 +272,8 @@ class DiffusersPrior:
         origin: Tensor | None,
         strength: float,
     ) -> Tensor:
-        scheduler = type(self.pipe.scheduler).from_config(self.pipe.scheduler.config)
+        own = self.pipe.scheduler
+        scheduler = (type(own) if origin is None or strength == 1 else _ddim()).from_config(own.config)
         scheduler.set_timesteps(steps)
         shape = (len(captions), *self.latent_shape(resolution))
         noise = torch.cat([_normal((1, *shape[1:]), g) for g in generators]).to(self.device)
@@ -344,6 +348,32 @@ def read_index(folder: Path) -> dict[str, Any]:
             f"{folder / 'model_index.json'} cannot be read: {error}; fetch or make the pipeline again"
         ) from error
     return found
+
+
+def _ddim() -> Any:
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler
+
+
+def hub_commit(name: str) -> str:
+    """The commit of a hub pipeline that is read, here or there; empty where it cannot be told."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(hf_hub_download(name, "model_index.json")).parent.name if name else ""
+    except (OSError, HfHubHTTPError, HFValidationError):
+        return ""
+
+
+def _fetch_card(name: str) -> None:
+    """Fetches the card of a hub pipeline, which says its licence; diffusers leaves it out."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    with suppress(OSError, HfHubHTTPError, HFValidationError):
+        hf_hub_download(name, "README.md")
 
 
 def _normal(shape: Sequence[int], generator: torch.Generator) -> Tensor:

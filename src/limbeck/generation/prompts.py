@@ -10,9 +10,14 @@ from limbeck.core import Problem, select
 from limbeck.errors import ConfigError
 from limbeck.objectives.selection import RULES, rule
 
-__all__ = ["check_prompts", "chosen_prompts"]
+__all__ = ["check_prompts", "chosen_prompts", "listed"]
 
 LISTED = "list:"
+
+
+def listed(how: str) -> Path | None:
+    """The file of a list of prompts; `None` where they are chosen by a rule."""
+    return Path(how.removeprefix(LISTED)).expanduser() if how.startswith(LISTED) else None
 
 
 def check_prompts(how: str) -> None:
@@ -41,9 +46,9 @@ def chosen_prompts(problem: Problem, how: str, count: int) -> Tensor:
     Raises:
         ConfigError: a file that cannot be read, has another number of lines, or names what is no training caption.
     """
-    if not how.startswith(LISTED):
+    path = listed(how)
+    if path is None:
         return select(problem, RULES["prototypes"] if how == "cluster" else rule(how), count, per_class=False)
-    path = Path(how.removeprefix(LISTED)).expanduser()
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
@@ -63,12 +68,13 @@ def chosen_prompts(problem: Problem, how: str, count: int) -> Tensor:
 def _position(problem: Problem, place: dict[str, int], line: str, where: str) -> int:
     if line in place:
         return place[line]
-    total = len(problem.candidates)
     if line.isdigit():
-        if int(line) < total:
-            return int(line)
+        found = (problem.candidates.rows["text"] == int(line)).nonzero().flatten().tolist()
+        if found:
+            return int(found[0])
+        total = len(problem.captions)
         raise ConfigError(
-            f"{where}: there is no caption {line}; {problem.source.name} has {total}, from 0 to {total - 1}"
+            f"{where}: there is no caption {line} of a sample with an image; {problem.source.name} has {total} captions, from 0 to {total - 1}"
         )
     near = difflib.get_close_matches(line, place, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from math import ceil
 from pathlib import Path
 
 import torch
@@ -170,8 +169,3 @@ def _write(path: Path | None, images: Tensor) -> None:
         work = path.with_name(f".{path.name}.part")
         save_file({"image": images.contiguous()}, work)
         os.replace(work, path)
-
-
-def chunks(count: int) -> int:
-    """How many chunks `count` images are made in."""
-    return ceil(count / CHUNK)

@@ -105,7 +105,7 @@ def small_pipeline(
     start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     words = CLIPTextConfig(
         vocab_size=len(tokenizer), hidden_size=text_width, intermediate_size=2 * text_width, num_hidden_layers=text_layers,
-        num_attention_heads=max(text_width // 32, 1), max_position_embeddings=length, projection_dim=text_width,
+        num_attention_heads=next(h for h in range(max(text_width // 32, 1), 0, -1) if text_width % h == 0), max_position_embeddings=length, projection_dim=text_width,
         bos_token_id=start, eos_token_id=end, pad_token_id=end,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]), quiet():

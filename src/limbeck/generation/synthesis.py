@@ -16,7 +16,16 @@ from limbeck.data.cache import write_whole
 from limbeck.data.modality import Modality
 from limbeck.errors import ConfigError, DataError, LimbeckWarning
 
-__all__ = ["Synthesised", "captioner", "described", "images_of_budget", "rewritten", "several"]
+__all__ = [
+    "Synthesised",
+    "captioner",
+    "check_ability",
+    "check_captioner",
+    "described",
+    "images_of_budget",
+    "rewritten",
+    "several",
+]
 
 TRIES = 2  # how often a captioner is asked about an image, each time for more
 CHUNK = 32  # images between two notes on disk
@@ -87,6 +96,25 @@ def check_captioner(spec: str) -> Captioner:
     return made
 
 
+def check_ability(voice: Captioner, stage: str, count: int) -> None:
+    """Refuses a captioner that cannot do what it will be asked for, before anything that takes long.
+
+    Args:
+        voice: the captioner, which need know nothing yet.
+        stage: describe or paraphrase.
+        count: new captions of each image.
+
+    Raises:
+        ConfigError: it rewrites no texts, or has only one text for an image; a function or a model that is not there.
+    """
+    kind = type(voice)
+    if stage == "paraphrase" and kind.rewrite is Captioner.rewrite:
+        voice.rewrite([""], count)
+    if stage == "describe" and kind.describe_each is Captioner.describe_each and count > 1:
+        voice.describe_each([], count)
+    voice.ready()
+
+
 def described(
     voice: Captioner,
     images: Tensor,
@@ -108,34 +136,67 @@ def described(
     Raises:
         DataError: the captioner says nothing of any image.
     """
-    parts = [range(i, min(i + CHUNK, len(prompts))) for i in range(0, len(prompts), CHUNK)]
-    found: list[list[str]] = []
-    for part in parts:
-        path = None if folder is None else folder / f"captions-{part.start:06d}.json"
-        if path is None or not path.is_file():
-            seen = [
-                Modality("image", tuple(image.shape)).preview(image.float() / 255)
-                for image in images[part.start : part.stop]
-            ]
-            own = [prompts[i] for i in part]
-            said = several(voice.describe_each, seen, own, count)
-            if path is not None and processes.is_first():
-                write_whole(path, json.dumps(said, ensure_ascii=False))
-        else:
-            said = json.loads(path.read_text(encoding="utf-8"))
-        found += said
-        if tick:
-            tick("caption", part.stop, len(prompts))
-    return _whole(voice, found, prompts, count)
+    seen = [Modality("image", tuple(image.shape)).preview(image.float() / 255) for image in images]
+    return _whole(voice, _asked(voice.describe_each, seen, prompts, count, folder, tick), prompts, count)
 
 
-def rewritten(voice: Captioner, prompts: Sequence[str], count: int) -> Synthesised:
+def rewritten(
+    voice: Captioner,
+    prompts: Sequence[str],
+    count: int,
+    folder: Path | None = None,
+    tick: Callable[[str, int, int], None] | None = None,
+) -> Synthesised:
     """`count` captions that say what each prompt says in other words: text alone, without a look at any image.
+
+    Args:
+        voice, prompts, count, folder, tick: see `described`.
 
     Raises:
         DataError: the captioner has no other words for any prompt.
     """
-    return _whole(voice, several(voice.rewrite, list(prompts), prompts, count), prompts, count)
+    return _whole(voice, _asked(voice.rewrite, list(prompts), prompts, count, folder, tick), prompts, count)
+
+
+def _asked(
+    ask: Callable[[Sequence[Any], int], list[list[str]]],
+    values: Sequence[Any],
+    prompts: Sequence[str],
+    count: int,
+    folder: Path | None,
+    tick: Callable[[str, int, int], None] | None,
+) -> list[list[str]]:
+    """The texts of every value, chunk by chunk; processes share the chunks where there is a folder to leave them in."""
+    parts = [range(i, min(i + CHUNK, len(prompts))) for i in range(0, len(prompts), CHUNK)]
+    found: dict[int, list[list[str]]] = {}
+    for part in parts if folder is None else processes.share(parts):
+        path = None if folder is None else _note(folder, part)
+        said = None if path is None else _noted(path)
+        if said is None:
+            said = several(ask, [values[i] for i in part], [prompts[i] for i in part], count)
+            if path is not None:
+                write_whole(path, json.dumps(said, ensure_ascii=False))
+        found[part.start] = said
+        if tick:
+            tick("caption", part.stop, len(prompts))
+    processes.wait()
+    for part in parts:
+        if part.start not in found and folder is not None:
+            found[part.start] = _noted(_note(folder, part)) or []
+    if folder is not None:
+        processes.wait()
+        for part in parts:  # what was said too little of is asked again, if the run has to be repeated
+            if processes.is_first() and any(len(texts) < count for texts in found[part.start]):
+                _note(folder, part).unlink(missing_ok=True)
+    return [texts for part in parts for texts in found[part.start]]
+
+
+def _note(folder: Path, part: range) -> Path:
+    return folder / f"captions-{part.start:06d}.json"
+
+
+def _noted(path: Path) -> list[list[str]] | None:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def several(

@@ -177,7 +177,7 @@ class Edge(Generated):
         loss = torch.stack(list(terms.values())).sum()
         loss.backward()
         processes.sum_gradients(synthetic.parameters())
-        tuned.updates += 1
+        tuned.updates.fill_(t + 1)
         logs = {"loss": loss, **terms}
         return {name: processes.gathered(value.detach()[None]).mean() for name, value in logs.items()}
 
@@ -213,11 +213,11 @@ class Edge(Generated):
         image = processes.gathered(features.image(estimate))
         text = processes.gathered(features.text(rows, condition).to(estimate.device))
         order = torch.cat([torch.arange(len(owners[0]))[r :: processes.count()] for r in range(processes.count())])
-        ignored = false_negatives(owners[0][order]) | false_negatives(owners[1][order])
-        to_text, to_image = directions(image @ text.T / self.temperature, ignored.to(image.device))
+        ignored = (false_negatives(owners[0][order]) | false_negatives(owners[1][order])).to(image.device)
+        to_text, to_image = directions(image @ text.T / self.temperature, ignored)
         terms = {"to text": self.to_text * to_text, "to image": self.to_image * to_image}
         if self.diverse:
-            terms["diversity"] = self.diverse * diversity(image, text, self.per_modality)
+            terms["diversity"] = self.diverse * diversity(image, text, self.per_modality, ignored)
         return terms
 
     def _features(self, problem: Problem, tuned: TunedPrior) -> PairFeatures:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from limbeck.core import Problem, Synthetic
+from limbeck.errors import ConfigError
 from limbeck.generation.generated import Generated
 
 __all__ = ["PrototypePrior"]
@@ -22,7 +23,7 @@ class PrototypePrior(Generated):
 
     Args:
         prompts: by default cluster, which is what it is about.
-        strength: which share of the schedule is gone through: 0 gives the real image back as the VAE sees it, 1 noise alone.
+        strength: which share of the schedule is gone through, from above 0, nearly the real image as the VAE sees it, to 1, noise alone.
         prior, repeats, captions, captioner, stage, sampling_steps, guidance, candidates, resolution, precision: see `Generated`.
 
     Paper: PDS, ICLR 2026 (matched clusters of images and texts); D4M, CVPR 2024 (latents of prototypes to start from).
@@ -37,7 +38,8 @@ class PrototypePrior(Generated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(strength=0)
+        if not 0 < self.strength <= 1:
+            raise ConfigError(f"strength of prototype_prior is above 0 and at most 1, got {self.strength}")
 
     def depth(self) -> float:
         """As `strength` says."""

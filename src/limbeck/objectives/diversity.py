@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from limbeck.errors import DataError
@@ -10,7 +10,12 @@ from limbeck.errors import DataError
 __all__ = ["diversity"]
 
 
-def diversity(image: Float[Tensor, "b d"], text: Float[Tensor, "b e"], per_modality: bool = True) -> Float[Tensor, ""]:
+def diversity(
+    image: Float[Tensor, "b d"],
+    text: Float[Tensor, "b e"],
+    per_modality: bool = True,
+    ignored: Bool[Tensor, "b b"] | None = None,
+) -> Float[Tensor, ""]:
     """The mean cosine of two different pairs of a batch, of which less is more diverse.
 
         c_i = [x_i ; y_i] / |[x_i ; y_i]|,    L = 2 / (b (b - 1)) sum_{i < j} <c_i, c_j>
@@ -20,6 +25,7 @@ def diversity(image: Float[Tensor, "b d"], text: Float[Tensor, "b e"], per_modal
         text: y, vectors of their captions.
         per_modality: bring each half to unit length first, so that both have the same say; without it the half with the longer
             vectors decides, as in the published code.
+        ignored: where True, two pairs are not compared, such as two captions of one image.
 
     Raises:
         DataError: fewer than two pairs, of which no two differ.
@@ -34,5 +40,7 @@ def diversity(image: Float[Tensor, "b d"], text: Float[Tensor, "b e"], per_modal
         raise DataError(f"diversity compares two pairs or more, got {len(image)}; raise the batch")
     halves = [F.normalize(half, dim=1) for half in (image, text)] if per_modality else [image, text]
     joint = F.normalize(torch.cat(halves, dim=1), dim=1)
-    n = len(joint)
-    return (joint.sum(0).square().sum() - joint.square().sum()) / (n * (n - 1))
+    compared = ~torch.eye(len(joint), dtype=torch.bool, device=joint.device)
+    if ignored is not None:
+        compared = compared & ~ignored
+    return ((joint @ joint.T) * compared).sum() / compared.sum().clamp(min=1)

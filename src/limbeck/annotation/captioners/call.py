@@ -51,6 +51,10 @@ class Call(Captioner):
             raise ConfigError(f"call:{self.name} is no function but {type(found).__name__}")
         return found
 
+    def ready(self) -> None:
+        """Finds the function."""
+        self.function  # noqa: B018
+
     def caption(self, images: Sequence[Any], classes: Sequence[str | None]) -> list[str]:
         """One text for each image."""
         return [(texts or [""])[0] for texts in self.describe_each(images, 1)]

@@ -63,6 +63,10 @@ class HuggingFace(Pretrained, Captioner):
         with torch.random.fork_rng(devices=[]):  # constructors draw weights before they load them
             return processor, read(AutoModelForImageTextToText.from_pretrained, self.name)
 
+    def ready(self) -> None:
+        """Reads the model."""
+        self._loaded  # noqa: B018
+
     def to(self, device: str) -> "HuggingFace":
         """Moves the model."""
         self._loaded[1].to(device)
