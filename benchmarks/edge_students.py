@@ -99,10 +99,11 @@ class Bench:
         seeds = range(self.a.seeds)
         made = [self.set_of(method, round(self.a.pairs * share), s) for s in seeds] if method else [(self.train, 0.0)]
         found = []
-        for student in self.a.students.split(","):
+        for student, _, other in (one.partition("@") for one in self.a.students.split(",")):
+            sees = lb.space(image={"name": other}, text={"name": self.a.read}) if other else self.sees
             sets = [small for small, _ in made]
             rows = lb.evaluate(
-                sets if len(sets) > 1 else sets[0], self.test, "retrieval", self.sees, list(seeds), name, student=student,
+                sets if len(sets) > 1 else sets[0], self.test, "retrieval", sees, list(seeds), name, student=student,
                 augment=False, **json.loads(self.a.protocol),
             )  # fmt: skip
             seconds = sum(s for _, s in made) / len(made)

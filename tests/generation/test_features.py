@@ -8,7 +8,7 @@ from limbeck.check import toy_source
 from priors import CAPTIONS, tiny_prior
 
 pytest.importorskip("diffusers", reason="needs the diffusion extra")
-from limbeck.generation.features import (  # noqa: E402
+from limbeck.generation.features import (
     DecodedFeatures,
     LatentFeatures,
     agreement,
@@ -16,7 +16,7 @@ from limbeck.generation.features import (  # noqa: E402
     is_joint,
     joint_space,
 )
-from limbeck.generation.prior import DiffusersPrior  # noqa: E402
+from limbeck.generation.prior import DiffusersPrior
 
 pytestmark = pytest.mark.slow
 

@@ -70,9 +70,16 @@ def test_the_numbers_of_the_configuration_are_used() -> None:
     assert torch.allclose(prior.decode(prior.encode(images)), pipe.vae(images).sample, atol=1e-4)
 
 
-def test_decoded_images_lie_about_where_images_do() -> None:
-    images = opened().decode(torch.randn(4, 4, 4, 4, generator=torch.Generator().manual_seed(0)))
-    assert -0.5 < float(images.mean()) < 1.5 and images.shape == (4, 3, 16, 16)
+def test_what_the_vae_gives_in_its_range_becomes_pixels_in_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    prior, whole = opened(), torch.linspace(-1, 1, 5).reshape(1, 1, 1, 5).repeat(1, 3, 5, 1)
+    monkeypatch.setattr(prior.pipe.vae, "decode", lambda latents: SimpleNamespace(sample=whole))
+    seen: list[torch.Tensor] = []
+    spread = SimpleNamespace(latent_dist=SimpleNamespace(mean=torch.zeros(1, 4, 1, 1)))
+    monkeypatch.setattr(prior.pipe.vae, "encode", lambda pixels: seen.append(pixels) or spread)
+    images = prior.decode(torch.zeros(1, 4, 1, 1))
+    assert torch.allclose(images[0, 0, 0], torch.tensor([0, 0.25, 0.5, 0.75, 1]))
+    prior.encode(images)
+    assert torch.allclose(seen[0], whole)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])

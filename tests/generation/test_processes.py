@@ -24,11 +24,20 @@ torch.set_num_threads(1)
 import limbeck as lb
 from limbeck.check import toy_source
 folder, prior = sys.argv[1:]
-method = lb.methods.Edge(prior=prior, steps=2, batch=12, sampling_steps=1, captions=2)
+method = lb.methods.Edge(prior=prior, steps=2, batch=12, sampling_steps=1, captions=2, captioner="call:counted.write")
 problem = lb.Problem(toy_source(80), lb.space(image="convnet", text="bag_of_words"), lb.Budget(pairs=72))
 small = lb.distill(problem, method, run=folder)
 print(small.fingerprint)
 torch.distributed.is_initialized() and torch.distributed.destroy_process_group()
+"""
+
+COUNTED = """
+from pathlib import Path
+
+def write(images, count):
+    with (Path(__file__).parent / "asked").open("a") as file:
+        file.write(f"{len(images)} ")
+    return [[f"mean {sum(image.resize((1, 1)).getpixel((0, 0))) // 64}, {i}" for i in range(count)] for image in images]
 """
 
 
@@ -43,7 +52,9 @@ def test_alone_everything_is_at_rest() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("count", [2, 3])
-def test_a_set_is_the_same_from_any_number_of_processes(tmp_path: Path, count: int) -> None:
+def test_a_set_is_the_same_from_any_number_of_processes(
+    tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = str(found.getsockname()[1])
@@ -55,6 +66,9 @@ def test_a_set_is_the_same_from_any_number_of_processes(tmp_path: Path, count: i
         "WORLD_SIZE": str(count),
     }
     base |= {"LIMBECK_CACHE": str(tmp_path / "cache"), "ACCELERATE_USE_CPU": "true"}
+    (tmp_path / "counted.py").write_text(COUNTED)
+    base["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    monkeypatch.syspath_prepend(tmp_path)
     started = [
         subprocess.Popen(
             [sys.executable, "-c", WORK, str(tmp_path / "run"), tiny_prior()],
@@ -69,7 +83,10 @@ def test_a_set_is_the_same_from_any_number_of_processes(tmp_path: Path, count: i
     assert all(process.returncode == 0 for process in started), said
     prints = {out.strip().splitlines()[-1] for out, _ in said}
     assert len(prints) == 1, "every process has the same set"
-    method = lb.methods.Edge(prior=tiny_prior(), steps=2, batch=12, sampling_steps=1, captions=2)
+    asked = (tmp_path / "asked").read_text().split()
+    assert sum(map(int, asked)) == 36 and len(asked) == 2, "no image is captioned twice"
+    writes = "call:counted.write"
+    method = lb.methods.Edge(prior=tiny_prior(), steps=2, batch=12, sampling_steps=1, captions=2, captioner=writes)
     space = lb.space(image="convnet", text="bag_of_words")
     alone = lb.distill(lb.Problem(toy_source(80), space, lb.Budget(pairs=72)), method, run=tmp_path / "alone")
     logs = [

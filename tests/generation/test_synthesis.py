@@ -102,6 +102,14 @@ def test_an_interrupted_caption_run_asks_no_image_twice(tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "captions-000000.json").read_text())) == 32
 
 
+def test_what_was_said_too_little_of_is_asked_again_by_the_next_run(tmp_path: Path) -> None:
+    images, prompts = torch.zeros(3, 3, 4, 4, dtype=torch.uint8), ["a", "b", "c"]
+    with pytest.raises(DataError, match="said nothing new"):
+        described(Says(("",)), images, prompts, 1, tmp_path)
+    assert described(Says(("d",)), images, prompts, 1, tmp_path).captions == [["d"]] * 3
+    assert described(Says(("e",)), images, prompts, 1, tmp_path).captions == [["d"]] * 3, "what is whole is kept"
+
+
 def test_any_function_can_write(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("mine")
     module.write = lambda values, n: [[f"{getattr(v, 'size', v)} {i}" for i in range(n)] for v in values]  # type: ignore[attr-defined]

@@ -1,7 +1,6 @@
 """EDGE and its training-free relatives: what moves, what does not, budgets, and sets that repeat themselves."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +85,10 @@ def test_the_share_that_is_trained_of_stable_diffusion() -> None:
     assert sum(p.numel() for p in chosen.values()) == 443_844
 
 
-def test_weights_that_do_not_move_are_told() -> None:
+def test_weights_that_do_not_move_are_told(tmp_path: Path) -> None:
+    for _ in range(2):  # the same command again is told again
+        with pytest.raises(Diverged, match="have moved in 10 updates"):
+            lb.distill(task(), edge(steps=12, lr=0.0), run=tmp_path / "still")
     with pytest.raises(
         Diverged, match=r"step 10: only 0 % of the 166 trained tensors have moved .* raise lr, or choose another subset"
     ):
@@ -139,22 +141,39 @@ def test_terms_have_their_weights() -> None:
     assert first_logs(temperature=0.1)["to text"] != whole["to text"]
 
 
-def test_checkpoints_in_the_decoder_change_no_gradient() -> None:
-    assert first_logs(checkpointing=True)["gradient"] == pytest.approx(first_logs()["gradient"], rel=1e-4)
+def test_checkpoints_compute_the_decoder_twice_and_change_no_gradient() -> None:
+    calls, norms = [], []
+    for checkpointing in (False, True):
+        problem, method = task(), edge(checkpointing=checkpointing)
+        synthetic = method.start(problem)
+        seen: list[int] = []
+        block = synthetic.generator.prior.pipe.vae.decoder.up_blocks[0].resnets[0]
+        block.register_forward_pre_hook(lambda *_, seen=seen: seen.append(1))
+        method.step(problem, synthetic, 0)
+        calls.append(len(seen))
+        norms.append(sum(float(p.grad.norm()) for p in synthetic.parameters()))
+    assert calls == [1, 2] and norms[0] == pytest.approx(norms[1], rel=1e-4)
 
 
-def test_several_captions_of_one_image_do_not_repel_each_other() -> None:
-    """A batch of all pairs holds every image twice; with the masks the loss is smaller than over every entry."""
+def test_captions_of_one_image_and_images_of_one_caption_are_not_driven_apart() -> None:
     from limbeck.methods.edge import _owners
 
-    problem = task()
+    problem, method = task(), edge()
+    tuned = method.start(problem).generator
     rows = torch.tensor([0, 1, 2, 8])
     sample, words = _owners(problem, rows, problem.candidates.sample[rows])
     assert sample.tolist() == [0, 0, 1, 4]
     texts = [problem.captions[row] for row in rows.tolist()]
-    assert [words[i].item() == words[j].item() for i in range(4) for j in range(4)] == [
-        a == b for a in texts for b in texts
-    ]
+    assert [int(i) == int(j) for i in words for j in words] == [i == j for i in texts for j in texts]
+    estimate = torch.randn(4, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    condition, apart, one = tuned.prior.condition(texts), torch.arange(4), torch.zeros(4, dtype=torch.long)
+    found = {
+        name: {k: float(v) for k, v in method._compared(problem, tuned, estimate, rows, condition, owners).items()}
+        for name, owners in (("apart", (apart, apart)), ("one image", (one, apart)), ("one caption", (apart, one)))
+    }
+    assert min(abs(value) for value in found["apart"].values()) > 1e-3
+    for name in ("one image", "one caption"):
+        assert found[name] == pytest.approx({"to text": 0, "to image": 0, "diversity": 0}, abs=1e-6), name
 
 
 def test_a_budget_counts_captions_and_is_divided_by_them() -> None:
@@ -176,15 +195,18 @@ def test_a_budget_counts_captions_and_is_divided_by_them() -> None:
     assert 4000 < small.nbytes <= 5100 and small.pairs == 2 * len(small)
 
 
-def test_the_same_image_is_made_for_a_caption_whatever_is_made_beside_it() -> None:
-    few = lb.distill(task(2), Prior(prior=tiny_prior(), sampling_steps=2, prompts="random"))
-    (row,) = few.generation["prompts"]["captions"][:1]
-    listed = replace(Prior(prior=tiny_prior(), sampling_steps=2), prompts="random")
-    again = lb.distill(task(2), listed)
-    assert torch.equal(few.tensors["image"], again.tensors["image"]) and few.fingerprint == again.fingerprint
-    other = lb.distill(task(2, seed=1), listed)
-    assert not torch.equal(few.tensors["image"], other.tensors["image"])
-    assert task().captions[row] == few.captions[0][0]
+def test_the_same_image_is_made_for_a_caption_whatever_is_made_beside_it(tmp_path: Path) -> None:
+    def made(*rows: int, seed: int = 0) -> Any:
+        path = tmp_path / "prompts.txt"
+        path.write_text("\n".join(map(str, rows)))
+        method = Prior(prior=tiny_prior(), sampling_steps=2, prompts=f"list:{path}")
+        return lb.distill(task(len(rows), seed), method).tensors["image"].int()
+
+    pair, other, twice = made(5, 9), made(30, 5), made(5, 5)
+    assert int((pair[0] - other[1]).abs().max()) <= 1 and int((pair[0] - twice[0]).abs().max()) <= 1, "but for rounding"
+    assert int((twice[0] - twice[1]).abs().max()) > 1, "a caption that is asked for again gives another image"
+    assert int((pair[0] - made(5, 9, seed=1)[0]).abs().max()) > 1
+    assert torch.equal(pair, made(5, 9))
 
 
 def test_a_list_of_prompts(tmp_path: Path) -> None:
@@ -194,7 +216,7 @@ def test_a_list_of_prompts(tmp_path: Path) -> None:
     assert small.captions[0] == (CAPTIONS[5],) and small.generation["prompts"]["captions"][1] == 7
     for text, says in (
         ("0\n", "has 1 prompts, and this budget asks for 2"),
-        ("0\n99\n", r"line 2: there is no caption 99; .* from 0 to 47"),
+        ("0\n99\n", r"line 2: there is no caption 99 .* 48 captions, from 0 to 47"),
     ):
         path.write_text(text)
         with pytest.raises(ConfigError, match=says):
@@ -262,6 +284,12 @@ def test_other_weights_at_the_same_place_are_another_recipe(tmp_path: Path) -> N
     from limbeck.generation.generated import prior_fingerprint
 
     method = Prior(prior=tiny_prior())
+    path = tmp_path / "prompts.txt"
+    path.write_text("1\n2\n")
+    listed = Prior(prior=tiny_prior(), prompts=f"list:{path}")
+    before = Recipe.of(task(2), listed).fingerprints["prompts"]
+    path.write_text("1\n3\n")
+    assert Recipe.of(task(2), listed).fingerprints["prompts"] != before
     recipe = Recipe.of(task(), method)
     assert (
         recipe.fingerprints["prior"] == prior_fingerprint(tiny_prior()) != prior_fingerprint(tiny_prior("v_prediction"))
@@ -282,10 +310,19 @@ def test_what_cannot_work_is_refused() -> None:
         ({"captions": 2, "captioner": "retrieval:x"}, "takes nothing after a colon"),
         ({"prompts": "list:"}, "needs a file"),
         ({"prompts": "herdin"}, "did you mean herding"),
+        ({"captions": 3, "captioner": "template"}, "has one text for an image, and 2 are asked for"),
+        ({"captions": 2, "captioner": "hf:nobody/no-model", "stage": "paraphrase"}, "rewrites no texts"),
+        ({"captions": 2, "captioner": "hf:nobody/no-model"}, "cannot be read"),
+        ({"captions": 2, "captioner": "call:no.such"}, "call:no.such cannot be found"),
         ({"batch": 1}, "batch of edge must be 2 or more"),
     ):
         with pytest.raises(ConfigError, match=says):
             lb.distill(task(), edge(**options))
+    with pytest.raises(ConfigError, match="strength of prototype_prior is above 0 and at most 1, got 7"):
+        PrototypePrior(strength=7)
+    with pytest.raises(ConfigError, match=r"asks for .* captions of different samples, and .* has 24; ask for less"):
+        space = lb.space(image="convnet", text="bag_of_words")
+        lb.distill(lb.Problem(toy_source(), space, lb.Budget(bytes=10**6)), Prior(prior=tiny_prior()))
     with pytest.raises(ConfigError, match="images of a multiple of 4 pixels a side, got 18"):
         space = lb.space(image="convnet", text="bag_of_words")
         lb.distill(lb.Problem(toy_source(resolution=18), space, lb.Budget(pairs=4)), edge())

@@ -36,6 +36,14 @@ def test_it_is_the_papers_sum_and_the_codes_masked_mean(per_modality: bool) -> N
     assert found == pytest.approx(upper) and found == pytest.approx(sum(masked) / len(masked))
 
 
+def test_pairs_that_are_left_out_are_not_compared() -> None:
+    x, y, owner = vectors(4, 3, 10), vectors(4, 3, 11), torch.tensor([0, 1, 0, 2])
+    joint = F.normalize(torch.cat([F.normalize(x, dim=1), F.normalize(y, dim=1)], dim=1), dim=1)
+    left = [float(joint[i] @ joint[j]) for i in range(4) for j in range(4) if owner[i] != owner[j]]
+    assert float(diversity(x, y, ignored=false_negatives(owner))) == pytest.approx(sum(left) / len(left))
+    assert float(diversity(x, y, ignored=~torch.eye(4, dtype=torch.bool))) == 0
+
+
 def test_the_order_of_a_batch_does_not_matter() -> None:
     x, y, order = vectors(7, 4, 2), vectors(7, 4, 3), torch.tensor([3, 1, 6, 0, 2, 5, 4])
     assert float(diversity(x, y)) == pytest.approx(float(diversity(x[order], y[order])))
