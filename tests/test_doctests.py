@@ -10,10 +10,13 @@ import limbeck
 from limbeck.errors import MissingDependency
 
 MODULES = [m.name for m in pkgutil.walk_packages(limbeck.__path__, "limbeck.") if not m.name.endswith("__main__")]
+DEAR = "limbeck.generation."  # whose examples import diffusers, which takes seconds
 
 
 @pytest.mark.draws_globally  # an example may say torch.rand
-@pytest.mark.parametrize("name", ["limbeck", *MODULES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * n.startswith(DEAR)) for n in ("limbeck", *MODULES)]
+)
 def test_examples(name: str) -> None:
     module = importlib.import_module(name)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL)

@@ -51,9 +51,10 @@ def test_from_pictures_to_a_set(tmp_path: Path, capsys: pytest.CaptureFixture[st
     out = said(capsys, ["distill", *SCENES, *ENCODERS, *edge, "--run", run])
     assert "scenes by edge: 6 pairs" in out
     shown = said(capsys, ["show", run, "--out", str(tmp_path / "page.html")])
+    assert "prompt of" in shown and "started as" not in shown
     assert ["pairs", "6"] in [line.split() for line in shown.splitlines()]
     page = (tmp_path / "page.html").read_text()
-    assert page.count("synthetic image s0000") >= 3
+    assert page.count("synthetic image s0000") >= 3 and "prompt of" in page
     rows = json.loads(said(capsys, ["evaluate", run, "--seeds", "1", "--json"]))
     assert rows["rows"][0]["pairs"] == 6
     assert json.loads(said(capsys, ["distill", *SCENES, *ENCODERS, *edge, "--run", run, "--json"]))["pairs"] == 6

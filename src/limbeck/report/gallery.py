@@ -15,7 +15,7 @@ from limbeck.data.modality import Modality
 from limbeck.data.source import Source
 from limbeck.report.outline import Outline, outline
 
-__all__ = ["Card", "Picture", "cards", "contact_sheet", "thumbnail"]
+__all__ = ["Card", "Picture", "began", "cards", "contact_sheet", "thumbnail"]
 
 LOSSLESS = 1_500_000  # bytes of pixels a page may carry unaltered; above it pictures are compressed with loss
 LARGEST = 128  # pixels a side of a picture in the gallery
@@ -48,6 +48,7 @@ class Card:
         others: pictures of its sound and its depth, where it has them.
         sound: its sound as a data URI, where it can be heard.
         outline: the edge of its mask, where it has one that is not the whole image.
+        began: what that real sample is to it.
     """
 
     key: str
@@ -62,6 +63,7 @@ class Card:
     others: Sequence[Picture] = ()
     sound: str = ""
     outline: Outline | None = None
+    began: str = "started as"
 
 
 def cards(small: DistilledSet, source: Source | None, *, max_pairs: int, sets: int) -> list[Card]:
@@ -101,9 +103,15 @@ def cards(small: DistilledSet, source: Source | None, *, max_pairs: int, sets: i
                 others=_others(small, i),
                 sound=_sound(small, i),
                 outline=edge,
+                began=began(small),
             )
         )
     return result
+
+
+def began(small: DistilledSet) -> str:
+    """What a sample's origin is to it: what it started as, or, of a generated one, the sample whose caption was its prompt."""
+    return "prompt of" if small.generation else "started as"
 
 
 def contact_sheet(small: DistilledSet) -> tuple[Picture, int] | None:

@@ -9,6 +9,7 @@ from limbeck.core.storage import coverage
 from limbeck.data.source import Source
 from limbeck.engine.run import Run
 from limbeck.errors import ConfigError, StorageError
+from limbeck.report.gallery import began
 from limbeck.report.page import page
 from limbeck.report.words import count, size
 
@@ -77,7 +78,7 @@ def view(small: DistilledSet, *, samples: int = 5) -> "Group":
     column = "nearest captions" if "text" in small.tensors else "captions"
     if not any(said) and small.labels is not None:
         column, said = "class", [small.classes[label] if label >= 0 else "" for label in small.labels.tolist()]
-    first = Table("sample", column, "started as", box=None, header_style="dim")
+    first = Table("sample", column, began(small), box=None, header_style="dim")
     for key, text, origin in list(zip(small.keys, said, small.origins, strict=True))[:samples]:
         first.add_row(Text(key), Text(text), Text(origin))
     return Group(Text(small.name, style="bold"), facts, Text(), first)
