@@ -42,7 +42,7 @@ class PriorTraining:
         text_width: components of the text encoder.
         text_layers: its layers.
         length: tokens that are read of a caption.
-        prediction: what the denoiser predicts; v learns what captions say several times as fast as epsilon.
+        prediction: what the denoiser predicts; v learns sooner than epsilon what captions say.
         vae_steps: updates of the VAE.
         vae_batch: images an update of the VAE; many small ones teach it more than few large ones.
         steps: updates of the denoiser.
