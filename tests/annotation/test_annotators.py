@@ -1,6 +1,7 @@
 """Captioners and segmenters one by one; those of transformers on tiny random models in a folder."""
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,10 @@ LABELS = {0: "background", 1: "dog", 2: "traffic light"}
 def test_every_registered_one_keeps_its_kind(kind: str) -> None:
     for name in registry.names(kind):
         found = registry.get(kind, name)
-        made = found(**({"name": "a/model"} if name == "hf" else {}))
+        many = any(field.name == "name" for field in fields(found))
+        made = found(**({"name": "a/model"} if many else {}))
         assert isinstance(made, Captioner if kind == "captioner" else Segmenter)
-        assert made.what and made.describe()["name"] == ("hf:a/model" if name == "hf" else name)
+        assert made.what and made.describe()["name"] == (f"{name}:a/model" if many else name)
 
 
 def test_template_puts_the_class_into_a_sentence() -> None:
@@ -200,3 +202,13 @@ def test_models_of_objects_keep_those_that_they_are_sure_of(tmp_path: Path) -> N
     found = Masks(str(tmp_path), threshold=0.1).segment(IMAGES, NONE)
     assert [mask.shape for mask in found] == [(40, 50), (32, 20), (64, 64)] and any(mask.any() for mask in found)
     assert not any(mask.any() for mask in Masks(str(tmp_path), threshold=1.0).segment(IMAGES, NONE))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["blip", "git"])
+def test_beams_give_several_captions_of_an_image(models: dict[str, str], model: str) -> None:
+    voice = Captions(models[model], max_tokens=5)
+    several = voice.describe_each(IMAGES, 3)
+    assert [len(texts) for texts in several] == [3] * len(IMAGES) and several == voice.describe_each(IMAGES, 3)
+    assert [texts[0] for texts in voice.describe_each(IMAGES, 1)] == voice.caption(IMAGES, NONE)
+    assert all(text == " ".join(text.split()) for texts in several for text in texts)

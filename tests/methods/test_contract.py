@@ -31,7 +31,9 @@ WANTS = {name: {"image", "text"} for name in ("covmatch", "kip", "lors", "mtt_vl
 
 def quick(name: str) -> Method:
     method: Method = registry.get("method", name)()
-    unread = {"covmatch": {"dim"}, "guided": {"inner"}}.get(name, set())  # refused where they have no say
+    unread = {"covmatch": {"dim"}, "guided": {"inner"}, "edge": {"rank"}}.get(
+        name, set()
+    )  # refused where they have no say
     known = {f.name for f in fields(method)} - unread
     return replace(method, **{key: value for key, value in QUICK.items() if key in known})
 
