@@ -6,6 +6,7 @@ from tempfile import mkdtemp
 
 from limbeck.check import toy_source
 
+GENERATIVE = ("edge", "prior", "prototype_prior")  # methods that draw from a prior
 CAPTIONS = [text for sample in toy_source(24).captions for text in sample]
 
 

@@ -11,6 +11,7 @@ from limbeck.check import check_method, toy_source
 from limbeck.core import Method, Problem
 from limbeck.data.vectors import VectorSource
 from limbeck.errors import DataError, UnknownName
+from priors import GENERATIVE
 
 QUICK = {  # for methods that have these fields
     "steps": 3,
@@ -36,9 +37,6 @@ def quick(name: str) -> Method:
     )  # refused where they have no say
     known = {f.name for f in fields(method)} - unread
     return replace(method, **{key: value for key, value in QUICK.items() if key in known})
-
-
-GENERATIVE = ("edge", "prior", "prototype_prior")  # need a prior: tests/methods/test_edge.py
 
 
 @pytest.mark.parametrize("name", [name for name in registry.names("method") if name not in GENERATIVE])

@@ -36,8 +36,8 @@ def infonce(logits: Square, target: Square | None = None, ignored: Mask = None) 
         >>> round(infonce(torch.zeros(4, 4)).item(), 4)  # log 4
         1.3863
     """
-    to_text, to_image = directions(logits, ignored)
-    return (to_text + to_image) / 2
+    rows, columns = _log_softmax(logits, ignored)
+    return -(rows.diagonal().mean() + columns.diagonal().mean()) / 2
 
 
 def directions(logits: Square, ignored: Mask = None) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
