@@ -208,6 +208,7 @@ print(lb.distill(problem, lb.methods.CF(steps=400, lr=0.05), run=sys.argv[1], sa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)  # five processes, one after the other
 def test_sigkill_at_any_moment_ends_in_the_same_bits(tmp_path: Path) -> None:
     script = tmp_path / "run.py"
     script.write_text(SCRIPT)
