@@ -41,4 +41,6 @@ def test_the_small_problem(tmp_path: Path) -> None:
     learned = score(lb.methods.LoRS(**lors))
     assert infonce > 1.5 * real
     assert learned > wbce + 15
-    assert learned > infonce - 20  # 10.3 below as measured in benchmarks/lors.md, where 10 were asked for; 16.7 on another CPU
+    assert (
+        learned > infonce - 20
+    )  # 10.3 below as measured in benchmarks/lors.md, where 10 were asked for; 16.7 on another CPU
