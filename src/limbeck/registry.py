@@ -6,6 +6,7 @@ Nothing is imported to list names. A plug-in adds names by an entry point of the
 
 import importlib
 import inspect
+from dataclasses import fields
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from limbeck.errors import ConfigError, MissingDependency, UnknownName
 
-__all__ = ["KINDS", "get", "names", "parse_spec"]
+__all__ = ["KINDS", "get", "named", "names", "parse_spec"]
 
 KINDS = {
     "method": "limbeck.methods",
@@ -54,6 +55,28 @@ def get(kind: str, name: str) -> Any:
         if find_spec(package) is None:
             raise MissingDependency(f"the {kind} {name!r}", package, extra)
     return found
+
+
+def named(kind: str, spec: str) -> tuple[Any, dict[str, str]]:
+    """The class that `"name"` or `"family:argument"` stands for, and what follows the colon as its field `name`.
+
+    Raises:
+        UnknownName, MissingDependency: see `get`.
+        ConfigError: a family without what follows the colon, or something that is none with it.
+
+    Example:
+        >>> found, options = named("captioner", "call:textwrap.wrap")
+        >>> found.__name__, options
+        ('Call', {'name': 'textwrap.wrap'})
+    """
+    family, argument = parse_spec(spec)
+    found = get(kind, family)
+    many = any(field.name == "name" and field.init for field in fields(found))
+    if argument and not many:
+        raise ConfigError(f"the {kind} {family!r} takes nothing after a colon, got {spec!r}")
+    if many and not argument:
+        raise ConfigError(f"the {kind} {family!r} is a family: say which model, as in '{family}:NAME'")
+    return found, {"name": argument} if many else {}
 
 
 def _only(module: Any) -> Any:

@@ -43,4 +43,4 @@ def test_the_small_problem(tmp_path: Path) -> None:
     assert learned > wbce + 15
     assert (
         learned > infonce - 20
-    )  # 10.3 below as measured in benchmarks/lors.md, where 10 were asked for; 16.7 on another CPU
+    )  # 10.3 below as measured in benchmarks/lors.md, where 10 were asked for; 16.7 on the machine of 2026-11-28

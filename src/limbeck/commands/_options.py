@@ -46,14 +46,8 @@ class Part:
         Raises:
             ConfigError: a family without what follows the colon, or something that is none with it.
         """
-        family, argument = registry.parse_spec(self.spec)
-        found = registry.get(self.kind, family)
-        many = any(f.name == "name" for f in fields(found))
-        if many and not argument:
-            raise ConfigError(f"the {self.kind} {family!r} is a family: say which model, as in '{family}:NAME'")
-        if argument and not many:
-            raise ConfigError(f"the {self.kind} {family!r} takes nothing after a colon, got {self.spec!r}")
-        return found(**({"name": argument} if many else {}), **self.options)
+        found, named = registry.named(self.kind, self.spec)
+        return found(**named, **self.options)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from limbeck.commands._open import check_device, open_source, report_captions, r
 from limbeck.commands._options import Answer, Command, Part, part
 from limbeck.commands._progress import Tick
 from limbeck.errors import ConfigError
-from limbeck.generation.training import PriorTraining
+from limbeck.generation.training import PriorTraining, losses, train_prior
 
 __all__ = ["TrainPrior"]
 
@@ -43,8 +43,6 @@ class TrainPrior(PriorTraining, Command):
 
     def execute(self, tick: Tick) -> Answer:
         """Trains to the end, and tells what the losses have come to."""
-        from limbeck.generation.training import losses, train_prior
-
         start = time.perf_counter()
         source = open_source(self.source, tick)
         report_skipped(source)

@@ -123,7 +123,6 @@ def distill(
         Diverged: see `steps`.
         ConfigError: the run folder belongs to another recipe.
     """
-    processes.count()
     recipe = Recipe.of(problem, method)
     if run is not None and (done := Run(run, recipe).result).is_dir():
         return load(done)

@@ -101,9 +101,9 @@ class Run:
 
         root = self.folder / "checkpoint"
         work, final = root / f".step-{step}", root / f"step-{step}"
-        if (
-            final.is_dir() or not processes.is_first()
-        ):  # a run repeats itself to the bit: this step's checkpoint may be there
+        if final.is_dir():  # a run repeats itself to the bit: this step's checkpoint is already there
+            return final
+        if not processes.is_first():
             return final
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)

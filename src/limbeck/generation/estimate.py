@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from limbeck.core.timing import seconds_of
-from limbeck.errors import ConfigError, MissingDependency
-from limbeck.generation.prior import read_index
-from limbeck.generation.quiet import quietly
-from limbeck.generation.tuned import chosen_parameters
+from limbeck.errors import ConfigError
+from limbeck.generation.prior import factor_of, read_index, side_of
+from limbeck.generation.quiet import diffusers, quietly
+from limbeck.generation.tuned import ADAPTED, chosen_parameters
 
 __all__ = ["Cost", "cost_of", "throughput"]
 
@@ -76,7 +76,7 @@ def cost_of(
     parts = _parts(name)
     denoiser, vae, text = parts["denoiser"], parts["vae"], parts["text_encoder"]
     trained = _trained(denoiser, subset, rank)
-    size, factor = (2 if precision == "bfloat16" else 4), 2 ** (len(vae.config.block_out_channels) - 1)
+    size, factor = (2 if precision == "bfloat16" else 4), factor_of(vae)
     shape = int(vae.config.latent_channels), side // factor, side // factor
     total = sum(p.numel() for part in parts.values() for p in part.parameters())
     length = int(getattr(text.config, "max_position_embeddings", LENGTH))
@@ -95,8 +95,7 @@ def cost_of(
         if decoded:
             held += _decoding(vae, latents, checkpointing)
         decode = counter.get_total_flops() - frozen - there
-    own = denoiser.config.sample_size
-    side = sampled or factor * int(own if isinstance(own, int) else own[0])
+    side = sampled or factor * side_of(denoiser)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         seen = torch.empty(1, shape[0], side // factor, side // factor, device="meta")
         _predict(denoiser, seen, hidden[:1])
@@ -133,7 +132,7 @@ def _trained(denoiser: nn.Module, subset: str, rank: int) -> int:
         sizes = [
             tuple(p.shape)
             for name, p in denoiser.named_parameters()
-            if name.endswith((".to_q.weight", ".to_k.weight", ".to_v.weight", ".to_out.0.weight"))
+            if name.endswith(tuple(f".{layer}.weight" for layer in ADAPTED))
         ]
         return sum(rank * (rows + columns) for rows, columns in sizes)
     chosen = chosen_parameters(denoiser, subset)
@@ -144,11 +143,9 @@ def _trained(denoiser: nn.Module, subset: str, rank: int) -> int:
 
 def _parts(name: str) -> dict[str, Any]:
     """Denoiser, VAE and text encoder on the meta device."""
-    try:
-        import diffusers
-    except ImportError as error:
-        raise MissingDependency("a generative prior", "diffusers", "diffusion") from error
     import transformers
+
+    known = diffusers()
 
     folder = Path(name) if Path(name).is_dir() else _fetched(name)
     index = read_index(folder)
@@ -166,7 +163,7 @@ def _parts(name: str) -> dict[str, Any]:
                     config = transformers.AutoConfig.from_pretrained(folder / part)
                     found[role] = getattr(transformers, kind)(config)
                 else:
-                    made = getattr(diffusers, kind)
+                    made = getattr(known, kind)
                     found[role] = made.from_config(made.load_config(folder / part))
         except (OSError, ValueError, AttributeError, TypeError) as error:
             raise ConfigError(

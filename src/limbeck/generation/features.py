@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import sqrt
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,15 @@ from limbeck.generation.prior import Condition, DiffusersPrior
 from limbeck.spaces import Space, embed_source
 from limbeck.spaces.binder import Binding, bind, load_space
 
-__all__ = ["DecodedFeatures", "LatentFeatures", "PairFeatures", "is_joint", "joint_space"]
+__all__ = [
+    "DecodedFeatures",
+    "LatentFeatures",
+    "PairFeatures",
+    "agreement",
+    "caption_vectors",
+    "is_joint",
+    "joint_space",
+]
 
 BINDING = Binding(anchor="all_pairs", hidden=(), dim=256, steps=600, batch=512)
 """How the heads are trained that bring together encoders which were not trained together."""
@@ -109,11 +118,11 @@ def joint_space(problem: Problem) -> Space:
     if is_joint(pair):
         return pair.to(problem.device)
 
-    def make(folder: "object") -> None:
+    def make(folder: Path) -> None:
         bind(
             problem.source,
             pair,
-            f"{folder}/space",
+            folder / "space",
             BINDING,
             cache=problem.cache,
             device=problem.device,

@@ -170,7 +170,8 @@ class Generated(Method):
     def _cost(self, problem: Problem, **training: Any) -> Cost:
         side = problem.source.modalities["image"].shape[-1]
         how = {"steps": self.sampling_steps, "guided": self.guidance != 1, "precision": self.precision}
-        return cost_of(self.prior, side=side, sampled=self.resolution, **{"batch": 1, **how, **training})
+        count = partial(cost_of, self.prior, side=side, sampled=self.resolution, **{"batch": 1, **how, **training})
+        return problem.once((self, "cost"), count)
 
     def start(self, problem: Problem) -> Synthetic:
         """The prompts, and the prior, which nothing has changed."""
@@ -178,18 +179,25 @@ class Generated(Method):
         chosen = chosen.repeat_interleave(self.repeats)
         pairs, labels = problem.candidates, problem.source.labels
         index = pairs.sample[chosen]
-        prior = DiffusersPrior.open(self.prior, problem.device, self.precision)
         return Synthetic(
             {},
             origin=index,
             caption=pairs.rows["text"][chosen],
             labels=None if labels is None else labels[index],
-            generator=self.tuned(problem, prior),
+            generator=self.tuned(problem),
         ).to(problem.device)
 
-    def tuned(self, problem: Problem, prior: DiffusersPrior) -> TunedPrior | None:
-        """What of the prior is trained; `None` where nothing is, and `finish` opens it."""
+    def opened(self, problem: Problem) -> DiffusersPrior:
+        """The prior as its files have it, for this problem's device."""
+        return DiffusersPrior.open(self.prior, problem.device, self.precision)
+
+    def tuned(self, problem: Problem) -> TunedPrior | None:
+        """The prior with what of it is trained; `None` where nothing is, and the prior is kept for `finish`."""
+        self._kept(problem)
         return None
+
+    def _kept(self, problem: Problem) -> DiffusersPrior:
+        return problem.once((self, "prior"), partial(self.opened, problem))
 
     def origins(self, problem: Problem, synthetic: Synthetic) -> Callable[[range], Tensor] | None:
         """From a range of images to real ones that sampling starts from; `None` to start from noise."""
@@ -202,11 +210,7 @@ class Generated(Method):
     def finish(self, problem: Problem, synthetic: Synthetic, folder: Path | None = None) -> Synthetic:
         """Samples the images, and makes their new captions; what is done is kept in `folder`, where there is one."""
         tuned = synthetic.generator
-        prior = (
-            tuned.prior
-            if isinstance(tuned, TunedPrior)
-            else DiffusersPrior.open(self.prior, problem.device, self.precision)
-        )
+        prior = tuned.prior if isinstance(tuned, TunedPrior) else self._kept(problem)
         assert synthetic.caption is not None
         rows = synthetic.caption.tolist()
         prompts = [problem.captions[row] for row in rows]
@@ -215,12 +219,17 @@ class Generated(Method):
         agrees = partial(_agrees, joint) if self.candidates > 1 else None
         work = None if folder is None else folder / "samples"
         images = sampled(problem, prior, prompts, how, work, self.origins(problem, synthetic), agrees)
-        texts, repeated = [(prompt,) for prompt in prompts], 0
+        texts, said = [(prompt,) for prompt in prompts], {}
         if self.captions > 1:
             voice = captioner(self.captioner, partial(_knowledge, problem, joint))
             made = self._synthesised(problem, voice, images, prompts, work)
             texts = [(prompt, *new) for prompt, new in zip(prompts, made.captions, strict=True)]
-            repeated = made.repeated
+            said = {
+                "by": voice.describe(),
+                "stage": self.stage,
+                "licence": voice.licence,
+                "prompts again": made.repeated,
+            }
         cut = len(prior.truncated(prompts))
         if cut:
             warnings.warn(
@@ -228,7 +237,7 @@ class Generated(Method):
                 LimbeckWarning,
                 stacklevel=2,
             )
-        facts = self._facts(prior, how, rows, cut, repeated, tuned)
+        facts = self._facts(prior, how, rows, cut, said, tuned)
         return Synthetic(
             {"image": images.float() / 255}, origin=synthetic.origin, caption=synthetic.caption, labels=synthetic.labels,
             texts=texts, generation=facts,
@@ -242,7 +251,7 @@ class Generated(Method):
         return described(voice, images, prompts, self.captions - 1, work, problem.tick)
 
     def _facts(
-        self, prior: DiffusersPrior, how: Sampling, rows: list[int], cut: int, repeated: int, tuned: Any
+        self, prior: DiffusersPrior, how: Sampling, rows: list[int], cut: int, said: Mapping[str, Any], tuned: Any
     ) -> Mapping[str, Any]:
         """What the set tells of how its images and captions were made."""
         facts: dict[str, Any] = {
@@ -256,15 +265,7 @@ class Generated(Method):
         }
         if isinstance(tuned, TunedPrior):
             facts["training"] = {"updates": int(tuned.updates), "tensors that moved": round(tuned.moved, 4)}
-        if self.captions > 1:
-            voice = check_captioner(self.captioner)
-            facts["captions"] = {
-                "by": voice.describe(),
-                "stage": self.stage,
-                "licence": voice.licence,
-                "prompts again": repeated,
-            }
-        return facts
+        return facts | ({"captions": said} if said else {})
 
 
 def prior_fingerprint(name: str) -> str:

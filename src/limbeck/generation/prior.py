@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float, Int, Real
 from torch import Tensor, nn
 
-from limbeck.errors import ConfigError, MissingDependency
-from limbeck.generation.quiet import quietly
+from limbeck.errors import ConfigError
+from limbeck.generation.quiet import diffusers, quietly
 from limbeck.objectives.diffusion import check_prediction, noised
 from limbeck.spaces.hub import licence_of, read
 
-__all__ = ["Condition", "DiffusersPrior", "hub_commit"]
+__all__ = ["Condition", "DiffusersPrior", "factor_of", "hub_commit", "read_index", "side_of"]
 
 PARTS = {"vae": "a VAE", "scheduler": "a scheduler", "tokenizer": "a tokenizer", "text_encoder": "a text encoder"}
 SECOND = ("text_encoder_2", "text_encoder_3", "tokenizer_2")  # of pipelines that read a text twice
@@ -36,9 +36,6 @@ class Condition:
 
     hidden: Tensor
     mask: Tensor | None = None
-
-    def __getitem__(self, rows: Any) -> "Condition":
-        return Condition(self.hidden[rows], None if self.mask is None else self.mask[rows])
 
     @classmethod
     def cat(cls, parts: Sequence["Condition"]) -> "Condition":
@@ -112,22 +109,21 @@ class DiffusersPrior:
             ConfigError: there is no such pipeline, or it is not one that a prior can be.
             MissingDependency: diffusers is not installed.
         """
-        try:
-            from diffusers import DiffusionPipeline
-        except ImportError as error:
-            raise MissingDependency("a generative prior", "diffusers", "diffusion") from error
+        pipeline = diffusers().DiffusionPipeline
         if Path(name).is_dir() and not (Path(name) / "model_index.json").is_file():
             raise ConfigError(
                 f"the folder {name} holds no model_index.json, so it is no pipeline; if `limbeck train-prior` was stopped in it, give "
                 "the same command again, it continues"
             )
         options = {"safety_checker": None, "requires_safety_checker": False, "use_safetensors": True}
-        index = {} if not Path(name).is_dir() else read_index(Path(name))
-        known = options if "StableDiffusion" in str(index.get("_class_name", "StableDiffusion")) else {}
-        if not Path(name).is_dir():
+        if Path(name).is_dir():
+            index = read_index(Path(name))
+        else:
+            index = {}
             _fetch_card(name)
+        known = options if "StableDiffusion" in str(index.get("_class_name", "StableDiffusion")) else {}
         with torch.random.fork_rng(devices=[]), quietly():
-            pipe = read(DiffusionPipeline.from_pretrained, name, **known)
+            pipe = read(pipeline.from_pretrained, name, **known)
             pipe.set_progress_bar_config(disable=True)
             return cls(pipe, name).to(device, precision)
 
@@ -155,13 +151,12 @@ class DiffusersPrior:
     @property
     def factor(self) -> int:
         """Pixels a side that one latent stands for."""
-        return int(2 ** (len(self.pipe.vae.config.block_out_channels) - 1))
+        return factor_of(self.pipe.vae)
 
     @property
     def resolution(self) -> int:
         """Pixels a side that the denoiser was made for."""
-        size = self.denoiser.config.sample_size  # type: ignore[union-attr]
-        return self.factor * int(size if isinstance(size, int) else size[0])  # type: ignore[index]
+        return self.factor * side_of(self.denoiser)
 
     def latent_shape(self, resolution: int) -> tuple[int, int, int]:
         """Channels, height and width of the latent of an image.
@@ -273,7 +268,9 @@ class DiffusersPrior:
         strength: float,
     ) -> Tensor:
         own = self.pipe.scheduler
-        scheduler = (type(own) if origin is None or strength == 1 else _ddim()).from_config(own.config)
+        scheduler = (type(own) if origin is None or strength == 1 else diffusers().DDIMScheduler).from_config(
+            own.config
+        )
         scheduler.set_timesteps(steps)
         shape = (len(captions), *self.latent_shape(resolution))
         noise = torch.cat([_normal((1, *shape[1:]), g) for g in generators]).to(self.device)
@@ -350,10 +347,15 @@ def read_index(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _ddim() -> Any:
-    from diffusers import DDIMScheduler
+def factor_of(vae: Any) -> int:
+    """Pixels a side that one latent of a VAE stands for."""
+    return int(2 ** (len(vae.config.block_out_channels) - 1))
 
-    return DDIMScheduler
+
+def side_of(denoiser: Any) -> int:
+    """Latents a side that a denoiser was made for."""
+    size = denoiser.config.sample_size
+    return int(size if isinstance(size, int) else size[0])
 
 
 def hub_commit(name: str) -> str:

@@ -3,10 +3,20 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from limbeck.spaces.hub import quiet
+from limbeck.spaces.hub import optional, quiet
 
-__all__ = ["quietly"]
+__all__ = ["diffusers", "quietly"]
+
+
+def diffusers() -> Any:
+    """The package diffusers.
+
+    Raises:
+        MissingDependency: it is not installed.
+    """
+    return optional("diffusers", "diffusers", "a generative prior", "diffusion")
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from limbeck.errors import ConfigError, MissingDependency
+from limbeck.errors import ConfigError
+from limbeck.generation.quiet import diffusers
 
 __all__ = ["small_pipeline", "small_tokenizer"]
 
@@ -86,10 +87,7 @@ def small_pipeline(
         >>> type(pipe).__name__
         'StableDiffusionPipeline'
     """
-    try:
-        from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    except ImportError as error:
-        raise MissingDependency("a generative prior", "diffusers", "diffusion") from error
+    d = diffusers()
     from transformers import CLIPTextConfig, CLIPTextModel
 
     from limbeck.spaces.hub import quiet
@@ -110,24 +108,24 @@ def small_pipeline(
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed)
-        vae: Any = AutoencoderKL(
+        vae = d.AutoencoderKL(
             down_block_types=("DownEncoderBlock2D",) * len(vae_channels), up_block_types=("UpDecoderBlock2D",) * len(vae_channels),
             block_out_channels=vae_channels, latent_channels=4, norm_num_groups=8, sample_size=resolution,
             mid_block_add_attention=False,
         )  # fmt: skip
         with torch.no_grad():
             vae.quant_conv.bias[4:] = SPREAD  # else the decoder sees little but noise at first, and learns slowly
-        unet = UNet2DConditionModel(
+        unet = d.UNet2DConditionModel(
             sample_size=resolution // 2 ** (len(vae_channels) - 1), in_channels=4, out_channels=4, layers_per_block=1,
             block_out_channels=channels, down_block_types=("CrossAttnDownBlock2D",) * len(channels),
             up_block_types=("CrossAttnUpBlock2D",) * len(channels), cross_attention_dim=text_width, attention_head_dim=8,
             norm_num_groups=8,
         )  # fmt: skip
-        schedule = DDIMScheduler(
+        schedule = d.DDIMScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
             steps_offset=1, prediction_type=prediction,
         )  # fmt: skip
-        pipe: Any = StableDiffusionPipeline(
+        pipe = d.StableDiffusionPipeline(
             vae=vae, unet=unet, text_encoder=CLIPTextModel(words), tokenizer=tokenizer, scheduler=schedule, safety_checker=None,
             feature_extractor=None, requires_safety_checker=False,
         )  # fmt: skip

@@ -84,15 +84,8 @@ def captioner(spec: str, knowledge: Callable[[], Knowledge]) -> Captioner:
 
 def check_captioner(spec: str) -> Captioner:
     """The captioner that a spec names, which knows nothing yet; see `captioner`."""
-    from dataclasses import fields
-
-    family, argument = registry.parse_spec(spec)
-    found = registry.get("captioner", family)
-    many = any(f.name == "name" for f in fields(found))
-    if many != bool(argument):
-        says = f"is a family: say which, as in {family}:NAME" if many else f"takes nothing after a colon, got {spec!r}"
-        raise ConfigError(f"the captioner {family!r} {says}")
-    made: Captioner = found(**({"name": argument} if many else {}))
+    found, named = registry.named("captioner", spec)
+    made: Captioner = found(**named)
     return made
 
 

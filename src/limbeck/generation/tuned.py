@@ -6,8 +6,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from limbeck.errors import ConfigError, Diverged, MissingDependency
+from limbeck.errors import ConfigError, Diverged
 from limbeck.generation.prior import DiffusersPrior
+from limbeck.spaces.hub import optional
 
 __all__ = ["Subset", "TunedPrior", "chosen_parameters"]
 
@@ -18,6 +19,7 @@ NAMES = {
     "lora": ("lora_",),
     "full": ("",),
 }
+ADAPTED = ("to_q", "to_k", "to_v", "to_out.0")  # layers of attention that LoRA adapts
 CHECKED = 10  # updates after which trained weights must have moved
 MOVED = 0.9  # the share of tensors that must have
 
@@ -118,15 +120,12 @@ class TunedPrior(nn.Module):
 
 def _add_lora(prior: DiffusersPrior, rank: int, generator: torch.Generator | None) -> None:
     """Puts low-rank adapters beside the attention of the denoiser; they add nothing at first."""
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as error:
-        raise MissingDependency("subset lora", "peft", "diffusion") from error
-    how = LoraConfig(r=rank, lora_alpha=rank, target_modules=["to_q", "to_k", "to_v", "to_out.0"])
+    peft = optional("peft", "peft", "subset lora", "diffusion")
+    how = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=list(ADAPTED))
     seed = int(torch.randint(2**31, (), generator=generator or torch.Generator().manual_seed(0)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        inject_adapter_in_model(how, prior.denoiser)
+        peft.inject_adapter_in_model(how, prior.denoiser)
     prior.denoiser.eval()
     for name, parameter in prior.denoiser.named_parameters():
         parameter.requires_grad_("lora_" in name)

@@ -111,13 +111,14 @@ class Edge(Generated):
         """One."""
         return 1.0
 
-    def tuned(self, problem: Problem, prior: DiffusersPrior) -> TunedPrior:
-        """The prior with the weights that are trained."""
+    def tuned(self, problem: Problem) -> TunedPrior:
+        """The prior, opened anew, with the weights that are trained."""
+        prior = self.opened(problem)
         if self.t_max > len(prior.shares):
             raise ConfigError(
                 f"t_max is at most the {len(prior.shares)} diffusion steps of {self.prior}, got {self.t_max}"
             )
-        prior.latent_shape(problem.source.modalities["image"].shape[-1])
+        channels, *_ = prior.latent_shape(problem.source.modalities["image"].shape[-1])
         if self.batch % processes.count():
             raise ConfigError(f"batch {self.batch} is not divided by {processes.count()} processes; choose a multiple")
         if self.checkpointing:
@@ -125,7 +126,6 @@ class Edge(Generated):
         more = {}
         if self.features == "latent":
             width = int(prior.condition(["a"]).hidden.shape[-1])
-            channels = prior.latent_shape(problem.source.modalities["image"].shape[-1])[0]
             more["features"] = LatentFeatures(channels, width, problem.rng("features"))
         return TunedPrior(prior, self.subset, self.rank, problem.rng("lora"), more)
 
@@ -224,7 +224,6 @@ class Edge(Generated):
         if self.features == "latent":
             return tuned.more["features"]  # type: ignore[return-value]
         space = problem.once("joint space", partial(joint_space, problem))
-        space["image"].to(problem.device)
         captions = problem.once("joint captions", partial(caption_vectors, problem, space))
         return DecodedFeatures(tuned.prior, space, captions)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from limbeck.errors import ConfigError
 
-__all__ = ["PREDICTIONS", "clean_estimate", "denoising_target", "noised"]
+__all__ = ["PREDICTIONS", "check_prediction", "clean_estimate", "denoising_target", "noised"]
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 

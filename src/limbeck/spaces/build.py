@@ -65,19 +65,12 @@ def _encoder(modality: str, spec: Any) -> Encoder:
     if not isinstance(given, str) or not given:
         known_names = ", ".join(registry.names("encoder"))
         raise ConfigError(f"the {modality} encoder needs a name, got {spec!r}; known: {known_names}")
-    family, argument = registry.parse_spec(given)
-    found = registry.get("encoder", family)
-    known = [f.name for f in fields(found) if f.init]
-    if argument and "name" not in known:
-        raise ConfigError(f"the encoder {family!r} takes nothing after a colon, got {given!r}")
-    if not argument and "name" in known:
-        raise ConfigError(f"the encoder {family!r} is a family: say which model, as in '{family}:NAME'")
+    found, named = registry.named("encoder", given)
+    family, known = registry.parse_spec(given)[0], [f.name for f in fields(found) if f.init]
     wrong = sorted(set(options) - set(known))
     if wrong:
         listed = ", ".join(k for k in known if k not in ("name", "modality")) or "none"
         raise ConfigError(f"the encoder {family!r} has no option {', '.join(wrong)}; its options: {listed}")
-    if argument:
-        options["name"] = argument
     if "modality" in known:
         options.setdefault("modality", modality)
-    return found(**options)  # type: ignore[no-any-return]
+    return found(**options, **named)  # type: ignore[no-any-return]

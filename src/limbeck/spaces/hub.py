@@ -16,13 +16,13 @@ BROUGHT_BY = {"pkg_resources": "'setuptools<81'", "cv2": "opencv-python-headless
 
 
 def optional(module: str, package: str, what: str, command: str | None = None) -> Any:
-    """The imported `module`, which no extra of ours brings.
+    """The imported `module` of an optional package.
 
     Args:
         module: its name.
         package: its name for pip.
         what: needs it.
-        command: the whole command that installs it, where it is not `pip install PACKAGE`.
+        command: the extra of ours that brings it, or the whole command that installs it; by default `pip install PACKAGE`.
 
     Raises:
         MissingDependency: it is not installed, or something that it needs is not.
