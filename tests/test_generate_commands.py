@@ -78,6 +78,10 @@ def test_doctor_needs_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[s
         "--json",
     ]
     found = json.loads(said(capsys, words))["task"]
+    assert main([*words, "--method.captions", "2", "--method.captioner", "hf:nobody/no-model"]) == 0, (
+        "nor of captioners"
+    )
+    capsys.readouterr()
     counted = sum(p.numel() for part in _parts(whole) for p in part.parameters())
     assert found["weights of the prior"] == counted and found["seconds of all steps, estimated"] == 0
 

@@ -110,7 +110,7 @@ class Captioner(Annotator):
         )
 
     def ready(self) -> None:
-        """Reads what it needs, a function or weights, so that what is missing is told before long work.
+        """Looks for what it needs, a function or a model, so that what is missing is told before long work; reads no weights.
 
         Raises:
             ConfigError: it is not there.

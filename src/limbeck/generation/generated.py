@@ -174,7 +174,9 @@ class Generated(Method):
         return problem.once((self, "cost"), count)
 
     def start(self, problem: Problem) -> Synthetic:
-        """The prompts, and the prior, which nothing has changed."""
+        """The prompts, and the prior, which nothing has changed; a captioner that is not there is told now, not after training."""
+        if self.captions > 1:
+            check_captioner(self.captioner).ready()
         chosen = chosen_prompts(problem, self.prompts, self.images(problem) // self.repeats)
         chosen = chosen.repeat_interleave(self.repeats)
         pairs, labels = problem.candidates, problem.source.labels
@@ -222,6 +224,7 @@ class Generated(Method):
         texts, said = [(prompt,) for prompt in prompts], {}
         if self.captions > 1:
             voice = captioner(self.captioner, partial(_knowledge, problem, joint))
+            voice.to(problem.device)
             made = self._synthesised(problem, voice, images, prompts, work)
             texts = [(prompt, *new) for prompt, new in zip(prompts, made.captions, strict=True)]
             said = {

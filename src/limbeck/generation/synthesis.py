@@ -98,14 +98,13 @@ def check_ability(voice: Captioner, stage: str, count: int) -> None:
         count: new captions of each image.
 
     Raises:
-        ConfigError: it rewrites no texts, or has only one text for an image; a function or a model that is not there.
+        ConfigError: it rewrites no texts, or has only one text for an image.
     """
     kind = type(voice)
     if stage == "paraphrase" and kind.rewrite is Captioner.rewrite:
         voice.rewrite([""], count)
     if stage == "describe" and kind.describe_each is Captioner.describe_each and count > 1:
         voice.describe_each([], count)
-    voice.ready()
 
 
 def described(

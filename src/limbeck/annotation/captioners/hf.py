@@ -49,9 +49,9 @@ class HuggingFace(Pretrained, Captioner):
         return "these captions were written by a model and looked at by nobody"
 
     @cached_property
-    def _loaded(self) -> tuple[Any, Any]:
-        """The processor and the model."""
-        from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+    def _processor(self) -> Any:
+        """What prepares images and texts for the model; small beside its weights."""
+        from transformers import AutoConfig, AutoProcessor
 
         read(AutoConfig.from_pretrained, self.name)  # one file tells that there is no such model
         processor = read(AutoProcessor.from_pretrained, self.name)
@@ -60,12 +60,20 @@ class HuggingFace(Pretrained, Captioner):
         if self.prompt and not getattr(processor, "chat_template", None):
             raise ConfigError(f"hf:{self.name} does not chat; leave prompt out")
         processor.tokenizer.padding_side = "left"  # texts go on where they end
+        return processor
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        """The processor and the model."""
+        from transformers import AutoModelForImageTextToText
+
+        processor = self._processor
         with torch.random.fork_rng(devices=[]):  # constructors draw weights before they load them
             return processor, read(AutoModelForImageTextToText.from_pretrained, self.name)
 
     def ready(self) -> None:
-        """Reads the model."""
-        self._loaded  # noqa: B018
+        """Looks the model up."""
+        self._processor  # noqa: B018
 
     def to(self, device: str) -> "HuggingFace":
         """Moves the model."""
