@@ -41,6 +41,12 @@ VARIANTS = {
     "C+D, all t": {"denoise": 0.0, "t_max": 1000},
     "C+D, clean input": {"denoise": 0.0, "t_max": 1000, "clean_input": True},
     "mse+C, tau 0.1": {"diverse": 0.0, "temperature": 0.1},
+    "mse+C, all t": {"diverse": 0.0, "t_max": 1000},
+    "mse+5C, all t": {"diverse": 0.0, "to_text": 2.5, "to_image": 2.5, "t_max": 1000},
+    "mse+5C+D, all t": {"to_text": 2.5, "to_image": 2.5, "t_max": 1000},
+    "mse+5C+5D, all t": {"to_text": 2.5, "to_image": 2.5, "diverse": 5.0, "t_max": 1000},
+    "mse+20C, all t": {"diverse": 0.0, "to_text": 10.0, "to_image": 10.0, "t_max": 1000},
+    "mse, all t": {**NONE, "t_max": 1000},
     "mse+5C": {"diverse": 0.0, "to_text": 2.5, "to_image": 2.5},
     "mse+5C+D": {"to_text": 2.5, "to_image": 2.5},
     "mse+5C+5D": {"to_text": 2.5, "to_image": 2.5, "diverse": 5.0},
@@ -48,6 +54,25 @@ VARIANTS = {
     "mse+C+D, cross-attention": {"subset": "cross_attention", "lr": 2e-4},
     "mse+C+D, lora": {"subset": "lora"},
     "mse+C+D, full": {"subset": "full", "lr": 1e-4},
+    "mse+5C, all t, full": {
+        "diverse": 0.0,
+        "to_text": 2.5,
+        "to_image": 2.5,
+        "t_max": 1000,
+        "subset": "full",
+        "lr": 1e-4,
+    },
+    "mse+5C, all t, cross-attention": {
+        "diverse": 0.0,
+        "to_text": 2.5,
+        "to_image": 2.5,
+        "t_max": 1000,
+        "subset": "cross_attention",
+        "lr": 2e-4,
+    },
+    "mse, cross-attention": {**NONE, "subset": "cross_attention", "lr": 2e-4},
+    "mse, lora": {**NONE, "subset": "lora"},
+    "mse+5C, lora": {"diverse": 0.0, "to_text": 2.5, "to_image": 2.5, "subset": "lora"},
     "mse, full": {**NONE, "subset": "full", "lr": 1e-4},
 }
 
@@ -63,12 +88,12 @@ def held_out_loss(prior, source, n=256):
     clean = prior.encode(source.batch(index)["image"])
     noise, step = (
         torch.randn(clean.shape, generator=draw),
-        torch.randint(len(prior.shares), (len(clean),), generator=draw),
+        torch.randint(len(prior.alphas_cumprod), (len(clean),), generator=draw),
     )
     said = prior.predict(
         prior.noised(clean, noise, step), step, prior.condition([source.captions[i][0] for i in index])
     )
-    return float(F.mse_loss(said, denoising_target(clean, noise, prior.shares[step], prior.prediction)))
+    return float(F.mse_loss(said, denoising_target(clean, noise, prior.alphas_cumprod[step], prior.prediction)))
 
 
 @torch.no_grad()

@@ -35,12 +35,15 @@ def rows_of(prior, oracle, steps):
         "random": (lb.methods.Random(), 1),
         "random, half": (lb.methods.Random(), 0.5),
         "random, double": (lb.methods.Random(), 2),
+        "random, 2 real captions": (lb.methods.Random(), 1),
         "herding": (lb.methods.Herding(), 1),
+        "prototypes": (lb.methods.Prototypes(), 1),
         "prior": (plain(**base), 1),
         "prior, cluster": (plain(**base, prompts="cluster"), 1),
         "prior, best of 4": (plain(**base, candidates=4), 1),
         "prototype_prior": (proto(**base), 1),
         "prototype_prior 0.4": (proto(**base, strength=0.4), 1),
+        "prototype_prior 0.02": (proto(**base, strength=0.02), 1),
         "mse": (edge(**tuned, **NONE), 1),
         "mse, full": (edge(**tuned, **NONE, subset="full", lr=1e-4), 1),
         "edge": (edge(**tuned), 1),
@@ -50,7 +53,10 @@ def rows_of(prior, oracle, steps):
         "edge, 2 captions, equal pairs": (edge(**tuned, **new), 1),
         "edge, 2 captions, equal images": (edge(**tuned, **new), 2),
         "edge, paraphrase, equal images": (edge(**tuned, **new, stage="paraphrase"), 2),
+        "edge, retrieval, equal pairs": (edge(**tuned, captions=2), 1),
         "edge, retrieval, equal images": (edge(**tuned, captions=2), 2),
+        "edge, faithful, all t": (edge(**tuned, denoise=0.0, t_max=1000), 1),
+        "edge, 5C, all t": (edge(**tuned, to_text=2.5, to_image=2.5, t_max=1000), 1),
         "edge, cluster": (edge(**tuned, prompts="cluster"), 1),
         "edge, best of 4": (edge(**tuned, candidates=4), 1),
         "edge, guidance 4": (edge(**{**tuned, "guidance": 4.0}), 1),
@@ -91,6 +97,11 @@ class Bench:
         small = freeze(problem, recipe, method.finish(problem, synthetic), learned_text=False)
         return small, seconds + time.process_time() - start
 
+    def with_all(self, small, captions):
+        """The set with so many captions of each real sample that it holds."""
+        place = {key: i for i, key in enumerate(self.train.keys)}
+        return replace(small, captions=[self.train.captions[place[key]][:captions] for key in small.origins])
+
     def scores(self, name, method, share, folder):
         slug = "".join(c if c.isalnum() else "-" for c in name)
         path = folder / f"{slug}-{self.a.pairs}.json"
@@ -98,6 +109,8 @@ class Bench:
             return read_scores(path)
         seeds = range(self.a.seeds)
         made = [self.set_of(method, round(self.a.pairs * share), s) for s in seeds] if method else [(self.train, 0.0)]
+        if name.endswith("2 real captions"):
+            made = [(self.with_all(small, 2), seconds) for small, seconds in made]
         found = []
         for student, _, other in (one.partition("@") for one in self.a.students.split(",")):
             sees = lb.space(image={"name": other}, text={"name": self.a.read}) if other else self.sees

@@ -208,6 +208,12 @@ def test_a_test_that_moves_the_global_generator_fails(pytester: pytest.Pytester)
     result.stdout.fnmatch_lines(["*ERROR at teardown of test_moved*", "something drew from torch's global generator*"])
 
 
+def test_one_of_several_processes_speaks(limbeck: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert limbeck(["list", "methods"])[1]
+    monkeypatch.setenv("RANK", "1")
+    assert limbeck(["list", "methods"]) == (0, "", "")
+
+
 def test_ctrl_c_says_how_to_go_on(limbeck: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(self: object, tick: object) -> None:
         raise KeyboardInterrupt

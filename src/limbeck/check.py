@@ -150,10 +150,10 @@ def check_method(method: Method, space: Space, source: Source | None = None, pai
         moved = False
         for state in steps(problem(), method):
             if state.step == 0:
-                start = {k: v.clone() for k, v in state.synthetic.state_dict().items()}
+                start = {k: v.detach().clone() for k, v in state.synthetic.named_parameters()}
             else:
                 assert "loss" in state.logs, "step must return the value it improves under the name 'loss'"
-                moved |= any(not torch.equal(v, start[k]) for k, v in state.synthetic.state_dict().items())
+                moved |= any(not torch.equal(v, start[k]) for k, v in state.synthetic.named_parameters())
         assert moved == bool(method.steps), (
             "its steps moved nothing" if method.steps else "a one-shot method has no steps"
         )

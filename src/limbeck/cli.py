@@ -3,6 +3,7 @@
 import ast
 import importlib
 import json
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -108,6 +109,8 @@ def _run(name: str, words: Sequence[str]) -> int:
 
     asked = parse(_loaded(name), words)
     answer = _answer(asked)
+    if not _is_first():
+        return 0
     print(json.dumps(answer.data, indent=1, ensure_ascii=False) if asked.json else answer.text)
     return 0
 
@@ -116,7 +119,12 @@ def _answer(asked: "Command") -> "Answer":
     from limbeck.commands._progress import Progress
 
     with closing(Progress()) as progress, _notes():
-        return asked.execute(progress.tick)
+        return asked.execute(progress.tick if _is_first() else lambda what, done, total: None)
+
+
+def _is_first() -> bool:
+    """Whether this process speaks for all, where `accelerate launch` started several."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
@@ -128,7 +136,8 @@ def _notes() -> Iterator[None]:
 
         def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
             if issubclass(category, LimbeckWarning):
-                print(f"note: {message}", file=sys.stderr)
+                if _is_first():
+                    print(f"note: {message}", file=sys.stderr)
             else:
                 usual(message, category, *where, **more)
 

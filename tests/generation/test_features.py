@@ -49,6 +49,10 @@ def test_gradients_of_decoded_features_reach_latents_alone() -> None:
     features = DecodedFeatures(prior, space, caption_vectors(problem, space))
     latents = torch.randn(3, 4, 4, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
     vectors = features.image(latents)
+    with torch.no_grad():
+        assert torch.equal(vectors, space["image"](prior.decode(latents).clamp(0, 1))), (
+            "pixels as the encoder knows them"
+        )
     assert torch.allclose(vectors.norm(dim=1), torch.ones(3), atol=1e-5)
     vectors.sum().backward()
     assert latents.grad is not None and bool(latents.grad.any())

@@ -92,7 +92,7 @@ def test_the_estimate_undoes_the_noise_for_what_the_scheduler_predicts(predictio
     theirs = scheduler.add_noise(clean, noise, step)
     assert torch.allclose(prior.noised(clean, noise, step), theirs, atol=1e-6)
     target = {"epsilon": noise, "sample": clean, "v_prediction": scheduler.get_velocity(clean, noise, step)}[prediction]
-    found = clean_estimate(target, theirs, prior.shares[step], prediction)
+    found = clean_estimate(target, theirs, prior.alphas_cumprod[step], prediction)
     assert torch.allclose(found, clean, atol=1e-4)
 
 
@@ -115,6 +115,17 @@ def test_starting_from_an_image_keeps_more_of_it_the_less_is_gone_through() -> N
         for strength in (0.1, 0.9)
     ]
     assert far[0] < 0.7 * far[1]
+
+
+def test_a_part_of_a_schedule_clips_no_latents_that_the_pipeline_does_not() -> None:
+    from diffusers import EulerDiscreteScheduler
+
+    prior = opened()
+    prior.pipe.scheduler = EulerDiscreteScheduler()
+    assert prior.scheduler(10, whole=False).config.clip_sample is False
+    assert type(prior.scheduler(10)) is EulerDiscreteScheduler
+    prior.pipe.scheduler = type(opened().pipe.scheduler)(clip_sample=True)
+    assert prior.scheduler(10, whole=False).config.clip_sample is True
 
 
 def test_long_captions_are_cut_and_counted() -> None:

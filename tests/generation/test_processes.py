@@ -27,7 +27,8 @@ folder, prior = sys.argv[1:]
 method = lb.methods.Edge(prior=prior, steps=2, batch=12, sampling_steps=1, captions=2, captioner="call:counted.write")
 problem = lb.Problem(toy_source(80), lb.space(image="convnet", text="bag_of_words"), lb.Budget(pairs=72))
 small = lb.distill(problem, method, run=folder)
-print(small.fingerprint)
+plain = lb.distill(problem, lb.methods.Prior(prior=prior, sampling_steps=2), run=f"{folder}-plain")
+print(small.fingerprint, plain.fingerprint)
 torch.distributed.is_initialized() and torch.distributed.destroy_process_group()
 """
 
@@ -88,7 +89,8 @@ def test_a_set_is_the_same_from_any_number_of_processes(
     writes = "call:counted.write"
     method = lb.methods.Edge(prior=tiny_prior(), steps=2, batch=12, sampling_steps=1, captions=2, captioner=writes)
     space = lb.space(image="convnet", text="bag_of_words")
-    alone = lb.distill(lb.Problem(toy_source(80), space, lb.Budget(pairs=72)), method, run=tmp_path / "alone")
+    same = lb.Problem(toy_source(80), space, lb.Budget(pairs=72))
+    alone = lb.distill(same, method, run=tmp_path / "alone")
     logs = [
         [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
         for name in ("run", "alone")
@@ -100,5 +102,7 @@ def test_a_set_is_the_same_from_any_number_of_processes(
     assert len(made) == len(alone) == 36 and made.captions == list(alone.captions)
     images = [small.tensors["image"].float() for small in (made, alone)]
     assert float((images[0] - images[1]).abs().max()) <= 1, "but for the last bits of what trained"
+    plain = lb.distill(same, lb.methods.Prior(prior=tiny_prior(), sampling_steps=2), run=tmp_path / "one")
+    assert prints == {f"{made.fingerprint} {plain.fingerprint}"}, "what nothing trained is the same to the bit"
     chunks = sorted(path.name for path in (tmp_path / "run" / "samples").glob("*.safetensors"))
     assert chunks == ["000000.safetensors", "000016.safetensors", "000032.safetensors"], "no gaps"

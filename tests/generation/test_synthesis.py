@@ -158,6 +158,7 @@ def test_the_oracle_reads_rendered_scenes() -> None:
     assert min(right) >= 0.95, right
     text = voice.caption([Image.fromarray(pixels[0])], [None])[0]
     assert told(text) == seen[0] and len(set(voice.describe_each([Image.fromarray(pixels[0])], 4)[0])) == 4
+    assert voice.rewrite(["two dogs run over a field", "a red disc"], 1) == [[], ["a red disc is there"]]
     with pytest.raises(ValueError, match="a square RGB image"):
         voice.see(np.zeros((8, 9, 3), np.uint8))
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 import limbeck as lb
-from limbeck.errors import ConfigError, DataError
+from limbeck.data.batch import Batch
+from limbeck.errors import ConfigError, DataError, LimbeckWarning
 
 pytest.importorskip("diffusers", reason="needs the diffusion extra")
 from limbeck.generation.prior import DiffusersPrior
-from limbeck.generation.training import PriorTraining, losses, train_prior
+from limbeck.generation.training import PriorTraining, _Trainer, losses, train_prior
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +54,7 @@ def test_a_stopped_training_ends_in_the_same_bits(tmp_path: Path, stop: int, pre
 
 def test_it_learns_and_tells_its_licence(tmp_path: Path) -> None:
     source = lb.check.toy_source(24)
-    how = PriorTraining(**{**FEW, "vae_steps": 60, "steps": 60, "batch": 16, "average": 0.0}, mirror=True)
+    how = PriorTraining(**{**FEW, "vae_steps": 60, "steps": 60, "batch": 16, "ema": 0.0}, mirror=True)
     prior = train_prior(source, tmp_path / "prior", how)
     log = [json.loads(line) for line in (tmp_path / "prior" / "log.jsonl").read_text().splitlines()]
     first = {"vae": log[0]["vae"], "denoiser": log[60]["denoiser"]}
@@ -70,11 +71,33 @@ def test_it_learns_and_tells_its_licence(tmp_path: Path) -> None:
     assert type(theirs).__name__ == "StableDiffusionPipeline"
 
 
-def test_what_it_cannot_do_is_refused(tmp_path: Path) -> None:
+def _without_images(source: lb.Source, index: Any) -> Batch:
+    rows = torch.as_tensor(list(index))
+    present = (rows % 2 == 1) & (len(source) > 4)
+    images = torch.ones(len(rows), 3, 16, 16) * present[:, None, None, None]
+    return Batch({"image": images, "text": [source.captions[i] for i in rows.tolist()]}, {"image": present})
+
+
+def test_samples_without_an_image_teach_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, seen = lb.check.toy_source(12), []
+    monkeypatch.setattr(type(source), "batch", _without_images)
+    pixels = _Trainer._pixels
+    monkeypatch.setattr(_Trainer, "_pixels", lambda *of: seen.append(pixels(*of)) or seen[-1])
+    with pytest.warns(LimbeckWarning, match="6 of 12 samples have no image or no caption, and are left out"):
+        train_prior(source, tmp_path / "prior", PriorTraining(**FEW))
+    assert seen and all(bool((part == 1).all()) for part in seen), "no black image among them"
+
+
+def test_what_it_cannot_do_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match=r"learns from images with captions, and .* holds image, label"):
         train_prior(lb.check.toy_source(modalities=("image", "label")), tmp_path / "a")
-    with pytest.raises(ConfigError, match="rate must be positive"):
-        PriorTraining(rate=0)
+    blind = lb.check.toy_source(4)
+    monkeypatch.setattr(type(blind), "batch", _without_images)
+    with pytest.raises(DataError, match=r"no sample of .* has both an image and a caption"):
+        train_prior(blind, tmp_path / "d")
+    monkeypatch.undo()
+    with pytest.raises(ConfigError, match="lr must be positive"):
+        PriorTraining(lr=0)
     with pytest.raises(ConfigError, match="steps must be 1 or more, got 0"):
         PriorTraining(steps=0)
     with pytest.raises(ConfigError, match="images of 18 pixels cannot be halved 3 times"):

@@ -10,7 +10,7 @@ import torch
 import limbeck as lb
 from limbeck.check import check_method, toy_source
 from limbeck.core.export import export
-from limbeck.errors import ConfigError, DataError, Diverged, StorageError
+from limbeck.errors import ConfigError, DataError, Diverged, LimbeckWarning, StorageError
 from limbeck.objectives.diffusion import clean_estimate
 from priors import CAPTIONS, tiny_prior
 
@@ -75,6 +75,62 @@ def test_losses_reach_the_chosen_weights_and_nothing_else_moves(subset: str, nam
     assert all(torch.equal(a, b) for a, b in zip(frozen, parts, strict=True))
 
 
+@pytest.mark.parametrize("term", ["to_text", "to_image", "diverse", "denoise"])
+def test_each_loss_reaches_the_weights_by_itself(term: str) -> None:
+    weights = {name: float(name == term) for name in ("to_text", "to_image", "diverse", "denoise")}
+    problem, method = task(), edge(**weights)
+    synthetic = method.start(problem)
+    method.step(problem, synthetic, 0)
+    gradients = [p.grad for p in synthetic.generator.trained.values()]
+    assert all(g is not None and bool(g.any()) for g in gradients)
+
+
+def test_a_prior_that_was_saved_makes_the_same_images_without_a_second_training(tmp_path: Path) -> None:
+    for subset in ("bias_norm", "lora"):
+        run, how = tmp_path / subset, {"sampling_steps": 2, "guidance": 2.0}
+        small = lb.distill(task(4), edge(**how, subset=subset, lr=1e-2, save_prior=True), run=run)
+        again = lb.distill(task(4), Prior(prior=str(run / "prior"), **how))
+        plain = lb.distill(task(4), Prior(prior=tiny_prior(), **how))
+        images = [x.tensors["image"].int() for x in (small, again, plain)]
+        assert int((images[0] - images[1]).abs().max()) <= 1, f"{subset}: but for rounding"
+        assert int((images[0] - images[2]).abs().max()) > 1, subset
+        assert again.generation["prior"]["licence"] == "cc-by-nc-4.0"
+    with pytest.warns(LimbeckWarning, match="the prior is not saved: there is no run folder"):
+        lb.distill(task(4), edge(save_prior=True))
+
+
+def test_captions_that_are_cut_are_told_and_counted(tmp_path: Path) -> None:
+    from limbeck.generation.quiet import quietly
+    from limbeck.generation.small import small_pipeline
+
+    with quietly():
+        small_pipeline(CAPTIONS, 16, (16, 16), 32, length=4).save_pretrained(tmp_path / "short")
+    with pytest.warns(LimbeckWarning) as told:
+        small = lb.distill(task(4), edge(prior=str(tmp_path / "short")))
+    said = [str(one.message) for one in told]
+    assert said[0].startswith("48 of 48 training captions are longer") and said[1].startswith(
+        "4 of 4 prompts are longer"
+    )
+    assert small.generation["training"]["captions longer than the prior reads"] == 48
+    assert small.generation["prompts"]["longer than the prior reads"] == 4
+
+
+def test_masks_that_no_prior_makes_take_no_bytes() -> None:
+    space = lb.space(image="convnet", text="bag_of_words")
+    problem = lb.Problem(lb.source("scenes", samples=24), space, lb.Budget(bytes=32_000))
+    with pytest.warns(LimbeckWarning, match="prompts are longer than"):
+        small = lb.distill(problem, Prior(prior=tiny_prior(), sampling_steps=1))
+    assert len(small) == 10 and 31_000 < small.nbytes < 32_500
+
+
+def test_texts_are_put_into_other_words_before_any_image_and_images_described_after() -> None:
+    for stage, first in (("paraphrase", "caption"), ("describe", "sample")):
+        done: list[str] = []
+        problem = task(8, tick=lambda what, at, total, done=done: done.append(what))
+        lb.distill(problem, Prior(prior=tiny_prior(), sampling_steps=1, captions=2, stage=stage))
+        assert next(what for what in done if what in ("caption", "sample")) == first
+
+
 def test_the_share_that_is_trained_of_stable_diffusion() -> None:
     from diffusers import UNet2DConditionModel
 
@@ -94,7 +150,11 @@ def test_weights_that_do_not_move_are_told(tmp_path: Path) -> None:
     ):
         lb.distill(task(), edge(steps=12, lr=0.0))
     small = lb.distill(task(), edge(steps=12))
-    assert small.generation["training"] == {"updates": 12, "tensors that moved": 1.0}
+    assert small.generation["training"] == {
+        "updates": 12,
+        "tensors that moved": 1.0,
+        "captions longer than the prior reads": 0,
+    }
 
 
 def test_trained_weights_stay_in_float32_where_the_rest_is_half() -> None:
@@ -121,7 +181,7 @@ def test_clean_input_differs_where_there_is_noise_and_not_where_there_is_none() 
         step = torch.full((4,), t)
         noisy = prior.noised(clean, noise, step)
         said = [prior.predict(seen, step, condition) for seen in (clean, noisy)]
-        a, b = (clean_estimate(x, noisy, prior.shares[step], "epsilon") for x in said)
+        a, b = (clean_estimate(x, noisy, prior.alphas_cumprod[step], "epsilon") for x in said)
         apart.append(float((a - b).abs().mean()))
     assert apart[0] < 0.01 and apart[1] > 0.3
     assert abs(first_logs(t_max=1000, clean_input=True)["denoising"] - first_logs(t_max=1000)["denoising"]) > 0.01
@@ -318,6 +378,12 @@ def test_what_cannot_work_is_refused() -> None:
     ):
         with pytest.raises(ConfigError, match=says):
             lb.distill(task(), edge(**options))
+    for options, says in (
+        ({"sampling_steps": 2000}, "sampling_steps is at most the 1000 diffusion steps"),
+        ({"resolution": 18}, "images of a multiple of 4 pixels a side, got 18"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            edge(**options).start(task())  # before anything is trained
     with pytest.raises(ConfigError, match="strength of prototype_prior is above 0 and at most 1, got 7"):
         PrototypePrior(strength=7)
     with pytest.raises(ConfigError, match=r"asks for .* captions of different samples, and .* has 24; ask for less"):

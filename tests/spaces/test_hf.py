@@ -149,6 +149,18 @@ def test_licence_is_read_from_the_card(models: dict[str, str]) -> None:
     assert licence_of("a/b/c/d") == licence_of("nobody/nothing") == "unknown"
 
 
+def test_a_licence_of_another_name_is_told_by_it(tmp_path: Path) -> None:
+    for front, says in (
+        ("license: other\nlicense_name: 'Noto Emoji: CC BY 4.0'", "Noto Emoji: CC BY 4.0"),
+        ("license: other\nlicense_link: https://example.org/terms", "https://example.org/terms"),
+        ("license: [mit, apache-2.0]", "mit, apache-2.0"),
+        ("license: other", "other"),
+        ("tags: [a", "unknown"),
+    ):
+        (tmp_path / "README.md").write_text(f"---\n{front}\n---\n# A model\n")
+        assert licence_of(str(tmp_path)) == says
+
+
 class FakeModel(nn.Module):
     """Stands for a model of timm or open_clip; keeps what it was called with."""
 

@@ -228,8 +228,9 @@ class Task(Encoded):
         Raises:
             ConfigError: neither pairs nor bytes, or both.
         """
-        from limbeck.core import Budget, Problem
+        from limbeck.core import Budget, Problem, processes
 
+        processes.count()  # each of several processes chooses its device before anything is put on one
         if (self.pairs is None) == (self.bytes is None):
             raise ConfigError("say how much the set may hold: --pairs N or --bytes N, one of them")
         budget, method = Budget(pairs=self.pairs, bytes=self.bytes, pixels=self.pixels), self.method.make()

@@ -29,7 +29,8 @@ def _state() -> Any:
         from accelerate import PartialState
     except ImportError as error:
         raise MissingDependency("work in several processes", "accelerate", "diffusion") from error
-    return PartialState(cpu=not torch.cuda.is_available())
+    asked = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")  # accelerate launch --cpu
+    return PartialState(cpu=asked or not torch.cuda.is_available())
 
 
 def count() -> int:

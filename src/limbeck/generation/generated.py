@@ -12,6 +12,7 @@ from torch import Tensor
 
 from limbeck.annotation import Knowledge
 from limbeck.core import Method, Problem, Synthetic
+from limbeck.core.budget import sample_bytes
 from limbeck.core.options import refuse_others, refuse_unread
 from limbeck.data.cache import digest
 from limbeck.data.folders import sha256
@@ -147,8 +148,10 @@ class Generated(Method):
 
     def _image_bytes(self, problem: Problem) -> float:
         """Bytes of an image with its captions."""
-        texts = [len(caption.encode()) for caption in problem.captions]
-        return problem.sample_bytes(learned_text=False) + (self.captions - 1) * sum(texts) / max(len(texts), 1)
+        sizes = [len(caption.encode()) for caption in problem.captions]
+        held = {name: m for name, m in problem.source.modalities.items() if name in ("image", "text", "label")}
+        texts = self.captions * sum(sizes) / max(len(sizes), 1)
+        return sample_bytes(held, texts, 4 if problem.budget.pixels == "float32" else 1)
 
     def costs(self, problem: Problem) -> dict[str, Any]:
         """Memory and time of sampling, from the configuration of the prior and the speed of this device; no weight is read."""
@@ -169,7 +172,8 @@ class Generated(Method):
 
     def _cost(self, problem: Problem, **training: Any) -> Cost:
         side = problem.source.modalities["image"].shape[-1]
-        how = {"steps": self.sampling_steps, "guided": self.guidance != 1, "precision": self.precision}
+        steps = max(round(self.depth() * self.sampling_steps), 1)
+        how = {"steps": steps, "guided": self.guidance != 1, "precision": self.precision}
         count = partial(cost_of, self.prior, side=side, sampled=self.resolution, **{"batch": 1, **how, **training})
         return problem.once((self, "cost"), count)
 
@@ -191,7 +195,10 @@ class Generated(Method):
 
     def opened(self, problem: Problem) -> DiffusersPrior:
         """The prior as its files have it, for this problem's device."""
-        return DiffusersPrior.open(self.prior, problem.device, self.precision)
+        prior = DiffusersPrior.open(self.prior, problem.device, self.precision)
+        prior.latent_shape(self.resolution or prior.resolution)  # refused now, not after training
+        prior.scheduler(self.sampling_steps)
+        return prior
 
     def tuned(self, problem: Problem) -> TunedPrior | None:
         """The prior with what of it is trained; `None` where nothing is, and the prior is kept for `finish`."""
@@ -220,12 +227,17 @@ class Generated(Method):
         joint = partial(problem.once, "joint space", partial(joint_space, problem))
         agrees = partial(_agrees, joint) if self.candidates > 1 else None
         work = None if folder is None else folder / "samples"
-        images = sampled(problem, prior, prompts, how, work, self.origins(problem, synthetic), agrees)
-        texts, said = [(prompt,) for prompt in prompts], {}
-        if self.captions > 1:
-            voice = captioner(self.captioner, partial(_knowledge, problem, joint))
+        voice = captioner(self.captioner, partial(_knowledge, problem, joint)) if self.captions > 1 else None
+        made: Synthesised | None = None
+        if voice:
             voice.to(problem.device)
-            made = self._synthesised(problem, voice, images, prompts, work)
+        if voice and self.stage == "paraphrase":
+            made = rewritten(voice, prompts, self.captions - 1, work, problem.tick)
+        images = sampled(problem, prior, prompts, how, work, self.origins(problem, synthetic), agrees)
+        if voice and self.stage == "describe":
+            made = described(voice, images, prompts, self.captions - 1, work, problem.tick)
+        texts, said = [(prompt,) for prompt in prompts], {}
+        if voice and made:
             texts = [(prompt, *new) for prompt, new in zip(prompts, made.captions, strict=True)]
             said = {
                 "by": voice.describe(),
@@ -240,22 +252,22 @@ class Generated(Method):
                 LimbeckWarning,
                 stacklevel=2,
             )
-        facts = self._facts(prior, how, rows, cut, said, tuned)
+        facts = self._facts(problem, prior, how, rows, cut, said, tuned)
         return Synthetic(
             {"image": images.float() / 255}, origin=synthetic.origin, caption=synthetic.caption, labels=synthetic.labels,
             texts=texts, generation=facts,
         ).to(problem.device)  # fmt: skip
 
-    def _synthesised(
-        self, problem: Problem, voice: Any, images: Tensor, prompts: Sequence[str], work: Path | None
-    ) -> Synthesised:
-        if self.stage == "paraphrase":
-            return rewritten(voice, prompts, self.captions - 1, work, problem.tick)
-        return described(voice, images, prompts, self.captions - 1, work, problem.tick)
-
     def _facts(
-        self, prior: DiffusersPrior, how: Sampling, rows: list[int], cut: int, said: Mapping[str, Any], tuned: Any
-    ) -> Mapping[str, Any]:
+        self,
+        problem: Problem,
+        prior: DiffusersPrior,
+        how: Sampling,
+        rows: list[int],
+        cut: int,
+        said: Mapping[str, Any],
+        tuned: Any,
+    ) -> dict[str, Any]:
         """What the set tells of how its images and captions were made."""
         facts: dict[str, Any] = {
             "prior": {"name": self.prior, "licence": prior.licence, "predicts": prior.prediction},

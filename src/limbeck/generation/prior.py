@@ -1,7 +1,9 @@
 """`DiffusersPrior`: a text-to-image pipeline of diffusers behind one small interface."""
 
+import os
+import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -14,11 +16,12 @@ from torch import Tensor, nn
 from limbeck.errors import ConfigError
 from limbeck.generation.quiet import diffusers, quietly
 from limbeck.objectives.diffusion import check_prediction, noised
-from limbeck.spaces.hub import licence_of, read
+from limbeck.spaces.hub import fetch_card, licence_of, read
 
-__all__ = ["Condition", "DiffusersPrior", "factor_of", "hub_commit", "read_index", "side_of"]
+__all__ = ["Condition", "DiffusersPrior", "factor_of", "hub_commit", "read_index", "side_of", "write_pipeline"]
 
 PARTS = {"vae": "a VAE", "scheduler": "a scheduler", "tokenizer": "a tokenizer", "text_encoder": "a text encoder"}
+DECODED = 2**20  # pixels that are decoded at once in sampling: four images of 512
 SECOND = ("text_encoder_2", "text_encoder_3", "tokenizer_2")  # of pipelines that read a text twice
 
 Images = Float[Tensor, "b 3 h w"]
@@ -90,7 +93,7 @@ class DiffusersPrior:
             )
         self.prediction = str(config.get("prediction_type", "epsilon"))
         check_prediction(self.prediction)
-        self.shares: Float[Tensor, " t"] = pipe.scheduler.alphas_cumprod.float().cpu()
+        self.alphas_cumprod: Float[Tensor, " t"] = pipe.scheduler.alphas_cumprod.float().cpu()
         for part in (pipe.vae, pipe.text_encoder, self.denoiser):
             part.eval().requires_grad_(False)
         self._asked = set(signature(self.denoiser.forward).parameters)
@@ -115,15 +118,15 @@ class DiffusersPrior:
                 f"the folder {name} holds no model_index.json, so it is no pipeline; if `limbeck train-prior` was stopped in it, give "
                 "the same command again, it continues"
             )
-        options = {"safety_checker": None, "requires_safety_checker": False, "use_safetensors": True}
+        unchecked = {"safety_checker": None, "requires_safety_checker": False}
         if Path(name).is_dir():
             index = read_index(Path(name))
         else:
             index = {}
-            _fetch_card(name)
-        known = options if "StableDiffusion" in str(index.get("_class_name", "StableDiffusion")) else {}
+            fetch_card(name)
+        known = unchecked if "StableDiffusion" in str(index.get("_class_name", "StableDiffusion")) else {}
         with torch.random.fork_rng(devices=[]), quietly():
-            pipe = read(pipeline.from_pretrained, name, **known)
+            pipe = read(pipeline.from_pretrained, name, use_safetensors=True, **known)
             pipe.set_progress_bar_config(disable=True)
             return cls(pipe, name).to(device, precision)
 
@@ -267,11 +270,7 @@ class DiffusersPrior:
         origin: Tensor | None,
         strength: float,
     ) -> Tensor:
-        own = self.pipe.scheduler
-        scheduler = (type(own) if origin is None or strength == 1 else diffusers().DDIMScheduler).from_config(
-            own.config
-        )
-        scheduler.set_timesteps(steps)
+        scheduler = self.scheduler(steps, whole=origin is None or strength == 1)
         shape = (len(captions), *self.latent_shape(resolution))
         noise = torch.cat([_normal((1, *shape[1:]), g) for g in generators]).to(self.device)
         times = scheduler.timesteps[len(scheduler.timesteps) - max(round(strength * len(scheduler.timesteps)), 1) :]
@@ -290,11 +289,32 @@ class DiffusersPrior:
                 empty, own = said.chunk(2)
                 said = empty + guidance * (own - empty)
             latents = scheduler.step(said, t, latents, **draws).prev_sample
-        return self.decode(latents).clamp(0, 1)
+        parts = latents.split(max(DECODED // resolution**2, 1))
+        return torch.cat([self.decode(part).clamp(0, 1) for part in parts])
+
+    def scheduler(self, steps: int, whole: bool = True) -> Any:
+        """A new scheduler of so many steps: the pipeline's own, or DDIM for a part of a schedule.
+
+        Raises:
+            ConfigError: more steps than it was trained with, or a number that it cannot take.
+        """
+        own = self.pipe.scheduler
+        clip = {} if whole else {"clip_sample": own.config.get("clip_sample", False)}  # DDIM would, if nothing is said
+        made = (type(own) if whole else diffusers().DDIMScheduler).from_config(own.config, **clip)
+        if steps > len(self.alphas_cumprod):
+            raise ConfigError(
+                f"sampling_steps is at most the {len(self.alphas_cumprod)} diffusion steps of {self.name}, got {steps}"
+            )
+        try:
+            with quietly():
+                made.set_timesteps(steps)
+        except ValueError as error:
+            raise ConfigError(f"the scheduler {type(made).__name__} refuses {steps} sampling steps: {error}") from error
+        return made
 
     def noised(self, clean: Latents, noise: Latents, step: Int[Tensor, " b"]) -> Latents:
         """z_t of clean latents."""
-        return noised(clean, noise, self.shares[step].to(clean))
+        return noised(clean, noise, self.alphas_cumprod[step].to(clean))
 
     @property
     def _signed(self) -> bool:
@@ -369,13 +389,25 @@ def hub_commit(name: str) -> str:
         return ""
 
 
-def _fetch_card(name: str) -> None:
-    """Fetches the card of a hub pipeline, which says its licence; diffusers leaves it out."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+def write_pipeline(pipe: Any, folder: Path, card: str) -> None:
+    """Writes a pipeline into a folder, which may hold other things; `model_index.json`, which makes it one, comes last.
 
-    with suppress(OSError, HfHubHTTPError, HFValidationError):
-        hf_hub_download(name, "README.md")
+    Args:
+        pipe: of diffusers.
+        folder: is made where it is not there.
+        card: the text of its README.md.
+    """
+    work = folder / ".pipeline"
+    shutil.rmtree(work, ignore_errors=True)
+    with quietly():
+        pipe.save_pretrained(work)
+    (work / "README.md").write_text(card, encoding="utf-8")
+    for path in sorted(work.iterdir(), key=lambda p: p.name == "model_index.json"):
+        target = folder / path.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        os.replace(path, target)
+    work.rmdir()
 
 
 def _normal(shape: Sequence[int], generator: torch.Generator) -> Tensor:

@@ -1,8 +1,7 @@
 """`train_prior`: a small text-to-image pipeline from scratch, on a person's own images and captions; resumable."""
 
 import json
-import os
-import shutil
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from math import cos, pi
@@ -18,9 +17,8 @@ from limbeck.core import Recipe, stream
 from limbeck.data.captions import check_captions
 from limbeck.data.source import Source
 from limbeck.engine.run import Run
-from limbeck.errors import ConfigError, DataError, Diverged
-from limbeck.generation.prior import DiffusersPrior
-from limbeck.generation.quiet import quietly
+from limbeck.errors import ConfigError, DataError, Diverged, LimbeckWarning
+from limbeck.generation.prior import DiffusersPrior, write_pipeline
 from limbeck.generation.small import small_pipeline
 from limbeck.objectives.diffusion import denoising_target
 
@@ -35,7 +33,7 @@ class PriorTraining:
     """How a small prior is trained: first its VAE, then denoiser and text encoder together, with AdamW and a cosine rate.
 
         VAE:      |x - d(z)|^2 + kl KL(q(z | x) | N(0, I)),    z drawn from q(z | x)
-        denoiser: |target - predicted(z_t, t, caption)|^2,     the caption left out in a share `blank` of the samples
+        denoiser: |target - predicted(z_t, t, caption)|^2,     the caption left out in a share `caption_dropout` of the samples
 
     Args:
         channels: of the U-Net at each size of latents.
@@ -47,10 +45,10 @@ class PriorTraining:
         vae_batch: images an update of the VAE; many small ones teach it more than few large ones.
         steps: updates of the denoiser.
         batch: samples an update of the denoiser.
-        rate: learning rate of the denoiser; the VAE has twice that.
+        lr: learning rate of the denoiser; the VAE has twice that.
         kl: weight of the KL divergence.
-        blank: share of samples without their caption, which guidance needs.
-        average: decay of the moving average of denoiser and text encoder that is kept; 0 for the last state.
+        caption_dropout: share of samples without their caption, which guidance needs.
+        ema: decay of the moving average of denoiser and text encoder that is kept; 0 for the last state.
         mirror: mirror images at random; leave it off where captions tell left from right.
         seed: of everything that is drawn.
 
@@ -67,10 +65,10 @@ class PriorTraining:
     vae_batch: int = 8
     steps: int = 3000
     batch: int = 32
-    rate: float = 1e-3
+    lr: float = 1e-3
     kl: float = 1e-6
-    blank: float = 0.1
-    average: float = 0.995
+    caption_dropout: float = 0.1
+    ema: float = 0.995
     mirror: bool = False
     seed: int = 0
 
@@ -78,10 +76,10 @@ class PriorTraining:
         least = {"vae_steps": 1, "vae_batch": 1, "steps": 1, "batch": 1, "text_layers": 1, "length": 4}
         if low := [name for name, limit in least.items() if getattr(self, name) < limit]:
             raise ConfigError(f"{low[0]} must be {least[low[0]]} or more, got {getattr(self, low[0])}")
-        if not (self.rate > 0 and self.kl >= 0 and 0 <= self.blank <= 1 and 0 <= self.average < 1):
+        if not (self.lr > 0 and self.kl >= 0 and 0 <= self.caption_dropout <= 1 and 0 <= self.ema < 1):
             raise ConfigError(
-                "rate must be positive, kl not negative, blank from 0 to 1, average from 0 to below 1; got "
-                f"{self.rate}, {self.kl}, {self.blank} and {self.average}"
+                "lr must be positive, kl not negative, caption_dropout from 0 to 1, ema from 0 to below 1; got "
+                f"{self.lr}, {self.kl}, {self.caption_dropout} and {self.ema}"
             )
 
 
@@ -124,7 +122,7 @@ def train_prior(
             f"a prior learns from images with captions, and {source.name} holds {', '.join(source.modalities)}"
         )
     check_captions(source)
-    held = [i for i, captions in enumerate(source.captions) if captions]
+    held = _with_both(source)
     captions = [text for i in held for text in source.captions[i]]
     recipe = Recipe(
         source=source.describe(),
@@ -154,6 +152,26 @@ def train_prior(
     return DiffusersPrior.open(str(folder), device)
 
 
+def _with_both(source: Source) -> list[int]:
+    """The samples that have an image and a caption; says how many do not.
+
+    Raises:
+        DataError: none has both.
+    """
+    parts = torch.arange(len(source)).split(CHUNK)
+    seen = torch.cat([source.batch(part).mask("image") for part in parts]).tolist()
+    held = [i for i, captions in enumerate(source.captions) if captions and seen[i]]
+    if not held:
+        raise DataError(f"no sample of {source.name} has both an image and a caption, and a prior learns from those")
+    if len(held) < len(source):
+        warnings.warn(
+            f"{len(source) - len(held)} of {len(source)} samples have no image or no caption, and are left out",
+            LimbeckWarning,
+            stacklevel=3,
+        )
+    return held
+
+
 class _Trainer:
     """Both phases behind one counter of steps: t < vae_steps trains the VAE, later steps denoiser and text encoder."""
 
@@ -167,8 +185,8 @@ class _Trainer:
         self.second = [p for name in ("denoiser", "text") for p in parts[name].parameters()]
         self.averages = nn.ParameterList([nn.Parameter(p.detach().clone(), False) for p in self.second])
         self.state = nn.ModuleDict({"parts": self.parts, "averages": self.averages})
-        groups = [{"params": list(pipe.vae.parameters()), "lr": 2 * how.rate}, {"params": self.second, "lr": how.rate}]
-        self.optimizer = AdamW(groups, lr=how.rate, betas=(0.9, 0.99), weight_decay=1e-4)
+        groups = [{"params": list(pipe.vae.parameters()), "lr": 2 * how.lr}, {"params": self.second, "lr": how.lr}]
+        self.optimizer = AdamW(groups, lr=how.lr, betas=(0.9, 0.99), weight_decay=1e-4)
         self.images = self._images()
         self.latents: Tensor | None = None
 
@@ -178,7 +196,7 @@ class _Trainer:
 
     def train(self, run: Run, save_every: int) -> None:
         how, first = self.how, run.restore(self.state, self.optimizer)
-        rates = (2 * how.rate, how.rate)
+        rates = (2 * how.lr, how.lr)
         for t in range(first, self.total):
             done, of = (t, how.vae_steps) if t < how.vae_steps else (t - how.vae_steps, how.steps)
             for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
@@ -189,10 +207,10 @@ class _Trainer:
             nn.utils.clip_grad_norm_([p for g in self.optimizer.param_groups for p in g["params"]], 1.0)
             value = float(loss.detach())
             if not value < float("inf"):
-                raise Diverged(f"step {t + 1}: the loss of the {what} is {value}; lower the rate, in a new folder")
+                raise Diverged(f"step {t + 1}: the loss of the {what} is {value}; lower lr, in a new folder")
             self.optimizer.step()
-            if t >= how.vae_steps and how.average:
-                decay = min(how.average, (1 + done) / (10 + done))
+            if t >= how.vae_steps and how.ema:
+                decay = min(how.ema, (1 + done) / (10 + done))
                 torch._foreach_lerp_(list(self.averages), [p.detach() for p in self.second], 1 - decay)
             run.log({"step": t + 1, what: value})
             if (t + 1) % save_every == 0 or t + 1 == self.total:
@@ -217,15 +235,15 @@ class _Trainer:
         )
         clean = mean[rows, side] + spread[rows, side] * torch.randn(mean[rows, side].shape, generator=draw)
         clean, noise = clean.to(self.device), torch.randn(clean.shape, generator=draw).to(self.device)
-        step = torch.randint(len(self.prior.shares), (len(rows),), generator=draw)
+        step = torch.randint(len(self.prior.alphas_cumprod), (len(rows),), generator=draw)
         said, pick = [], torch.rand(len(rows), 2, generator=draw).tolist()
         for row, (which, left) in zip(rows.tolist(), pick, strict=True):
             own = self.source.captions[self.held[row]]
-            said.append("" if left < how.blank else own[int(which * len(own))])
+            said.append("" if left < how.caption_dropout else own[int(which * len(own))])
         hidden = self.prior.pipe.text_encoder(self.prior._tokens(said)["input_ids"].to(self.device))[0]
         noisy = self.prior.noised(clean, noise, step)
         predicted = self.prior.pipe.unet(noisy, step.to(self.device), encoder_hidden_states=hidden).sample
-        share = self.prior.shares[step]
+        share = self.prior.alphas_cumprod[step]
         return "denoiser", F.mse_loss(predicted, denoising_target(clean, noise, share, how.prediction))
 
     def _images(self) -> Tensor:
@@ -259,22 +277,12 @@ class _Trainer:
 
     @torch.no_grad()
     def write(self, folder: Path, source: Source) -> None:
-        """The pipeline with the averaged weights; `model_index.json`, which makes the folder one, comes last."""
+        """The pipeline with the averaged weights."""
         self._encoded()  # sets the scaling where nothing was left to train
-        if self.how.average:
+        if self.how.ema:
             for parameter, average in zip(self.second, self.averages, strict=True):
                 parameter.copy_(average)
-        work = folder / ".pipeline"
-        shutil.rmtree(work, ignore_errors=True)
-        with quietly():
-            self.prior.pipe.to("cpu").save_pretrained(work)
-        (work / "README.md").write_text(_card(source, self.how), encoding="utf-8")
-        for path in sorted(work.iterdir(), key=lambda p: p.name == "model_index.json"):
-            target = folder / path.name
-            if target.is_dir():
-                shutil.rmtree(target)
-            os.replace(path, target)
-        work.rmdir()
+        write_pipeline(self.prior.pipe.to("cpu"), folder, _card(source, self.how))
 
 
 def _card(source: Source, how: PriorTraining) -> str:
@@ -283,7 +291,7 @@ def _card(source: Source, how: PriorTraining) -> str:
     lines = [
         "---",
         f"license: {licence}",
-        *([f"license_name: {json.dumps(source.licence)}"] if licence == "other" else []),
+        *([f"license_name: {json.dumps(source.licence, ensure_ascii=False)}"] if licence == "other" else []),
         "library_name: diffusers",
         "tags: [text-to-image, limbeck]",
         "---",

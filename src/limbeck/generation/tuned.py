@@ -1,14 +1,15 @@
 """Which weights of a denoiser are trained, and proof that they move."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.errors import ConfigError, Diverged
-from limbeck.generation.prior import DiffusersPrior
-from limbeck.spaces.hub import optional
+from limbeck.generation.prior import DiffusersPrior, write_pipeline
+from limbeck.spaces.hub import card_of, optional
 
 __all__ = ["Subset", "TunedPrior", "chosen_parameters"]
 
@@ -101,6 +102,20 @@ class TunedPrior(nn.Module):
         """The share of trained tensors that are no longer what they were."""
         pairs = list(zip(self._before, self.trained.values(), strict=True))
         return sum(not torch.equal(old.to(new.device), new.detach()) for old, new in pairs) / len(pairs)
+
+    def save(self, folder: Path) -> None:
+        """Writes the whole pipeline, with adapters added to the weights beside them; training cannot go on after it.
+
+        Args:
+            folder: of the pipeline; `model_index.json`, which makes it one, comes last.
+        """
+        prior = self.prior
+        for name, module in list(prior.denoiser.named_modules()):
+            if hasattr(module, "lora_A"):
+                module.merge()
+                parent, _, own = name.rpartition(".")
+                setattr(prior.denoiser.get_submodule(parent), own, module.get_base_layer())
+        write_pipeline(prior.pipe, folder, card_of(prior.name))
 
     def check_moved(self) -> None:
         """Refuses, after some updates, weights that stay where they were.

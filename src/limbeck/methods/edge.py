@@ -1,7 +1,9 @@
 """EDGE: fine-tunes a text-to-image prior so that its images agree with their captions and differ from each other, and samples it."""
 
+import warnings
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -12,7 +14,7 @@ from torch.optim import AdamW, Optimizer
 from limbeck.core import Problem, Synthetic, processes
 from limbeck.core.options import refuse_unread
 from limbeck.core.timing import seconds_of
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, LimbeckWarning
 from limbeck.generation.estimate import Cost
 from limbeck.generation.features import DecodedFeatures, LatentFeatures, PairFeatures, caption_vectors, joint_space
 from limbeck.generation.generated import Generated
@@ -38,7 +40,7 @@ class Edge(Generated):
     `--space bound:FOLDER`), else with linear heads that are trained for it on the same data. Two captions of one image, and two
     images of one caption, never repel each other. VAE, text encoder and features stay as they are.
 
-    As published: denoise 0, t_max 1000, lr 1e-4, batch 8, and the published code differs from that (see docs/generation.md).
+    As published: denoise 0, t_max 1000, lr 1e-4, batch 8; the published code differs from that (see docs/generation.md).
 
     Args:
         steps: updates.
@@ -53,9 +55,10 @@ class Edge(Generated):
         denoise: weight of the usual denoising loss; 0 is faithful to the paper, and lets the denoiser drift.
         t_max: diffusion steps that are drawn from, at most; estimates from later ones show nothing.
         features: decoded, or latent for a learned projection of latent and text.
-        per_modality: bring image and text to unit length before they are joined for diversity.
         clean_input: show the denoiser clean latents, as the published code does against its paper; to reproduce it only.
         checkpointing: compute the VAE decoder twice to hold less memory.
+        save_prior: write the fine-tuned pipeline to the folder `prior` of the run. Method `prior` takes it for a set of another size,
+            without a second training; for the same options it draws the same images.
         prior, prompts, repeats, captions, captioner, stage, sampling_steps, guidance, candidates, resolution, precision: see `Generated`.
 
     Paper: Zhao et al., Efficient multimodal dataset distillation via generative models, NeurIPS 2025, arXiv 2509.15472.
@@ -78,9 +81,9 @@ class Edge(Generated):
     denoise: float = 1.0
     t_max: int = 600
     features: Literal["decoded", "latent"] = "decoded"
-    per_modality: bool = True
     clean_input: bool = False
     checkpointing: bool = False
+    save_prior: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -114,13 +117,19 @@ class Edge(Generated):
     def tuned(self, problem: Problem) -> TunedPrior:
         """The prior, opened anew, with the weights that are trained."""
         prior = self.opened(problem)
-        if self.t_max > len(prior.shares):
+        if self.t_max > len(prior.alphas_cumprod):
             raise ConfigError(
-                f"t_max is at most the {len(prior.shares)} diffusion steps of {self.prior}, got {self.t_max}"
+                f"t_max is at most the {len(prior.alphas_cumprod)} diffusion steps of {self.prior}, got {self.t_max}"
             )
         channels, *_ = prior.latent_shape(problem.source.modalities["image"].shape[-1])
         if self.batch % processes.count():
             raise ConfigError(f"batch {self.batch} is not divided by {processes.count()} processes; choose a multiple")
+        if cut := self._cut(problem, prior):
+            warnings.warn(
+                f"{cut} of {len(problem.captions)} training captions are longer than {self.prior} reads, and are cut",
+                LimbeckWarning,
+                stacklevel=2,
+            )
         if self.checkpointing:
             prior.pipe.vae.enable_gradient_checkpointing()
         more = {}
@@ -128,6 +137,16 @@ class Edge(Generated):
             width = int(prior.condition(["a"]).hidden.shape[-1])
             more["features"] = LatentFeatures(channels, width, problem.rng("features"))
         return TunedPrior(prior, self.subset, self.rank, problem.rng("lora"), more)
+
+    def finish(self, problem: Problem, synthetic: Synthetic, folder: Path | None = None) -> Synthetic:
+        """Samples, makes captions, and writes the prior where that is asked for."""
+        made = super().finish(problem, synthetic, folder)
+        if self.save_prior and folder is None:
+            warnings.warn("the prior is not saved: there is no run folder; pass run=", LimbeckWarning, stacklevel=2)
+        elif self.save_prior and folder is not None and processes.is_first():
+            assert isinstance(synthetic.generator, TunedPrior)
+            synthetic.generator.save(folder / "prior")
+        return made
 
     def costs(self, problem: Problem) -> dict[str, Any]:
         """With those of updates: the prior's counted operations at the measured speed, the joint encoder's measured time."""
@@ -161,12 +180,13 @@ class Edge(Generated):
         tuned = synthetic.generator
         assert isinstance(tuned, TunedPrior)
         prior, pairs = tuned.prior, problem.candidates
-        order = torch.randperm(len(pairs), generator=problem.rng("pairs", t))[: self.batch]
+        batch = min(self.batch, len(pairs)) // processes.count() * processes.count()  # every process has as many
+        order = torch.randperm(len(pairs), generator=problem.rng("pairs", t))[:batch]
         rows, sample = pairs.rows["text"][order], pairs.sample[order]
         own = torch.tensor(processes.share(range(len(order))))  # of this process
         clean, noise, step = self._drawn(problem, prior, sample, own, t)
         condition = prior.condition([problem.captions[row] for row in rows[own].tolist()])
-        noisy, share = prior.noised(clean, noise, step), prior.shares[step].to(clean)
+        noisy, share = prior.noised(clean, noise, step), prior.alphas_cumprod[step].to(clean)
         predicted = prior.predict(clean if self.clean_input else noisy, step, condition)
         estimate = clean_estimate(predicted, noisy, share, prior.prediction)
         terms = self._compared(problem, tuned, estimate, rows[own], condition, _owners(problem, rows, sample))
@@ -185,6 +205,15 @@ class Edge(Generated):
         """Refuses trained weights that do not move."""
         assert isinstance(synthetic.generator, TunedPrior)
         synthetic.generator.check_moved()
+
+    def _facts(self, problem: Problem, prior: DiffusersPrior, *of: Any) -> dict[str, Any]:
+        facts = super()._facts(problem, prior, *of)
+        facts["training"]["captions longer than the prior reads"] = self._cut(problem, prior)
+        return facts
+
+    def _cut(self, problem: Problem, prior: DiffusersPrior) -> int:
+        """How many training captions the prior sees the beginning of."""
+        return problem.once((self, "cut"), lambda: len(prior.truncated(problem.captions)))
 
     def _drawn(
         self, problem: Problem, prior: DiffusersPrior, sample: Tensor, own: Tensor, t: int
@@ -217,7 +246,7 @@ class Edge(Generated):
         to_text, to_image = directions(image @ text.T / self.temperature, ignored)
         terms = {"to text": self.to_text * to_text, "to image": self.to_image * to_image}
         if self.diverse:
-            terms["diversity"] = self.diverse * diversity(image, text, self.per_modality, ignored)
+            terms["diversity"] = self.diverse * diversity(image, text, ignored=ignored)
         return terms
 
     def _features(self, problem: Problem, tuned: TunedPrior) -> PairFeatures:

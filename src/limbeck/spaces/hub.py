@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
+
 from limbeck.errors import ConfigError, MissingDependency
 
-__all__ = ["licence_of", "optional", "quiet", "read"]
+__all__ = ["card_of", "fetch_card", "licence_of", "optional", "quiet", "read"]
 
 T = TypeVar("T")
 BROUGHT_BY = {"pkg_resources": "'setuptools<81'", "cv2": "opencv-python-headless"}  # modules of other packages
@@ -74,13 +76,8 @@ def read(load: Callable[..., T], name: str, **options: Any) -> T:
         ) from error
 
 
-def licence_of(name: str) -> str:
-    """The licence in a model's card: of a folder, or of a hub model that was downloaded before; else `"unknown"`.
-
-    Example:
-        >>> licence_of("no/such-model")
-        'unknown'
-    """
+def card_of(name: str) -> str:
+    """The text of a model's card: of a folder, or of a hub model that was downloaded before; else empty."""
     path = Path(name) / "README.md"
     if not path.is_file() and not Path(name).exists():
         from huggingface_hub import try_to_load_from_cache
@@ -89,11 +86,35 @@ def licence_of(name: str) -> str:
         try:
             found = try_to_load_from_cache(name, "README.md")
         except HFValidationError:
-            return "unknown"
+            return ""
         path = Path(found) if isinstance(found, str) else path
-    if not path.is_file():
-        return "unknown"
-    card = path.read_text(encoding="utf-8", errors="replace")
-    front = re.match(r"---\s*\n(.*?)\n---", card, re.DOTALL)
-    line = re.search(r"^license:\s*(\S+)", front.group(1), re.MULTILINE) if front else None
-    return line.group(1).strip("'\"") if line else "unknown"
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def licence_of(name: str) -> str:
+    """The licence in a model's card, see `card_of`, by its own name where the card says "other"; else `"unknown"`.
+
+    Example:
+        >>> licence_of("no/such-model")
+        'unknown'
+    """
+    front = re.match(r"---\s*\n(.*?)\n---", card_of(name), re.DOTALL)
+    try:
+        said = yaml.safe_load(front.group(1)) if front else {}
+    except yaml.YAMLError:
+        said = {}
+    said = said if isinstance(said, dict) else {}
+    found = said.get("license") or "unknown"
+    if found == "other":
+        found = said.get("license_name") or said.get("license_link") or found
+    return ", ".join(map(str, found)) if isinstance(found, list) else str(found)
+
+
+def fetch_card(name: str) -> None:
+    """Fetches the card of a hub model, which says its licence, as loading leaves it out; nothing where it cannot be had."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    if not Path(name).exists():
+        with suppress(OSError, HfHubHTTPError, HFValidationError):
+            hf_hub_download(name, "README.md")

@@ -10,7 +10,7 @@ import torch
 from limbeck.annotation.annotator import Captioner
 from limbeck.annotation.pretrained import Pretrained
 from limbeck.errors import ConfigError
-from limbeck.spaces.hub import quiet, read
+from limbeck.spaces.hub import fetch_card, quiet, read
 
 __all__ = ["HuggingFace"]
 
@@ -53,6 +53,7 @@ class HuggingFace(Pretrained, Captioner):
         """What prepares images and texts for the model; small beside its weights."""
         from transformers import AutoConfig, AutoProcessor
 
+        fetch_card(self.name)
         read(AutoConfig.from_pretrained, self.name)  # one file tells that there is no such model
         processor = read(AutoProcessor.from_pretrained, self.name)
         if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):

@@ -25,7 +25,7 @@ class Scenes(Captioner):
 
     d is the square distance of a pixel's colour from the palette of a background, or from the colour of a shape; outlines are
     those of every shape at every place, in a few sizes, turns and shifts. It rewrites texts as well: what a caption says, in
-    other words.
+    other words, and nothing where it says none of the four.
 
     Example:
         >>> Scenes().rewrite(["a red disc at the top left"], 1)
@@ -47,7 +47,10 @@ class Scenes(Captioner):
 
     def rewrite(self, texts: Sequence[str], count: int) -> list[list[str]]:
         """What each text says, in up to three other sentences."""
-        return [[other for other in sentences(told(text)) if other != text][:count] for text in texts]
+        known = [(text, told(text)) for text in texts]
+        return [
+            [other for other in sentences(seen) if other != text][:count] if any(seen) else [] for text, seen in known
+        ]
 
     def see(self, pixels: NDArray[np.uint8]) -> Seen:
         """What an image `[R, R, 3]` shows.
