@@ -1,6 +1,6 @@
 """What each term of EDGE does, on rendered scenes or on any source: agreement, spread, drift.
 
-    python benchmarks/edge.py OUT.jsonl --prior PRIOR [--seed 0] [--variants base,mse,...] [--spec scenes] [--option ...]
+    python benchmarks/edge.py OUT.jsonl --prior PRIOR [--seed 0] [--variants "prior;mse;..."] [--guidance 1 2] [--spec scenes] [--option ...]
         --guide hf:GUIDE --judge hf:JUDGE
 
 The guide is the joint encoder that the loss sees; the judge another one, trained apart (`benchmarks/dual_encoder.py`). A line of JSON a
@@ -73,6 +73,14 @@ VARIANTS = {
     "mse, cross-attention": {**NONE, "subset": "cross_attention", "lr": 2e-4},
     "mse, lora": {**NONE, "subset": "lora"},
     "mse+5C, lora": {"diverse": 0.0, "to_text": 2.5, "to_image": 2.5, "subset": "lora"},
+    "mse+5C, full": {"diverse": 0.0, "to_text": 2.5, "to_image": 2.5, "subset": "full", "lr": 1e-4},
+    "mse+5C, cross-attention": {
+        "diverse": 0.0,
+        "to_text": 2.5,
+        "to_image": 2.5,
+        "subset": "cross_attention",
+        "lr": 2e-4,
+    },
     "mse, full": {**NONE, "subset": "full", "lr": 1e-4},
 }
 
@@ -132,17 +140,17 @@ def table(paths):
     for path in paths:
         for line in Path(path).read_text().splitlines():
             row = json.loads(line)
-            rows.setdefault(row["variant"], []).append(row)
-    columns = [c for c in next(iter(rows.values()))[0] if c not in ("variant", "seed", "images")]
-    print("| variant | " + " | ".join(columns) + " |\n|---|" + "--:|" * len(columns))
-    for name, found in rows.items():
+            rows.setdefault((row["guidance"], row["variant"]), []).append(row)
+    columns = [c for c in next(iter(rows.values()))[0] if c not in ("variant", "guidance", "seed", "images")]
+    print("| guidance | variant | " + " | ".join(columns) + " |\n|--:|---|" + "--:|" * len(columns))
+    for (guidance, name), found in sorted(rows.items(), key=lambda row: row[0][0]):
         cells = []
         for c in columns:
             values = [row[c] for row in found if c in row]
             digits = 1 if max(map(abs, values), default=0) >= 10 else 3 if c != "pair cosine" else 4
             spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
             cells.append(f"{mean(values):.{digits}f}{spread}" if values else "")
-        print(f"| {name} | " + " | ".join(cells) + " |")
+        print(f"| {guidance:g} | {name} | " + " | ".join(cells) + " |")
 
 
 def main() -> None:
@@ -151,7 +159,7 @@ def main() -> None:
     parser.add_argument("--table", nargs="*")
     parser.add_argument("--prior")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--variants", default="prior,mse,mse+C,mse+C+D,C+D")
+    parser.add_argument("--variants", default="prior;mse;mse+C;mse+C+D;C+D")
     parser.add_argument("--spec", default="scenes")
     parser.add_argument("--option", nargs="*", default=[])
     parser.add_argument("--guide")
@@ -159,7 +167,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=128)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--sampling_steps", type=int, default=20)
-    parser.add_argument("--guidance", type=float, default=2.0)
+    parser.add_argument("--guidance", type=float, nargs="*", default=[1.0, 2.0])
     a = parser.parse_args()
     if a.table is not None:
         table([a.out, *a.table])
@@ -171,8 +179,7 @@ def main() -> None:
     held = lb.source(a.spec, split="val", **options)
     draw = torch.Generator().manual_seed(a.seed)
     prompts = [held.captions[i][0] for i in torch.randperm(len(held), generator=draw)[: a.prompts].tolist()]
-    how = Sampling(a.sampling_steps, a.guidance)
-    for name in a.variants.split(";" if ";" in a.variants else ","):
+    for name in a.variants.split(";"):
         start = time.process_time()
         if VARIANTS[name] is None:
             prior, logs = DiffusersPrior.open(a.prior), {}
@@ -182,19 +189,18 @@ def main() -> None:
                 logs = state.logs
             prior = state.synthetic.generator.prior
         seconds = time.process_time() - start
-        row = {
-            "variant": name,
-            "seed": a.seed,
-            **measured(problem, prior, prompts, how, judge, guide, held, a.spec == "scenes"),
-        }
-        row |= {"tuning CPU s": round(seconds, 1)}
-        with a.out.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        print(
-            {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()},
-            {k: round(v, 3) for k, v in logs.items()},
-            flush=True,
-        )
+        for guidance in a.guidance:
+            how = Sampling(a.sampling_steps, guidance)
+            row = {"variant": name, "guidance": guidance, "seed": a.seed}
+            row |= measured(problem, prior, prompts, how, judge, guide, held, a.spec == "scenes")
+            row |= {"tuning CPU s": round(seconds, 1)}
+            with a.out.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            print(
+                {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()},
+                {k: round(v, 3) for k, v in logs.items()},
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ class Edge(Generated):
         to_text, to_image: weights of its two directions.
         diverse: weight of the diversity loss.
         denoise: weight of the usual denoising loss; 0 is faithful to the paper, and lets the denoiser drift.
-        t_max: diffusion steps that are drawn from, at most; estimates from later ones show nothing.
+        t_max: diffusion steps that are drawn from, at most; estimates from later ones are blurred.
         features: decoded, or latent for a learned projection of latent and text.
         clean_input: show the denoiser clean latents, as the published code does against its paper; to reproduce it only.
         checkpointing: compute the VAE decoder twice to hold less memory.
