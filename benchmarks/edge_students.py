@@ -46,6 +46,11 @@ def rows_of(prior, oracle, steps):
         "prototype_prior 0.4": (proto(**base, strength=0.4), 1),
         "prototype_prior 0.02": (proto(**base, strength=0.02), 1),
         "prototype_prior 0.02, 2 captions": (proto(**base, strength=0.02, **new), 2),
+        "prior, cluster, 2 captions": (plain(**base, prompts="cluster", **new), 2),
+        "prior, cluster, best of 8, 2 captions, equal pairs": (
+            plain(**base, prompts="cluster", candidates=8, **new),
+            1,
+        ),
         "prior, cluster, best of 8, 2 captions": (plain(**base, prompts="cluster", candidates=8, **new), 2),
         "mse": (edge(**tuned, **NONE), 1),
         "mse, full": (edge(**tuned, **NONE, subset="full", lr=1e-4), 1),

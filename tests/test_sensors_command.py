@@ -48,6 +48,7 @@ def said(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[int,
     return code, found.out, found.err
 
 
+@pytest.mark.slow
 def test_three_modalities_from_a_table_to_a_page(
     rooms: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

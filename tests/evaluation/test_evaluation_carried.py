@@ -144,6 +144,7 @@ def test_rates_train_by_sgd_each_tower_at_its_own():
         assert torch.allclose(v.double(), start[k], atol=1e-5), k
 
 
+@pytest.mark.slow
 def test_pairs_of_one_real_image_can_be_no_negatives(carrier, plain, judge, train):
     assert judge(plain, mask_duplicates=True) == judge(plain), "every pair has an image of its own"
     assert judge(train, mask_duplicates=True) == judge(train)

@@ -39,7 +39,17 @@ def quick(name: str) -> Method:
     return replace(method, **{key: value for key, value in QUICK.items() if key in known})
 
 
-@pytest.mark.parametrize("name", [name for name in registry.names("method") if name not in GENERATIVE])
+LONG = ("lors", "mtt_vl")  # train experts
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in LONG else name
+        for name in registry.names("method")
+        if name not in GENERATIVE
+    ],
+)
 @pytest.mark.parametrize("modalities", [("image", "text", "label"), ("image", "text"), ("image", "label"), ("image",)])
 def test_contract(name: str, modalities: tuple[str, ...]) -> None:
     names = {"image": "convnet", "text": "bag_of_words"}
@@ -56,6 +66,7 @@ def test_contract(name: str, modalities: tuple[str, ...]) -> None:
         check_method(method, space, source)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["mlp", "residual"])
 def test_contract_of_covmatch_with_trained_towers(head: str) -> None:
     method = lb.methods.CovMatch(steps=3, towers="encoder", head=head, dim=8, reset=2, real_batch=8)

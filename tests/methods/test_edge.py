@@ -341,7 +341,7 @@ def test_the_set_tells_what_it_was_made_by(tmp_path: Path) -> None:
 
 def test_other_weights_at_the_same_place_are_another_recipe(tmp_path: Path) -> None:
     from limbeck.core import Recipe
-    from limbeck.generation.generated import prior_fingerprint
+    from limbeck.generation.pipelines import prior_fingerprint
 
     method = Prior(prior=tiny_prior())
     path = tmp_path / "prompts.txt"

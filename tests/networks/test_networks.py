@@ -62,6 +62,7 @@ def test_weights_come_from_the_generator_alone(name: str) -> None:
         assert torch.isfinite(value).all(), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_twice_differentiable_in_the_weights(name: str) -> None:
     """The gradient of a squared gradient norm, against a central difference along one direction."""

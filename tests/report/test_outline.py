@@ -91,6 +91,7 @@ def test_a_set_without_masks_has_no_outlines(tmp_path, small):
     assert all(card.outline is None for card in cards(small("cf"), None, max_pairs=6, sets=1))
 
 
+@pytest.mark.slow
 def test_noise_stays_small(tmp_path, small):
     draw = torch.Generator().manual_seed(0)
     tensors = {

@@ -89,6 +89,7 @@ def test_minilm_knows_what_is_alike() -> None:
     torch.testing.assert_close(vectors[1:] @ vectors[0], expected, rtol=0, atol=6e-4)
 
 
+@pytest.mark.slow
 def test_minilm_equals_plain_transformers() -> None:
     from transformers import AutoModel, AutoTokenizer
 

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from limbeck.core.timing import seconds_of
 from limbeck.errors import ConfigError
-from limbeck.generation.prior import factor_of, read_index, side_of
+from limbeck.generation.pipelines import factor_of, read_index, side_of
 from limbeck.generation.quiet import diffusers, quietly
 from limbeck.generation.tuned import ADAPTED, chosen_parameters
 

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,12 +14,12 @@ from limbeck.annotation import Knowledge
 from limbeck.core import Method, Problem, Synthetic
 from limbeck.core.budget import sample_bytes
 from limbeck.core.options import refuse_others, refuse_unread
-from limbeck.data.cache import digest
 from limbeck.data.folders import sha256
 from limbeck.errors import ConfigError, DataError, LimbeckWarning
 from limbeck.generation.estimate import Cost, cost_of, throughput
 from limbeck.generation.features import agreement, caption_vectors, joint_space
-from limbeck.generation.prior import DiffusersPrior, hub_commit
+from limbeck.generation.pipelines import prior_fingerprint
+from limbeck.generation.prior import DiffusersPrior
 from limbeck.generation.prompts import check_prompts, chosen_prompts, listed
 from limbeck.generation.sampling import Sampling, sampled
 from limbeck.generation.synthesis import (
@@ -34,16 +34,7 @@ from limbeck.generation.synthesis import (
 from limbeck.generation.tuned import TunedPrior
 from limbeck.spaces import Space
 
-__all__ = ["Generated", "prior_fingerprint"]
-
-PIPELINE = (
-    "unet",
-    "transformer",
-    "vae",
-    "text_encoder",
-    "tokenizer",
-    "scheduler",
-)  # the parts of a prior, and their folders
+__all__ = ["Generated"]
 
 
 @dataclass(frozen=True)
@@ -281,25 +272,6 @@ class Generated(Method):
         if isinstance(tuned, TunedPrior):
             facts["training"] = {"updates": int(tuned.updates), "tensors that moved": round(tuned.moved, 4)}
         return facts | ({"captions": said} if said else {})
-
-
-def prior_fingerprint(name: str) -> str:
-    """A digest of the files of a pipeline in a folder; of one on the hub, its name and commit.
-
-    Args:
-        name: folder or hub name.
-    """
-    folder = Path(name)
-    if not name or not folder.is_dir():
-        return digest(name, hub_commit(name))
-    files = [p for part in PIPELINE for p in sorted((folder / part).glob("*")) if p.is_file()]
-    return digest(*[[p.relative_to(folder).as_posix(), _file_digest(p, p.stat().st_mtime_ns)] for p in files])
-
-
-@lru_cache(maxsize=256)
-def _file_digest(path: Path, changed: int) -> str:
-    """Of a file as it was at that time; weights are large, and asked for often."""
-    return sha256(path)
 
 
 def _agrees(joint: Callable[[], Space], images: Tensor, captions: Sequence[str]) -> Tensor:

@@ -1,7 +1,5 @@
 """`DiffusersPrior`: a text-to-image pipeline of diffusers behind one small interface."""
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -14,11 +12,12 @@ from jaxtyping import Float, Int, Real
 from torch import Tensor, nn
 
 from limbeck.errors import ConfigError
+from limbeck.generation.pipelines import factor_of, read_index, side_of
 from limbeck.generation.quiet import diffusers, quietly
 from limbeck.objectives.diffusion import check_prediction, noised
 from limbeck.spaces.hub import fetch_card, licence_of, read
 
-__all__ = ["Condition", "DiffusersPrior", "factor_of", "hub_commit", "read_index", "side_of", "write_pipeline"]
+__all__ = ["Condition", "DiffusersPrior"]
 
 PARTS = {"vae": "a VAE", "scheduler": "a scheduler", "tokenizer": "a tokenizer", "text_encoder": "a text encoder"}
 DECODED = 2**20  # pixels that are decoded at once in sampling: four images of 512
@@ -348,66 +347,6 @@ class DiffusersPrior:
 
     def _products(self) -> AbstractContextManager[Any]:
         return nullcontext() if self._autocast is None else torch.autocast(self.device.type, self._autocast)
-
-
-def read_index(folder: Path) -> dict[str, Any]:
-    """What `model_index.json` of a pipeline's folder says.
-
-    Raises:
-        ConfigError: it cannot be read.
-    """
-    import json
-
-    try:
-        found: dict[str, Any] = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{folder / 'model_index.json'} cannot be read: {error}; fetch or make the pipeline again"
-        ) from error
-    return found
-
-
-def factor_of(vae: Any) -> int:
-    """Pixels a side that one latent of a VAE stands for."""
-    return int(2 ** (len(vae.config.block_out_channels) - 1))
-
-
-def side_of(denoiser: Any) -> int:
-    """Latents a side that a denoiser was made for."""
-    size = denoiser.config.sample_size
-    return int(size if isinstance(size, int) else size[0])
-
-
-def hub_commit(name: str) -> str:
-    """The commit of a hub pipeline that is read, here or there; empty where it cannot be told."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        return Path(hf_hub_download(name, "model_index.json")).parent.name if name else ""
-    except (OSError, HfHubHTTPError, HFValidationError):
-        return ""
-
-
-def write_pipeline(pipe: Any, folder: Path, card: str) -> None:
-    """Writes a pipeline into a folder, which may hold other things; `model_index.json`, which makes it one, comes last.
-
-    Args:
-        pipe: of diffusers.
-        folder: is made where it is not there.
-        card: the text of its README.md.
-    """
-    work = folder / ".pipeline"
-    shutil.rmtree(work, ignore_errors=True)
-    with quietly():
-        pipe.save_pretrained(work)
-    (work / "README.md").write_text(card, encoding="utf-8")
-    for path in sorted(work.iterdir(), key=lambda p: p.name == "model_index.json"):
-        target = folder / path.name
-        if target.is_dir():
-            shutil.rmtree(target)
-        os.replace(path, target)
-    work.rmdir()
 
 
 def _normal(shape: Sequence[int], generator: torch.Generator) -> Tensor:

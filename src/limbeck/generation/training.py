@@ -18,7 +18,8 @@ from limbeck.data.captions import check_captions
 from limbeck.data.source import Source
 from limbeck.engine.run import Run
 from limbeck.errors import ConfigError, DataError, Diverged, LimbeckWarning
-from limbeck.generation.prior import DiffusersPrior, write_pipeline
+from limbeck.generation.pipelines import write_pipeline
+from limbeck.generation.prior import DiffusersPrior
 from limbeck.generation.small import small_pipeline
 from limbeck.objectives.diffusion import denoising_target
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import ConfigError, Diverged
-from limbeck.generation.prior import DiffusersPrior, write_pipeline
+from limbeck.generation.pipelines import write_pipeline
+from limbeck.generation.prior import DiffusersPrior
 from limbeck.spaces.hub import card_of, optional
 
 __all__ = ["Subset", "TunedPrior", "chosen_parameters"]
