@@ -7,7 +7,7 @@ The guide is the joint encoder that the loss sees; the judge another one, traine
 variant: mean cosine of each image with its caption, recall of either by the other among the set, the mean cosine of the joint vectors
 of two different pairs, the Vendi score of the images, the mean cosine of images of one caption, and the denoising loss on held-out data.
 On scenes also the share of images whose attributes are all as their caption says, read by the oracle, which is neither encoder.
-`--table FILE ...` prints means and standard deviations over seeds.
+`--table FILE ...` prints means and standard deviations over seeds. `--by_step` tells instead what estimates from each diffusion step leave to learn.
 """
 
 import argparse
@@ -26,7 +26,8 @@ from limbeck.evaluation.audit.diversity import vendi
 from limbeck.evaluation.metrics import retrieval
 from limbeck.generation.prior import DiffusersPrior
 from limbeck.generation.sampling import Sampling, sampled
-from limbeck.objectives.diffusion import denoising_target
+from limbeck.objectives.contrastive import directions, false_negatives
+from limbeck.objectives.diffusion import clean_estimate, denoising_target
 from limbeck.objectives.diversity import diversity
 
 NONE = {"to_text": 0.0, "to_image": 0.0, "diverse": 0.0}
@@ -135,6 +136,33 @@ def measured(problem, prior, prompts, how, judge, guide, val, scenes):
     return found | {"held-out loss": held_out_loss(prior, val)}
 
 
+@torch.no_grad()
+def by_step(prior, held, spaces):
+    """Contrastive loss (temperature 0.5, batches of 32) and cosine of real images, and of what they are estimated to be from each step."""
+    draw = torch.Generator().manual_seed(0)
+    index = torch.randperm(len(held), generator=draw)[:64].tolist()
+    images, prompts = held.batch(index)["image"], [held.captions[i][0] for i in index]
+    place = {}
+    ignored = false_negatives(torch.tensor([place.setdefault(p, i) for i, p in enumerate(prompts)]))
+
+    def told(what, seen):
+        found = []
+        for name, space in spaces.items():
+            x, y = space["image"](seen), space["text"](prompts)
+            parts = [slice(0, 32), slice(32, 64)]
+            both = [sum(directions(x[p] @ y[p].T / 0.5, ignored[p, p])) / 2 for p in parts]
+            found.append(f"{name} {float(sum(both)) / 2:.3f} {float((x * y).sum(1).mean()):.3f}")
+        print(what, *found, flush=True)
+
+    told("real", images)
+    clean, condition = prior.encode(images), prior.condition(prompts)
+    for t in (100, 300, 500, 600, 700, 800, 900, 990):
+        step, noise = torch.full((64,), t), torch.randn(clean.shape, generator=draw)
+        noisy, share = prior.noised(clean, noise, step), prior.alphas_cumprod[step]
+        estimate = clean_estimate(prior.predict(noisy, step, condition), noisy, share, prior.prediction)
+        told(t, prior.decode(estimate).clamp(0, 1))
+
+
 def table(paths):
     rows = {}
     for path in paths:
@@ -157,6 +185,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
     parser.add_argument("--table", nargs="*")
+    parser.add_argument("--by_step", action="store_true")
     parser.add_argument("--prior")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--variants", default="prior;mse;mse+C;mse+C+D;C+D")
@@ -165,6 +194,7 @@ def main() -> None:
     parser.add_argument("--guide")
     parser.add_argument("--judge")
     parser.add_argument("--prompts", type=int, default=128)
+    parser.add_argument("--split", choices=["train", "val"], default="val", help="whose captions are the prompts")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--sampling_steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, nargs="*", default=[1.0, 2.0])
@@ -177,8 +207,12 @@ def main() -> None:
     guide, judge = space_of(a.guide), space_of(a.judge)
     problem = lb.Problem(train, guide, lb.Budget(pairs=a.prompts), seed=a.seed)
     held = lb.source(a.spec, split="val", **options)
+    if a.by_step:
+        by_step(DiffusersPrior.open(a.prior), held, {"guide": guide, "judge": judge})
+        return
     draw = torch.Generator().manual_seed(a.seed)
-    prompts = [held.captions[i][0] for i in torch.randperm(len(held), generator=draw)[: a.prompts].tolist()]
+    asked = train if a.split == "train" else held
+    prompts = [asked.captions[i][0] for i in torch.randperm(len(asked), generator=draw)[: a.prompts].tolist()]
     for name in a.variants.split(";"):
         start = time.process_time()
         if VARIANTS[name] is None:
