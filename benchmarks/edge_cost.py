@@ -63,7 +63,7 @@ def main() -> None:
     timed("guide", 0, guide)
     for name in a.methods.split(","):
         if name in ("mtt_vl", "lors"):  # their experts, once; a step beside them is small
-            timed(f"{name}: experts", 0, lambda name=name: lb.distill(problem(4), replace(made[name], steps=1)))
+            timed(f"{name}: experts", 0, lambda name=name: lb.distill(problem(pairs[0]), replace(made[name], steps=1)))
         for count in pairs:
             timed(name, count, lambda name=name, count=count: lb.distill(problem(count), made[name]))
     print("| method | once | " + " | ".join(f"{n} pairs" for n in pairs) + " |\n|---|" + "--:|" * (1 + len(pairs)))
