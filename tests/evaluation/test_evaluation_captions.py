@@ -41,6 +41,7 @@ def scores(test: Source, cache: Cache, **options: Any) -> dict[str, float]:
     return {score.metric: score.mean for score in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dim", [0, 64])
 def test_who_reads_what(dim: int, cache: Cache) -> None:
     plain = toy_source(24, "test")

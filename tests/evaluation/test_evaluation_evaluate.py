@@ -48,6 +48,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(train, spa
     assert {m: v[1] for m, v in first.items()} == {m: v[0] for m, v in judge((1,)).items()}
 
 
+@pytest.mark.slow
 def test_a_trained_student_learns_what_the_toy_data_say(train, space, cache):
     found = values(evaluate(train, train, "classification", space, 1, cache=cache, steps=100))
     assert found["joint accuracy"][0] > 90 and found["late accuracy"][0] > 90  # chance is 25

@@ -56,6 +56,7 @@ def test_without_spread_the_covariance_within_is_not_computed(problem: Problem) 
     assert set(method.step(problem, method.start(problem), 0)) == {"loss", "tie", "image mean", "text mean"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method", [lb.methods.CovMatch(steps=40), lb.methods.KIP(steps=40, batch=64)], ids=["covmatch", "kip"]
 )
@@ -148,6 +149,7 @@ def test_a_batch_holds_a_caption_of_each_of_its_samples() -> None:
     assert seen == set(range(10))
 
 
+@pytest.mark.slow
 def test_the_towers_do_not_depend_on_the_set() -> None:
     method, logs = lb.methods.CovMatch(**TRAINED, steps=4), []
     for lr in (0.0, 0.5):

@@ -65,6 +65,7 @@ def test_what_vectors_do_not_depend_on_is_kept_as_it_is() -> None:
     assert sum(p.numel() for p in image.parameters()) < 3.5e6 and sum(p.numel() for p in text.parameters()) < 11e6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(TOWERS))
 @pytest.mark.usefixtures("random_mobilenet")
 def test_the_gradient_of_an_unrolled_step_is_exact(name: str) -> None:
