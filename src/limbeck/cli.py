@@ -123,7 +123,7 @@ def _answer(asked: "Command") -> "Answer":
 
 
 def _is_first() -> bool:
-    """Whether this process speaks for all, where `accelerate launch` started several."""
+    """Whether this process speaks for all, where `accelerate launch` started several; told without importing torch."""
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from limbeck.commands._open import check_device, open_source, report_captions, report_skipped
+from limbeck.commands._open import check_device, open_source, report_skipped
 from limbeck.commands._options import Answer, Command, Part, part
 from limbeck.commands._progress import Tick
 from limbeck.errors import ConfigError
@@ -46,7 +46,6 @@ class TrainPrior(PriorTraining, Command):
         start = time.perf_counter()
         source = open_source(self.source, tick)
         report_skipped(source)
-        report_captions(source)
         how = PriorTraining(**{f.name: getattr(self, f.name) for f in fields(PriorTraining)})
         prior = train_prior(source, self.out, how, save_every=self.save_every, device=self.device, tick=tick)
         captions = [text for sample in source.captions for text in sample]

@@ -206,15 +206,15 @@ class Problem:
         """
         return self.budget.resolve(self.sample_bytes(learned_text, tokens), len(self.complete))
 
-    def sample_bytes(self, learned_text: bool, tokens: int = 0) -> int:
-        """Bytes of one synthetic sample."""
+    def sample_bytes(self, learned_text: bool, tokens: int = 0, masks: bool = True) -> int:
+        """Bytes of one synthetic sample, with its mask where the source has them unless `masks` is off."""
         if (learned_text or "text" in self.source.embeddings) and "text" in self.space:
             encoder = self.space["text"]
             text = 4.0 * (encoder.tokens(["a"], tokens).numel() if tokens else encoder.dim)
         else:
             sizes = [len(caption.encode()) for caption in self.captions]
             text = sum(sizes) / max(len(sizes), 1)
-        carried = {*self.modalities, "label", *(["mask"] if self.masked else [])}
+        carried = {*self.modalities, "label", *(["mask"] if self.masked and masks else [])}
         held = {name: m for name, m in self.source.modalities.items() if name in carried}
         return sample_bytes(held, text, 4 if self.budget.pixels == "float32" else 1)
 

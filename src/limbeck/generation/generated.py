@@ -12,7 +12,6 @@ from torch import Tensor
 
 from limbeck.annotation import Knowledge
 from limbeck.core import Method, Problem, Synthetic
-from limbeck.core.budget import sample_bytes
 from limbeck.core.options import refuse_others, refuse_unread
 from limbeck.data.folders import sha256
 from limbeck.errors import ConfigError, DataError, LimbeckWarning
@@ -140,9 +139,8 @@ class Generated(Method):
     def _image_bytes(self, problem: Problem) -> float:
         """Bytes of an image with its captions."""
         sizes = [len(caption.encode()) for caption in problem.captions]
-        held = {name: m for name, m in problem.source.modalities.items() if name in ("image", "text", "label")}
-        texts = self.captions * sum(sizes) / max(len(sizes), 1)
-        return sample_bytes(held, texts, 4 if problem.budget.pixels == "float32" else 1)
+        more = (self.captions - 1) * sum(sizes) / max(len(sizes), 1)
+        return problem.sample_bytes(learned_text=False, masks=False) + more
 
     def costs(self, problem: Problem) -> dict[str, Any]:
         """Memory and time of sampling, from the configuration of the prior and the speed of this device; no weight is read."""
@@ -243,7 +241,8 @@ class Generated(Method):
                 LimbeckWarning,
                 stacklevel=2,
             )
-        facts = self._facts(problem, prior, how, rows, cut, said, tuned)
+        trained = self._training(problem, tuned) if isinstance(tuned, TunedPrior) else {}
+        facts = self._facts(prior, how, rows, cut, trained, said)
         return Synthetic(
             {"image": images.float() / 255}, origin=synthetic.origin, caption=synthetic.caption, labels=synthetic.labels,
             texts=texts, generation=facts,
@@ -251,13 +250,12 @@ class Generated(Method):
 
     def _facts(
         self,
-        problem: Problem,
         prior: DiffusersPrior,
         how: Sampling,
         rows: list[int],
         cut: int,
+        trained: Mapping[str, Any],
         said: Mapping[str, Any],
-        tuned: Any,
     ) -> dict[str, Any]:
         """What the set tells of how its images and captions were made."""
         facts: dict[str, Any] = {
@@ -269,9 +267,11 @@ class Generated(Method):
                 "guidance": how.guidance,
             },
         }
-        if isinstance(tuned, TunedPrior):
-            facts["training"] = {"updates": int(tuned.updates), "tensors that moved": round(tuned.moved, 4)}
-        return facts | ({"captions": said} if said else {})
+        return facts | ({"training": trained} if trained else {}) | ({"captions": said} if said else {})
+
+    def _training(self, problem: Problem, tuned: TunedPrior) -> dict[str, Any]:
+        """What the set tells of how its prior was trained."""
+        return {"updates": int(tuned.updates), "tensors that moved": round(tuned.moved, 4)}
 
 
 def _agrees(joint: Callable[[], Space], images: Tensor, captions: Sequence[str]) -> Tensor:

@@ -12,7 +12,7 @@ from limbeck.data.folders import sha256
 from limbeck.errors import ConfigError
 from limbeck.generation.quiet import quietly
 
-__all__ = ["factor_of", "hub_commit", "prior_fingerprint", "read_index", "side_of", "write_pipeline"]
+__all__ = ["factor_of", "prior_fingerprint", "read_index", "side_of", "write_pipeline"]
 
 PARTS = ("unet", "transformer", "vae", "text_encoder", "tokenizer", "scheduler")  # and their folders
 
@@ -43,7 +43,7 @@ def side_of(denoiser: Any) -> int:
     return int(size if isinstance(size, int) else size[0])
 
 
-def hub_commit(name: str) -> str:
+def _hub_commit(name: str) -> str:
     """The commit of a hub pipeline that is read, here or there; empty where it cannot be told."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -83,7 +83,7 @@ def prior_fingerprint(name: str) -> str:
     """
     folder = Path(name)
     if not name or not folder.is_dir():
-        return digest(name, hub_commit(name))
+        return digest(name, _hub_commit(name))
     files = [p for part in PARTS for p in sorted((folder / part).glob("*")) if p.is_file()]
     return digest(*[[p.relative_to(folder).as_posix(), _file_digest(p, p.stat().st_mtime_ns)] for p in files])
 

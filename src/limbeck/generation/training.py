@@ -123,8 +123,6 @@ def train_prior(
             f"a prior learns from images with captions, and {source.name} holds {', '.join(source.modalities)}"
         )
     check_captions(source)
-    held = _with_both(source)
-    captions = [text for i in held for text in source.captions[i]]
     recipe = Recipe(
         source=source.describe(),
         method={"name": "train-prior", **asdict(how)},
@@ -135,6 +133,8 @@ def train_prior(
     run = Run(folder, recipe)
     if (folder / "model_index.json").is_file():
         return DiffusersPrior.open(str(folder), device)
+    held, images = _read(source)
+    captions = [text for i in held for text in source.captions[i]]
     side = source.modalities["image"].shape[-1]
     pipe = small_pipeline(
         captions,
@@ -147,21 +147,24 @@ def train_prior(
         seed=how.seed,
     )
     run.begin()
-    trainer = _Trainer(source, held, pipe, how, device, tick)
+    trainer = _Trainer(source, held, images, pipe, how, device, tick)
     trainer.train(run, save_every)
     trainer.write(folder, source)
     return DiffusersPrior.open(str(folder), device)
 
 
-def _with_both(source: Source) -> list[int]:
-    """The samples that have an image and a caption; says how many do not.
+def _read(source: Source) -> tuple[list[int], Tensor]:
+    """The samples that have an image and a caption, and their images `uint8`, decoded once; says how many lack either.
 
     Raises:
         DataError: none has both.
     """
-    parts = torch.arange(len(source)).split(CHUNK)
-    seen = torch.cat([source.batch(part).mask("image") for part in parts]).tolist()
-    held = [i for i, captions in enumerate(source.captions) if captions and seen[i]]
+    held, images = [], []
+    for part in torch.arange(len(source)).split(CHUNK):
+        batch = source.batch(part)
+        both = batch.mask("image") & torch.tensor([bool(source.captions[i]) for i in part.tolist()])
+        held += part[both].tolist()
+        images.append(batch["image"][both].mul(255).round().byte())
     if not held:
         raise DataError(f"no sample of {source.name} has both an image and a caption, and a prior learns from those")
     if len(held) < len(source):
@@ -170,14 +173,21 @@ def _with_both(source: Source) -> list[int]:
             LimbeckWarning,
             stacklevel=3,
         )
-    return held
+    return held, torch.cat(images)
 
 
 class _Trainer:
     """Both phases behind one counter of steps: t < vae_steps trains the VAE, later steps denoiser and text encoder."""
 
     def __init__(
-        self, source: Source, held: list[int], pipe: Any, how: PriorTraining, device: str, tick: Tick | None
+        self,
+        source: Source,
+        held: list[int],
+        images: Tensor,
+        pipe: Any,
+        how: PriorTraining,
+        device: str,
+        tick: Tick | None,
     ) -> None:
         self.source, self.held, self.how, self.device, self.tick = source, held, how, device, tick
         self.prior = DiffusersPrior(pipe).to(device)
@@ -188,7 +198,7 @@ class _Trainer:
         self.state = nn.ModuleDict({"parts": self.parts, "averages": self.averages})
         groups = [{"params": list(pipe.vae.parameters()), "lr": 2 * how.lr}, {"params": self.second, "lr": how.lr}]
         self.optimizer = AdamW(groups, lr=how.lr, betas=(0.9, 0.99), weight_decay=1e-4)
-        self.images = self._images()
+        self.images = images
         self.latents: Tensor | None = None
 
     @property
@@ -246,11 +256,6 @@ class _Trainer:
         predicted = self.prior.pipe.unet(noisy, step.to(self.device), encoder_hidden_states=hidden).sample
         share = self.prior.alphas_cumprod[step]
         return "denoiser", F.mse_loss(predicted, denoising_target(clean, noise, share, how.prediction))
-
-    def _images(self) -> Tensor:
-        """Every image `uint8`, decoded once."""
-        parts = torch.tensor(self.held).split(CHUNK)
-        return torch.cat([self.source.batch(part)["image"].mul(255).round().byte() for part in parts])
 
     def _pixels(self, rows: Tensor, draw: torch.Generator) -> Tensor:
         pixels = self.images[rows].float() / 127.5 - 1

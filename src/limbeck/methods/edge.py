@@ -206,10 +206,9 @@ class Edge(Generated):
         assert isinstance(synthetic.generator, TunedPrior)
         synthetic.generator.check_moved()
 
-    def _facts(self, problem: Problem, prior: DiffusersPrior, *of: Any) -> dict[str, Any]:
-        facts = super()._facts(problem, prior, *of)
-        facts["training"]["captions longer than the prior reads"] = self._cut(problem, prior)
-        return facts
+    def _training(self, problem: Problem, tuned: TunedPrior) -> dict[str, Any]:
+        cut = self._cut(problem, tuned.prior)
+        return {**super()._training(problem, tuned), "captions longer than the prior reads": cut}
 
     def _cut(self, problem: Problem, prior: DiffusersPrior) -> int:
         """How many training captions the prior sees the beginning of."""
