@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from limbeck import __version__
 from limbeck.annotation.annotator import Annotator, Captioner, Segmenter
 from limbeck.annotation.files import Sample, samples_of, write_mask
-from limbeck.data.cache import digest, write_whole
+from limbeck.data.cache import digest
 from limbeck.data.decode import whole_image
+from limbeck.data.files import write_text
 from limbeck.data.parse import Unreadable, read_json
 from limbeck.data.records import RecordSource
 from limbeck.data.source import Source
@@ -94,7 +95,7 @@ def annotate(
     if held.get("samples") is None:  # else it was finished
         _write_rows(folder, facts, samples, captions, masks, device, tick)
         held = {**facts, **_counted(folder / TABLE, facts), "versions": _versions(captions, masks)}
-        write_whole(folder / FACTS, _json(held))
+        write_text(folder / FACTS, _json(held))
     return held
 
 
@@ -138,7 +139,7 @@ def _write_rows(
 ) -> None:
     """Appends the rows that the table lacks, batch by batch; the batches are the same wherever it was stopped."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / FACTS, _json(facts))
+    write_text(folder / FACTS, _json(facts))
     sizes = [size for part in (captions, masks) if (size := getattr(part, "batch_size", None))]
     batch = min(sizes, default=BATCH)
     with (folder / TABLE).open("a+b") as table:

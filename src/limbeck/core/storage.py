@@ -13,7 +13,7 @@ from typing import Any
 
 from limbeck.core.distilled import DistilledSet
 from limbeck.core.recipe import Recipe
-from limbeck.data.folders import sha256, whole_folder
+from limbeck.data.files import save_tensors, sha256, whole_folder
 from limbeck.data.modality import Modality
 from limbeck.errors import StorageError
 
@@ -29,13 +29,11 @@ def save(small: DistilledSet, folder: Path) -> Path:
     Raises:
         StorageError: the folder exists and is not a distilled set.
     """
-    from safetensors.torch import save_file
-
     if folder.exists() and not (folder / "manifest.json").is_file() and any(folder.iterdir()):
         raise StorageError(f"{folder} exists and is not a distilled set; choose another folder")
-    with whole_folder(folder) as work:
+    with whole_folder(folder, "manifest.json") as work:
         (work / "data").mkdir()
-        save_file({k: v.contiguous() for k, v in small.tensors.items()}, work / "tensors.safetensors")
+        save_tensors(small.tensors, work / "tensors.safetensors")
         _write_table(small, work / TABLE)
         (work / "README.md").write_text(card(small), encoding="utf-8")
         manifest = _manifest(small)

@@ -7,15 +7,15 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from limbeck.errors import LimbeckError, StorageError
+from limbeck.data.files import writing as _writing
 
-__all__ = ["Cache", "digest", "write_whole"]
+__all__ = ["Cache", "digest"]
 
 STALE = 24 * 60 * 60.0  # seconds without a write after which a work folder belongs to a process that died
 
@@ -34,11 +34,12 @@ def digest(*parts: Any) -> str:
     return state.hexdigest()[:32]
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all: beside its place, then by one rename."""
-    work = path.with_name(f".{path.name}.part")
-    work.write_text(text, encoding="utf-8")
-    os.replace(work, path)
+CURE = "free space there, or set LIMBECK_CACHE to a folder that can be written"
+
+
+def writing(path: Path) -> AbstractContextManager[None]:
+    """As `files.writing`, with the cure of a cache."""
+    return _writing(path, CURE)
 
 
 class Cache:
@@ -134,19 +135,6 @@ class Cache:
             with writing(damaged):
                 shutil.rmtree(damaged)
             return load_file(self.entry(kind, key, write) / "tensors.safetensors")
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns what the file system refuses into a `StorageError` that names the path and the cure."""
-    try:
-        yield
-    except LimbeckError:
-        raise
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written: {error}; free space there, or set LIMBECK_CACHE to a folder that can be written"
-        ) from error
 
 
 def _sweep(parent: Path) -> None:

@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 
 from limbeck.core import processes
 from limbeck.core.recipe import Recipe, differences
-from limbeck.data.cache import write_whole
+from limbeck.data.files import write_text
 from limbeck.errors import ConfigError, StorageError
 
 __all__ = ["Run"]
@@ -63,7 +63,7 @@ class Run:
         texts = {"recipe.yaml": self._recipe.yaml(), "environment.json": json.dumps(_environment(), indent=1) + "\n"}
         for name, text in texts.items():
             if not (self.folder / name).is_file():
-                write_whole(self.folder / name, text)
+                write_text(self.folder / name, text)
 
     @property
     def result(self) -> Path:
@@ -150,7 +150,7 @@ class Run:
         if not processes.is_first():
             return
         kept = [row for row in self.history() if row["step"] <= step]
-        write_whole(self.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+        write_text(self.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
 
     def _checkpoints(self) -> list[Path]:
         return sorted((self.folder / "checkpoint").glob("step-*[0-9]"), key=_number)

@@ -9,7 +9,8 @@ from typing import Any
 
 from limbeck import registry
 from limbeck.core import Budget, DistilledSet, Method, Problem
-from limbeck.data.cache import Cache, digest, write_whole
+from limbeck.data.cache import Cache, digest
+from limbeck.data.files import write_text
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError
 from limbeck.evaluation.contrast import Contrast, contrasts
@@ -191,7 +192,7 @@ class _Bench:
             start, fresh = time.perf_counter(), not (folder / "set").is_dir()
             sets.append(distill(problem, method, run=folder))
             if fresh:
-                write_whole(folder / SECONDS, json.dumps(time.perf_counter() - start))
+                write_text(folder / SECONDS, json.dumps(time.perf_counter() - start))
         return sets
 
     def refuse(self, train: Source, judges: Sequence[Protocol]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from limbeck.data.cache import write_whole
+from limbeck.data.files import write_text
 from limbeck.errors import ConfigError, StorageError
 
 __all__ = ["Paired", "Score", "paired", "read_scores", "write_scores"]
@@ -171,7 +171,7 @@ def write_scores(path: str | Path, scores: Sequence[Score]) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps({"schema": SCHEMA, "rows": [s.row() for s in scores]}, indent=1) + "\n")
+    write_text(path, json.dumps({"schema": SCHEMA, "rows": [s.row() for s in scores]}, indent=1) + "\n")
     return path
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from limbeck.annotation import Knowledge
 from limbeck.core import Method, Problem, Synthetic
 from limbeck.core.options import refuse_others, refuse_unread
-from limbeck.data.folders import sha256
+from limbeck.data.files import sha256
 from limbeck.errors import ConfigError, DataError, LimbeckWarning
 from limbeck.generation.estimate import Cost, cost_of, throughput
 from limbeck.generation.features import agreement, caption_vectors, joint_space

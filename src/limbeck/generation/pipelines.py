@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.data.cache import digest
-from limbeck.data.folders import sha256
+from limbeck.data.files import sha256
 from limbeck.errors import ConfigError
 from limbeck.generation.quiet import quietly
 

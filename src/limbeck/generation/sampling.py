@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from limbeck.core import Problem, processes
-from limbeck.data.cache import digest, write_whole
+from limbeck.data.cache import digest
+from limbeck.data.files import write_text
 from limbeck.errors import ConfigError, StorageError
 from limbeck.generation.prior import DiffusersPrior
 from limbeck.spaces.preprocess import resize
@@ -142,7 +143,7 @@ def _claim(folder: Path, key: str) -> None:
     if processes.is_first():
         folder.mkdir(parents=True, exist_ok=True)
         if not path.is_file():
-            write_whole(path, json.dumps({"key": key}))
+            write_text(path, json.dumps({"key": key}))
     processes.wait()
     if json.loads(path.read_text(encoding="utf-8")).get("key") != key:
         raise StorageError(

@@ -12,7 +12,7 @@ from torch import Tensor
 from limbeck import registry
 from limbeck.annotation import Captioner, Knowledge
 from limbeck.core import processes
-from limbeck.data.cache import write_whole
+from limbeck.data.files import write_text
 from limbeck.data.modality import Modality
 from limbeck.errors import ConfigError, DataError, LimbeckWarning
 
@@ -167,7 +167,7 @@ def _asked(
         if said is None:
             said = several(ask, [values[i] for i in part], [prompts[i] for i in part], count)
             if path is not None:
-                write_whole(path, json.dumps(said, ensure_ascii=False))
+                write_text(path, json.dumps(said, ensure_ascii=False))
         found[part.start] = said
         if tick:
             tick("caption", part.stop, len(prompts))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from limbeck import __version__
 from limbeck.core.distilled import DistilledSet
-from limbeck.data.cache import write_whole
+from limbeck.data.files import write_text
 from limbeck.data.source import Source
 from limbeck.errors import StorageError
 from limbeck.evaluation.audit import Audit, Nearness
@@ -91,7 +91,7 @@ def audit_page(path: str | Path, found: Audit, small: DistilledSet, source: Sour
         version=__version__,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, html)
+    write_text(path, html)
     return path
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from limbeck import __version__
 from limbeck.core.distilled import DistilledSet
 from limbeck.core.storage import coverage
-from limbeck.data.cache import write_whole
+from limbeck.data.files import write_text
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, StorageError
 from limbeck.evaluation.score import Score
@@ -106,7 +106,7 @@ def page(
         raise StorageError(f"{path} is a folder; give the name of a file in it, such as {path / 'report.html'}")
     html = _render(sets, tables(scores), history, source, title, max_pairs)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, html)
+    write_text(path, html)
     return path
 
 

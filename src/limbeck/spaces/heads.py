@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.data.folders import sha256, whole_folder
+from limbeck.data.files import save_tensors, sha256, whole_folder
 from limbeck.errors import StorageError
 
 __all__ = ["MANIFEST", "SCHEMA", "Head", "read_heads", "read_manifest", "write_heads"]
@@ -90,15 +90,9 @@ def write_heads(folder: Path, heads: Mapping[str, Head], facts: Mapping[str, Any
     Raises:
         StorageError: the folder exists and is not a bound space.
     """
-    from safetensors.torch import save_file
-
     refuse_other(folder)
-    with whole_folder(folder) as work:
-        tensors = {
-            f"{m}.{k}": v.detach().cpu().contiguous() for m, h in heads.items() for k, v in h.state_dict().items()
-        }
-        save_file(tensors, work / TENSORS)
-        (work / TENSORS).chmod(0o644)
+    with whole_folder(folder, MANIFEST) as work:
+        save_tensors({f"{m}.{k}": v for m, h in heads.items() for k, v in h.state_dict().items()}, work / TENSORS)
         shapes = {m: {"inputs": h.inputs, "hidden": list(h.hidden), "dim": h.dim} for m, h in heads.items()}
         manifest = {"schema": SCHEMA, **facts, "heads": shapes, "files": {TENSORS: sha256(work / TENSORS)}}
         (work / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

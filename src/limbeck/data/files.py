@@ -1,0 +1,245 @@
+"""Files and folders written whole or not at all, and the only place that removes folders.
+
+Whatever is written is made in a work folder beside its place, `.limbeck-work-` and eight hex digits, flushed to the disk, and
+put into its place by one rename. A work folder holds `owner.json`, locked by the process that made it. Only a folder of that
+name, with that file, whose lock nobody has, is ever swept.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from limbeck.data.locks import LOCK, guard, is_mine, lock, unlock
+from limbeck.errors import LimbeckError, StorageError
+
+__all__ = [
+    "checksums",
+    "foreign_files",
+    "save_tensors",
+    "settle",
+    "sha256",
+    "whole_file",
+    "whole_folder",
+    "work_folder",
+    "write_bytes",
+    "write_text",
+    "writing",
+]
+
+WORK = re.compile(r"\.limbeck-work-[0-9a-f]{8}")
+OWNER = "owner.json"  # in a work folder: what it is for
+CURE = "free space there, or choose another place"
+
+
+@contextmanager
+def writing(path: Path, cure: str = CURE) -> Iterator[None]:
+    """Turns what the file system refuses, also as libraries tell it, into a `StorageError` that names the path and the cure."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except LimbeckError:
+        raise
+    except (OSError, SafetensorError) as error:  # errors of input and output of safetensors are no OSError
+        raise StorageError(f"{path} cannot be written: {error}; {cure}") from error
+
+
+@contextmanager
+def work_folder(target: Path) -> Iterator[Path]:
+    """An empty folder beside `target`, gone at the end; those of dead processes beside it go first.
+
+    Args:
+        target: what is made in it; its parents are made.
+    """
+    parent = target.parent
+    parent.mkdir(parents=True, exist_ok=True)
+    settle(target)
+    folder = parent / f".limbeck-work-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()  # not mkdtemp: whoever may read the parent may read what is made
+    descriptor = None
+    with suppress(OSError):  # a file system without locks: it is never swept
+        descriptor = lock(folder / OWNER)
+    try:
+        if descriptor is not None:  # written once it is locked: what holds it unlocked is of the dead
+            os.write(descriptor, json.dumps({"limbeck": "work", "target": target.name}).encode())
+        yield folder
+    finally:
+        if (folder / "old").exists() and not target.exists():  # stopped between the two renames of `whole_folder`
+            os.replace(folder / "old", target)
+        shutil.rmtree(folder, ignore_errors=True)  # ours: it was made above, under a name that did not exist
+        if descriptor is not None:
+            unlock(folder / OWNER, descriptor)
+
+
+def settle(target: Path) -> None:
+    """Ends what dead processes left beside `target`: removes their work folders, and puts back what they were to replace."""
+    try:
+        left = [p for p in target.parent.iterdir() if WORK.fullmatch(p.name)]
+    except OSError:
+        return
+    for folder in left:
+        with guard, suppress(OSError):
+            owner = folder / OWNER
+            if folder.is_symlink() or is_mine(owner) or not (name := _target_of(owner)):
+                continue
+            if (descriptor := lock(owner)) is None:
+                continue
+            try:
+                if (folder / "old").exists() and not (target.parent / name).exists():
+                    os.replace(folder / "old", target.parent / name)
+                shutil.rmtree(folder, ignore_errors=True)  # ours: its name, its owner.json, and nobody alive has it
+            finally:
+                unlock(owner, descriptor)
+
+
+def _target_of(owner: Path) -> str | None:
+    """The name of what a work folder was made for; `None` where `owner.json` is not one of ours."""
+    try:
+        facts = json.loads(owner.read_text(encoding="utf-8"))
+        name = str(facts["target"]) if facts["limbeck"] == "work" else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return name if name and "/" not in name and name not in (".", "..") else None
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Lends a path to write a file at; it appears at `path`, in place of what is there, by one rename.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    if path.exists() and not path.is_file():
+        raise StorageError(f"{path} is not a file; choose another path")
+    with writing(path), work_folder(path) as work:
+        made = work / f"new{path.suffix}"
+        yield made
+        _flush(made)
+        os.replace(made, path)  # a file, which the caller was told to write
+        _flush_folder(path.parent)
+
+
+@contextmanager
+def whole_folder(final: Path, manifest: str | None = None) -> Iterator[Path]:
+    """Lends an empty folder that takes the place of `final` at the end; an error inside leaves `final` as it was.
+
+    Args:
+        final: which appears; it may be empty already. With `manifest` a folder of ours is replaced.
+        manifest: name of the JSON file of such a folder whose `files` name all that is ours in it.
+
+    Raises:
+        StorageError: `final` holds what is not ours, or cannot be written.
+    """
+    with writing(final):
+        if final.exists() and (foreign := foreign_files(final, manifest)):
+            raise StorageError(
+                f"{final} holds {', '.join(foreign[:3])}, which is not part of what is written there; choose another folder"
+            )
+        with work_folder(final) as work:
+            made = work / "new"
+            made.mkdir()
+            yield made
+            for path in sorted(made.rglob("*"), reverse=True):
+                _flush(path)
+            _flush_folder(made)
+            if final.exists():  # holds nothing but ours, see above
+                os.replace(final, work / "old")
+            try:
+                os.replace(made, final)
+            except OSError:
+                if (work / "old").exists():
+                    os.replace(work / "old", final)
+                raise
+            _flush_folder(final.parent)
+
+
+def foreign_files(folder: Path, manifest: str | None = None) -> list[str]:
+    """What lies in `folder` that its manifest does not name; with `manifest=None` whatever lies there.
+
+    Args:
+        folder: a folder; of a file the answer is its name.
+        manifest: the JSON file in it whose `files` (a list, or the keys of a mapping) are names relative to the folder.
+    """
+    if not folder.is_dir():
+        return [folder.name]
+    ours: set[str] = {LOCK}
+    if manifest is not None and (folder / manifest).is_file():
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            files = json.loads((folder / manifest).read_text(encoding="utf-8"))["files"]
+            ours |= {manifest, *map(str, files)}
+    held = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_symlink() or not p.is_dir())
+    return sorted(name for name in held if name not in ours)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with whole_file(path) as made:
+        made.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file, UTF-8, whole or not at all.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Writes named tensors to a safetensors file with the mode that the umask says; call it within `whole_folder` or `whole_file`.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    with writing(path):
+        path.touch()
+        mode = path.stat().st_mode & 0o777
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path)
+        path.chmod(mode)  # safetensors makes files that only their owner reads
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file below a folder, by its relative name."""
+    return {p.relative_to(folder).as_posix(): sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def sha256(path: Path) -> str:
+    """The hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """Sees to it that a file's bytes, or a folder's names, are on the disk."""
+    if path.is_dir():
+        _flush_folder(path)
+    elif not path.is_symlink():
+        with path.open("r+b") as file:  # Windows flushes only what can be written
+            os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name == "nt":
+        return
+    with suppress(OSError):  # some network file systems flush no folders
+        descriptor: Any = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
