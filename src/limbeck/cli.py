@@ -102,6 +102,13 @@ def help_text() -> str:
 
 
 def _run(name: str, words: Sequence[str]) -> int:
+    from limbeck.registry import command_line
+
+    with command_line(words):
+        return _run_within(name, words)
+
+
+def _run_within(name: str, words: Sequence[str]) -> int:
     if "-h" in words or "--help" in words:
         print(help_of_line([name, *words]))
         return 0
@@ -117,8 +124,9 @@ def _run(name: str, words: Sequence[str]) -> int:
 
 def _answer(asked: "Command") -> "Answer":
     from limbeck.commands._progress import Progress
+    from limbeck.registry import allow
 
-    with closing(Progress()) as progress, _notes():
+    with closing(Progress()) as progress, _notes(), allow(*asked.allow):
         return asked.execute(progress.tick if _is_first() else lambda what, done, total: None)
 
 

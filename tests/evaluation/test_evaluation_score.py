@@ -52,10 +52,10 @@ def test_a_row_of_before_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("{", "not a scores.json"),
+        ("{", "cannot be read: Expecting"),
         ('{"rows": []}', "schema"),
         ('{"schema": 2, "rows": []}', "upgrade"),
-        (json.dumps({"schema": 1, "rows": [{"name": "a"}]}), "row 0: missing"),
+        (json.dumps({"schema": 1, "rows": [{"name": "a"}]}), r"rows\[0\] lacks bytes, fingerprint"),
         (json.dumps({"schema": 1, "rows": [score().row() | {"mean": 9.0}]}), "values give"),
         (json.dumps({"schema": 1, "rows": [score().row() | {"more": 1}]}), "more"),
     ],

@@ -66,6 +66,8 @@ class Command(ABC):
         config: a YAML file with options, or recipe:NAME for one that is here; those on the command line stand above it.
         json: print the result as JSON.
         debug: show the traceback of an error.
+        allow: what a file or a set names and may be used: code that is not Limbeck's (call:MODULE.FUNCTION, a plug-in), and data
+            and models elsewhere (folder:data/pets, hf:NAME); give it once for each.
     """
 
     words: ClassVar[str] = ""  # the name of the field that the plain word gives
@@ -74,6 +76,7 @@ class Command(ABC):
     config: str | None = None
     json: bool = False
     debug: bool = False
+    allow: tuple[str, ...] = ()
     fingerprints: Mapping[str, str] = field(default_factory=dict, metadata={"hidden": True})
     named: frozenset[str] = field(default=frozenset(), metadata={"hidden": True})  # the options that were given
 

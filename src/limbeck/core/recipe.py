@@ -9,9 +9,23 @@ import yaml
 
 from limbeck.core.method import Method
 from limbeck.core.problem import Problem
+from limbeck.data.plain import INTEGER, PLAIN, TEXT, check
+from limbeck.data.plain_yaml import read_yaml
 from limbeck.errors import StorageError
 
-__all__ = ["Recipe", "differences"]
+__all__ = ["SHAPE", "Recipe", "differences"]
+
+CURE = "delete the folder or choose another"
+_ENCODER = {"name": TEXT, "*": PLAIN}
+SHAPE = {
+    "source?": {"name?": TEXT, "*": PLAIN},
+    "space?": {"*": _ENCODER},
+    "method?": {"name?": TEXT, "*": PLAIN},
+    "budget?": {"*": PLAIN},
+    "seed?": INTEGER,
+    "fingerprints?": {"*": TEXT},
+}
+"""What a recipe must be, in a file; see `limbeck.data.plain.check`."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +83,12 @@ class Recipe:
         Raises:
             StorageError: the file is not a recipe.
         """
+        tree = read_yaml(path, CURE, StorageError)
         try:
-            return cls(**yaml.safe_load(path.read_text(encoding="utf-8")))
-        except (TypeError, yaml.YAMLError, UnicodeDecodeError) as error:
-            raise StorageError(f"{path} is not a recipe: {error}; delete the folder or choose another") from error
+            check(tree, SHAPE)
+        except ValueError as error:
+            raise StorageError(f"{path} is not a recipe: {error}; {CURE}") from error
+        return cls(**tree)
 
 
 def differences(old: Any, new: Any, where: str = "") -> list[str]:
