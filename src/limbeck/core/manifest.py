@@ -19,6 +19,7 @@ MANIFEST, CARD, TABLE, TENSORS = (
 )
 CURE = "fetch or make the set again"
 PRIOR = {"name": TEXT, "licence": TEXT, "*": PLAIN}
+PROMPTS = {"longer than the prior reads": COUNT, "*": PLAIN}
 CAPTIONS = {"by": {"name": TEXT, "*": PLAIN}, "stage": TEXT, "*": PLAIN}
 SHAPE = {
     "schema": Kind(f"a schema from 1 to {SCHEMA}", lambda value: type(value) is int and 1 <= value <= SCHEMA),
@@ -34,7 +35,7 @@ SHAPE = {
     "hints?": {"*": NUMBER},
     "training?": {"loss?": TEXT, "temperature?": NUMBER, "*": (TEXT, NUMBER)},
     "similarity?": {"pairs?": SIZE, "kind?": TEXT, "rank?": SIZE, "alpha?": NUMBER, "bound?": TEXT},
-    "generation?": {"prior?": PRIOR, "captions?": CAPTIONS, "*": PLAIN},
+    "generation?": ({}, {"prior": PRIOR, "prompts": PROMPTS, "captions?": CAPTIONS, "*": PLAIN}),
     "versions?": {"*": TEXT},
     "files": {CARD: DIGEST, TABLE: DIGEST, TENSORS: DIGEST},
     "digest?": DIGEST,

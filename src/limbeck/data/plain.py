@@ -209,7 +209,7 @@ def seal(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
     Example:
         >>> seal({"name": "a"})["digest"][:8], seal({"name": "b"})["digest"][:8]
-        ('3a2bb3a8', '1b2ea19c')
+        ('d9d719b2', '4990ff99')
     """
     content = {key: value for key, value in manifest.items() if key != "digest"}
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))

@@ -38,7 +38,7 @@ def read_yaml(path: Path, cure: str, error: type[LimbeckError]) -> Any:
 def parse_yaml(text: str) -> Any:
     """The value of YAML that says plain things alone: texts, numbers, true, false, null, lists, and mappings with texts as keys.
 
-    Dates and `1:30` are texts, as on a command line. Aliases are read, up to 20,000 values in all, 32 deep.
+    Dates, `1:30` and `010` are texts, as on a command line. Aliases are read, up to 20,000 values in all, 32 deep.
 
     Args:
         text: of one document.
@@ -47,7 +47,7 @@ def parse_yaml(text: str) -> Any:
         ValueError: it is something else, or says a key twice; names the line.
 
     Example:
-        >>> parse_yaml("seed: 1\\nwhen: 2001-01-01\\nlr: 1e-3")
+        >>> parse_yaml("seed: 1\\nwhen: 2001-01-01\\nlr: 1.0e-3")
         {'seed': 1, 'when': '2001-01-01', 'lr': 0.001}
         >>> parse_yaml("seed: 1\\nseed: 2")
         Traceback (most recent call last):
@@ -95,21 +95,22 @@ class _Loader(yaml.SafeLoader):
 
 
 def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
-    """Those of YAML 1.1 without dates, numbers of base 60 and octal numbers, and with floats such as 1e-3."""
+    """Those of YAML 1.1 without dates and without numbers of base 60, of base 8 or with underscores: what PyYAML writes is read alike."""
     kept = {"bool", "null", "merge"}
     made = {
         first: [(tag, found) for tag, found in pairs if tag.removeprefix(_TAG) in kept]
         for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
-    number = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+    number = re.compile(r"0|[1-9][0-9]*")
+    exponent = r"([eE][-+][0-9]+)?"
     decimal = re.compile(
-        r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+        rf"[-+]?({number.pattern})\.[0-9]*{exponent}|\.[0-9]+{exponent}|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
     )
     for first in "-+.0123456789":
         made[first] = [
             *made.get(first, []),
-            (f"{_TAG}int", re.compile(f"(?:{number.pattern})$")),
-            (f"{_TAG}float", re.compile(f"(?:{decimal.pattern})$")),
+            (f"{_TAG}int", re.compile(rf"[-+]?({number.pattern})$")),
+            (f"{_TAG}float", re.compile(rf"({decimal.pattern})$")),
         ]
     return made
 
