@@ -63,11 +63,10 @@ def test_yaml_that_says_more_than_plain_values(kind: str, tmp_path: Path) -> Non
 
 def test_yaml_means_what_the_same_word_means_on_a_command_line() -> None:
     text = "[1, -1, 1.5, 1.0e-3, 1e-3, .5, 010, 0x10, 1:30, 2001-99-99, true, null, '1', 1_000, -.inf, no]"
+    numbers, texts = [1, -1, 1.5, 0.001], ["1e-3"]
     values = [
-        1,
-        -1,
-        1.5,
-        0.001,
+        *numbers,
+        *texts,
         0.5,
         "010",
         "0x10",
