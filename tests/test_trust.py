@@ -164,6 +164,17 @@ def test_only_the_command_line_allows(tmp_path: Path) -> None:
     assert read_line(["--allow", "a", "--allow=b:c"]).given == {"allow": "a,b:c"}
 
 
+@pytest.mark.parametrize("place", ["/etc/limbeck", "../x", "a/../../x", "~/x"])
+def test_a_configuration_writes_below_the_current_folder(place: str, tmp_path: Path) -> None:
+    config = tmp_path / "recipe.yaml"
+    for name in ("run", "out"):
+        config.write_text(f"{name}: {place}\n")
+        with pytest.raises(ConfigError, match=f"says {name}: {place}; .*--{name} {place}"):
+            read_line(["--config", str(config)])
+        config.write_text(f"{name}: runs/a\n")
+        assert read_line(["--config", str(config)]).given == {name: "runs/a"}
+
+
 def test_a_set_is_never_trusted_for_being_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path / "cache"))
     recipe = lb.Recipe(source={"name": "folder:/somewhere"}, method={"name": "cf"})

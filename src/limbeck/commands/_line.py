@@ -3,7 +3,7 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from limbeck.commands._recipes import config_file
@@ -13,6 +13,7 @@ __all__ = ["Line", "read_config", "read_line"]
 
 
 REPEATED = "allow"  # an option that may be given several times
+WRITTEN = ("run", "out")  # options that name what is written
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,13 @@ def read_line(
         raise ConfigError(
             f"the configuration {file} says {', '.join(sorted(wrong))}; that is said on the command line alone"
         )
+    for name in (name for name in WRITTEN if name in filed):
+        place = PurePath(filed[name])
+        if place.is_absolute() or ".." in place.parts or filed[name].startswith("~"):
+            raise ConfigError(
+                f"the configuration {file} says {name}: {filed[name]}; where something is written outside of the current folder is "
+                f"said on the command line alone: --{name} {filed[name]}"
+            )
     asked = filed.pop(first, None)
     if not words and asked is not None:
         words.append(asked)
@@ -117,6 +125,10 @@ def _flatten(tree: Mapping[str, Any], where: str = "") -> dict[str, str]:
     for key, value in tree.items():
         name = f"{where}.{key}" if where else str(key)
         if isinstance(value, Mapping):
+            if isinstance(value.get("name"), Mapping | list):
+                raise ConfigError(
+                    f"{name}.name in the configuration must be a text such as cf, got {str(value['name'])[:60]}"
+                )
             flat |= {name: str(value["name"])} if "name" in value else {}
             flat |= _flatten({k: v for k, v in value.items() if k != "name"}, name)
         elif isinstance(value, list | tuple):

@@ -5,13 +5,13 @@ whose own fields become options below that name, for the thing that was chosen a
 """
 
 import difflib
+import os
 from abc import ABC, abstractmethod
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import partial
 from inspect import cleandoc, get_annotations
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
 from limbeck import registry
@@ -241,7 +241,7 @@ def _options_of(f: Field[Any], head: str, spec: str) -> list[Option]:
     """The options of the thing `spec`, whose names start with `head`."""
     kind, (family, _) = f.metadata["kind"], registry.parse_spec(spec)
     if kind == "source" and family not in registry.names("source"):
-        if ":" in spec and not Path(spec).exists():
+        if ":" in spec and not os.path.exists(spec):  # unlike pathlib's, also of what cannot be a name
             raise UnknownName("source", family, registry.names("source"))
         return []  # a folder, or a name that opening it will refuse
     found = registry.get(kind, family)
