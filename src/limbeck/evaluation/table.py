@@ -12,7 +12,7 @@ from limbeck.evaluation.score import SCHEMA, Score
 __all__ = ["Format", "across", "table", "titles"]
 
 Format = Literal["text", "markdown", "csv", "json"]
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # that spreadsheets take for the start of one
+FORMULA = ("=", "+", "-", "@")  # that spreadsheets take for the start of one
 
 
 def table(scores: Sequence[Score], format: Format = "text") -> str:
@@ -176,5 +176,8 @@ def _csv(groups: Sequence[Sequence[Score]]) -> str:
 
 
 def _neutral(cell: Any) -> Any:
-    """A cell that a spreadsheet takes for text, where it would take it for a formula."""
-    return f"'{cell}" if isinstance(cell, str) and cell[:1] in FORMULA else cell
+    """A cell that a spreadsheet takes for text, where it would take it for a formula; in one row."""
+    if not isinstance(cell, str):
+        return cell
+    cell = cell.replace("\r", " ")  # csv does not quote it
+    return f"'{cell}" if cell.lstrip().startswith(FORMULA) else cell
