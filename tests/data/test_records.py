@@ -18,9 +18,9 @@ from limbeck.data.contract import check_source
 from limbeck.data.decode import decode_image
 from limbeck.data.layout import FileImage, Layout, Listing, Record, Skipped, assign_splits
 from limbeck.data.parse import Unreadable, clean_captions, index_labels
+from limbeck.data.records import RecordSource
 from limbeck.data.regular import Place
 from limbeck.data.splits import hash_split
-from limbeck.data.records import RecordSource
 from limbeck.errors import ConfigError, DataError, StorageError
 
 

@@ -77,7 +77,9 @@ def test_bad_entries_are_skipped_with_reason_and_place(flickr: Path) -> None:
     ]
     (flickr / "dataset.json").write_text(json.dumps(data))
     source = lb.source(f"karpathy:{flickr}", resolution=8, max_skipped=0.9)
-    found = {row["reason"]: row["where"].rsplit(" ", 1)[-1] for row in source.skipped if row["reason"] != "duplicate key"}  # type: ignore[attr-defined]
+    found = {
+        row["reason"]: row["where"].rsplit(" ", 1)[-1] for row in source.skipped if row["reason"] != "duplicate key"
+    }  # type: ignore[attr-defined]
     assert found == {
         "missing": "8",
         f"leads out of {flickr / 'images'}": "9",

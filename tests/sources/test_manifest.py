@@ -173,7 +173,9 @@ def test_options_that_cannot_be(files: Path, options: dict[str, Any], error: typ
 
 
 def test_tables_that_cannot_be(files: Path) -> None:
-    with pytest.raises(DataError, match=r"is no table; a manifest is a file that ends in .jsonl, .ndjson, .csv, .tsv, .txt, .parquet"):
+    with pytest.raises(
+        DataError, match=r"is no table; a manifest is a file that ends in .jsonl, .ndjson, .csv, .tsv, .txt, .parquet"
+    ):
         lb.source(f"manifest:{files}")
     (files / "bad.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match="cannot be read as Parquet"):
