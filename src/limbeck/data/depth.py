@@ -1,6 +1,5 @@
 """Depth maps to metres: 16-bit and float images, NPY arrays, disparity; what cannot be used comes back as a reason."""
 
-import io
 from math import isfinite
 from typing import Any
 
@@ -82,7 +81,7 @@ def decode_depth(data: bytes, resolution: int, unit: str, far: float = 10.0) -> 
         ConfigError: no such unit.
 
     Example:
-        >>> buffer = io.BytesIO(); np.save(buffer, np.full((8, 12), 2000, dtype=np.uint16))
+        >>> import io; buffer = io.BytesIO(); np.save(buffer, np.full((8, 12), 2000, dtype=np.uint16))
         >>> decode_depth(buffer.getvalue(), 2, "mm").tolist()
         [[[2.0, 2.0], [2.0, 2.0]]]
     """

@@ -1,6 +1,5 @@
 """Object masks to shares of pixels: images, palettes, trimaps, NPY arrays, COCO's runs and polygons."""
 
-import io
 from typing import Any
 
 import numpy as np
@@ -112,7 +111,7 @@ def decode_mask(data: bytes, resolution: int, values: str = "auto") -> NDArray[n
         ConfigError: no such meaning of values.
 
     Example:
-        >>> buffer = io.BytesIO(); np.save(buffer, np.eye(4, 6, k=1))
+        >>> import io; buffer = io.BytesIO(); np.save(buffer, np.eye(4, 6, k=1))
         >>> decode_mask(buffer.getvalue(), 2).tolist()
         [[[128, 0], [0, 128]]]
     """
