@@ -15,7 +15,7 @@ from limbeck.errors import StorageError
 
 __all__ = ["SHAPE", "Recipe", "differences"]
 
-CURE = "delete the folder or choose another"
+CURE = "put a copy of it back, or delete the folder to start anew"
 _ENCODER = {"name": TEXT, "*": PLAIN}
 SHAPE = {
     "source?": {"name?": TEXT, "*": PLAIN},

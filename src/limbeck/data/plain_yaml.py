@@ -84,9 +84,8 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.depth > DEPTH:
-            raise yaml.composer.ComposerError(
-                None, None, f"it is nested more than {DEPTH} deep", self.peek_event().start_mark
-            )
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, f"it is nested more than {DEPTH} deep", mark)
         self.depth += 1
         try:
             return super().compose_node(parent, index)
@@ -167,7 +166,7 @@ def _value(loader: _Loader, root: yaml.Node) -> Any:
 
     def scalar(node: yaml.ScalarNode) -> Any:
         try:
-            return loader.construct_object(node)  # type: ignore[no-untyped-call]
+            return loader.construct_object(node)
         except (ValueError, KeyError, IndexError, AttributeError, OverflowError):
             raise wrong(node, f"{shorten(node.value)} is no {node.tag.removeprefix(_TAG)} that can be read") from None
 

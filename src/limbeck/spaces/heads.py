@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.data.files import save_tensors, sha256, whole_folder
+from limbeck.data.files import save_tensors, settle, sha256, whole_folder
 from limbeck.data.plain import COUNT, DIGEST, PLAIN, SIZE, TEXT, Kind, check, dump_json, read_json, seal
 from limbeck.data.trust import remember
 from limbeck.errors import StorageError
@@ -134,6 +134,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         StorageError: there is none, it is of a newer schema, or it is not what it should be.
     """
+    if not folder.exists():
+        settle(folder)  # puts back what a killed process was to replace
     path = folder / MANIFEST
     if not path.is_file():
         raise StorageError(
