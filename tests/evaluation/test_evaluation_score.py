@@ -42,6 +42,17 @@ def test_a_file_keeps_every_field(tmp_path):
     assert content["schema"] == 1 and set(content["rows"][0]) == ROW
 
 
+def test_flipped_bits_of_a_file_are_noticed(tmp_path):
+    path, scores = tmp_path / "s.json", [score()]
+    raw = write_scores(path, scores).read_bytes()
+    for bit in range(0, 8 * len(raw), 7):
+        path.write_bytes(raw[: bit // 8] + bytes([raw[bit // 8] ^ 1 << bit % 8]) + raw[bit // 8 + 1 :])
+        try:
+            assert read_scores(path) == scores
+        except StorageError:
+            continue
+
+
 def test_a_row_of_before_is_read(tmp_path):
     row = score().row()
     del row["seeds"], row["training"]

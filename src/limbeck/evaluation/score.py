@@ -1,6 +1,5 @@
 """`Score`: one metric of one set under one protocol; files, tables and paired comparison of scores."""
 
-import json
 import math
 import statistics
 from collections.abc import Iterable, Sequence
@@ -9,7 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.data.files import write_text
-from limbeck.data.plain import COUNT, INTEGER, NUMBER, PLAIN, TEXT, Kind, check, escape_surrogates, read_json
+from limbeck.data.plain import (
+    COUNT,
+    DIGEST,
+    INTEGER,
+    NUMBER,
+    PLAIN,
+    TEXT,
+    Kind,
+    check,
+    dump_json,
+    escape_surrogates,
+    read_json,
+    seal,
+)
 from limbeck.errors import ConfigError, StorageError
 
 __all__ = ["Paired", "Score", "paired", "read_scores", "write_scores"]
@@ -183,7 +195,7 @@ def write_scores(path: str | Path, scores: Sequence[Score]) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps({"schema": SCHEMA, "rows": [s.row() for s in scores]}, indent=1) + "\n")
+    write_text(path, dump_json(seal({"schema": SCHEMA, "rows": [s.row() for s in scores]})))
     return path
 
 
@@ -199,8 +211,12 @@ def read_scores(path: str | Path) -> list[Score]:
     content = read_json(path, {"schema": COUNT, "*": PLAIN}, "evaluate again, or check the path")
     if content["schema"] != SCHEMA:
         raise StorageError(f"{path} has schema {content['schema']}, this version reads {SCHEMA}; upgrade limbeck")
+    if "digest" in content and seal(content)["digest"] != content["digest"]:
+        raise StorageError(
+            f"{path} differs from the digest in it; evaluate again, or take the digest out if you changed it yourself"
+        )
     try:
-        check(content, {"schema": COUNT, "rows": [ROW]})
+        check(content, {"schema": COUNT, "rows": [ROW], "digest?": DIGEST})
         return [
             Score(**{**row, "values": tuple(map(float, row["values"])), "seeds": tuple(row.get("seeds", ()))})
             for row in content["rows"]

@@ -197,7 +197,7 @@ def read_heads(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Head]:
 def _head(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Head:
     """A head of tensors whose shapes were compared first: what is made is not larger than what lies there."""
     sizes = [facts["inputs"], *facts["hidden"], facts["dim"]] if facts["dim"] else []
-    wanted = {name: (facts["inputs"],) for name in ("mean", "deviation")}
+    wanted: dict[str, tuple[int, ...]] = {name: (facts["inputs"],) for name in ("mean", "deviation")}
     for i, (inputs, outputs) in enumerate(pairwise(sizes)):
         wanted |= {f"layers.{i}.weight": (outputs, inputs), f"layers.{i}.bias": (outputs,)}
     if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != wanted:
