@@ -98,7 +98,10 @@ def _bodies(node: ast.AST, path: str, function: str) -> Iterator[tuple[ast.AST, 
 
 def _said(parent: ast.AST, field: str, child: ast.AST) -> bool:
     """What is declared or told, and does nothing else."""
-    if isinstance(parent, ast.FunctionDef | ast.Lambda | ast.AnnAssign | ast.ClassDef) and field not in ("body", "value"):
+    if isinstance(parent, ast.FunctionDef | ast.Lambda | ast.AnnAssign | ast.ClassDef) and field not in (
+        "body",
+        "value",
+    ):
         return True
     if isinstance(child, ast.Raise | ast.Assert | ast.JoinedStr | ast.Import | ast.ImportFrom):
         return True
@@ -125,7 +128,9 @@ def _of_node(node: ast.AST) -> Iterator[tuple[str, Any, str]]:
     if isinstance(node, ast.UnaryOp):
         yield "operand", ast.UnaryOp(node.op, node.operand), f"{text}: without its sign"
     if isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float):
-        value = not node.value if isinstance(node.value, bool) else node.value + 1 if isinstance(node.value, int) else 0.0
+        value = (
+            not node.value if isinstance(node.value, bool) else node.value + 1 if isinstance(node.value, int) else 0.0
+        )
         value = 2 * node.value or 1.0 if isinstance(node.value, float) else value
         yield "value", value, f"{node.value}: {value}"
     if isinstance(node, ast.IfExp | ast.If):
@@ -239,24 +244,26 @@ def run(tests: Sequence[str], *plugins: Any) -> int:
     """Pytest on some tests, until one fails."""
     import pytest
 
-    stop = [] if plugins else ["-x"]
-    return int(pytest.main([*stop, "-q", "-n0", "-p", "no:cacheprovider", "-p", "no:faulthandler", *tests], list(plugins)))
+    words = ["-q", "-n0", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:faulthandler"]
+    return int(pytest.main([*words, *([] if plugins else ["-x"]), *tests], list(plugins)))
 
 
-def record(folders: Sequence[str], path: Path) -> dict[str, Any]:
-    """What every test of these folders calls, and its seconds; only files that changed since are run."""
-    held = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def test_files(folders: Sequence[str]) -> list[str]:
+    """The files of tests that judge changes in these folders of the source."""
     names = dict.fromkeys(name for folder in folders for name in TESTS.get(folder, (folder,)))
-    files = {
-        file.relative_to(ROOT).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-        for name in names
-        for file in sorted((ROOT / "tests" / name).glob("test_*.py"))
-    }
+    found = [sorted((ROOT / "tests" / name).glob("test_*.py")) for name in names]
+    return [file.relative_to(ROOT).as_posix() for files in found for file in files]
+
+
+def record(names: Sequence[str], path: Path) -> dict[str, Any]:
+    """What every test of these files calls, and its seconds; only files that changed since are run."""
+    held = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    files = {name: hashlib.sha256((ROOT / name).read_bytes()).hexdigest() for name in names}
     for file, digest in files.items():
         if held.get(file, {}).get("digest") == digest:
             continue
 
-        def work(file: str = file, digest: str = digest) -> int:
+        def work(file: str = file, digest: str = digest, held: dict[str, Any] = held) -> int:
             recorder = Recorder()
             code = run([file], recorder)
             tests = {
@@ -312,7 +319,10 @@ def score(results: Sequence[Mapping[str, Any]]) -> str:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for found in results:
         counts[found["file"].split("/")[0]][found["result"]] += 1
-    lines = ["| folder | mutants | killed | out of time | survived | not called | score |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| folder | mutants | killed | out of time | survived | not called | score |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for folder, count in counts.items():
         noticed = count["killed"] + count["out of time"]
         numbers = (sum(count.values()), count["killed"], count["out of time"], count["survived"], count["not called"])
@@ -327,6 +337,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", help="folders of src/limbeck, such as objectives methods core evaluation")
     parser.add_argument("--count", type=int, default=100, help="mutants of each folder")
+    parser.add_argument(
+        "--tests", nargs="+", help="files of tests that judge; by default those of the folders that read them"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--budget", type=float, default=60.0, help="seconds of tests a mutant, at most")
     parser.add_argument("--out", type=Path, default=Path("mutants.jsonl"))
@@ -335,9 +348,9 @@ def main() -> None:
     calls = asked.out.with_suffix(".calls.json")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(SOURCE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     sys.path.insert(0, str(SOURCE.parent))
-    import kornia.augmentation, pytest, scipy.optimize, sklearn.cluster, torch  # noqa: E401, F401, I001  plug-ins of pytest are not to be among them
+    import beartype, hypothesis, jaxtyping, kornia.augmentation, pytest, scipy.optimize, sklearn.cluster, torch  # noqa: F401, I001
 
-    tests = record(asked.folders, calls)
+    tests = record(asked.tests or test_files(asked.folders), calls)
     lines = asked.out.read_text(encoding="utf-8").splitlines() if asked.out.is_file() else []
     done = {(r["file"], r["line"], r["number"], r["text"]): r for r in map(json.loads, lines)}
     results = []

@@ -61,7 +61,9 @@ def follow(
             assert float(gradient.norm()) > 0 and near(found, gradient, tolerance), f"the gradient of {m} at step {t}"
             moved = update(m, value.detach().double(), found.double(), rate(t, m))
             moved = naive.unit(moved) if m == "text" else moved.clamp(0, 1) if m == "image" else moved
-            assert float((moved - state.synthetic.learned[m].detach().double()).abs().max()) < 1e-5, f"{m} after step {t}"
+            assert float((moved - state.synthetic.learned[m].detach().double()).abs().max()) < 1e-5, (
+                f"{m} after step {t}"
+            )
             assert not torch.equal(value, state.synthetic.learned[m]), f"{m} after step {t}"
         seen.append(logs)
     return seen

@@ -231,7 +231,9 @@ def one_each(order: Sequence[int], sample: Sequence[int]) -> dict[int, int]:
 
 def best_match(first: Sequence[int], second: Sequence[int], k: int) -> list[int]:
     """Which cluster of the second view goes with each of the first: the most candidates in common, of all k! ways."""
-    return list(max(permutations(range(k)), key=lambda way: sum(way[a] == b for a, b in zip(first, second, strict=True))))
+    return list(
+        max(permutations(range(k)), key=lambda way: sum(way[a] == b for a, b in zip(first, second, strict=True)))
+    )
 
 
 # Optimizers ---------------------------------------------------------------------------------------------------------------

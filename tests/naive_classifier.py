@@ -25,9 +25,7 @@ class Classifier:
         captions: components of the captions beside the image features.
     """
 
-    def __init__(
-        self, problem: Problem, width: int, rate: float, augment: Sequence[str], captions: int = 0
-    ) -> None:
+    def __init__(self, problem: Problem, width: int, rate: float, augment: Sequence[str], captions: int = 0) -> None:
         self.problem, self.width, self.rate = problem, width, rate
         self.augment, self.captions = tuple(augment), captions
         self.weights: list[Tensor] = []
@@ -44,7 +42,9 @@ class Classifier:
         draws = self.problem.rng("trainee", t)
         self.body = ConvNet(self.side, width=self.width, generator=draws)
         inputs, classes = self.body.dim + self.captions, len(self.problem.source.classes)
-        layer = [(2 * torch.rand(*shape, generator=draws) - 1) / inputs**0.5 for shape in ((classes, inputs), (classes,))]
+        layer = [
+            (2 * torch.rand(*shape, generator=draws) - 1) / inputs**0.5 for shape in ((classes, inputs), (classes,))
+        ]
         self.weights = [*(p.detach().clone() for p in self.body.parameters()), *layer]
 
     def features(self, weights: Sequence[Tensor], images: Tensor) -> Tensor:
@@ -74,7 +74,8 @@ class Classifier:
                 loss = self.loss(own, seen, labels[rows], None if captions is None else captions[rows])
                 gradients = torch.autograd.grad(loss, own)
                 self.weights = [
-                    descend(str(k), w, g, self.rate) for k, (w, g) in enumerate(zip(self.weights, gradients, strict=True))
+                    descend(str(k), w, g, self.rate)
+                    for k, (w, g) in enumerate(zip(self.weights, gradients, strict=True))
                 ]
 
     def gradients(
@@ -84,8 +85,7 @@ class Classifier:
         own = [w.clone().requires_grad_() for w in self.weights]
         labels = torch.full((len(images),), label)
         return [
-            g.double()
-            for g in torch.autograd.grad(self.loss(own, images, labels, captions), own, create_graph=graph)
+            g.double() for g in torch.autograd.grad(self.loss(own, images, labels, captions), own, create_graph=graph)
         ]
 
     def distance(

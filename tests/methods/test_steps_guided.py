@@ -73,7 +73,9 @@ class ByHand:
         self.real = [real_samples(self.of, pool, BATCH, g, t) for g, (pool, _) in enumerate(self.parts)]
         assert synthetic.labels is not None
         self.labels = [int(synthetic.labels[rows[0]]) for _, rows in self.parts]
-        self.text = own["text"] if "text" in own else synthetic.value("text") if "text" in synthetic.modalities else None
+        self.text = (
+            own["text"] if "text" in own else synthetic.value("text") if "text" in synthetic.modalities else None
+        )
         self.move()
         if method.base == "dm" or method.alignment != "none" or method.captions in ("proj", "joint"):
             found |= self.means()

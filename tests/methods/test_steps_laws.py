@@ -23,9 +23,7 @@ def tied(widths: Mapping[str, int], n: int = 14, pairs: int = 5, unheard: Sequen
     """Vectors that depend on each other, of two classes; some samples may miss modality `b`."""
     draw = torch.Generator().manual_seed(3)
     shared, label = torch.randn(n, max(widths.values()), generator=draw), torch.arange(n) % 2
-    values = {
-        m: shared[:, :d] + label[:, None] + 0.5 * torch.randn(n, d, generator=draw) for m, d in widths.items()
-    }
+    values = {m: shared[:, :d] + label[:, None] + 0.5 * torch.randn(n, d, generator=draw) for m, d in widths.items()}
     present = {"b": torch.tensor([i not in unheard for i in range(n)])} if unheard else None
     source = VectorSource("tied", values, label, present)
     return Problem(source, lb.space(**{m: f"vectors:{d}" for m, d in widths.items()}), lb.Budget(pairs=pairs))
@@ -148,7 +146,9 @@ def test_imagebind_dc(case: str) -> None:
     options, by_class = CF_CASES[case]
     of = tied({"a": 4, "b": 3, "c": 4})
     weights = {"uni": 1.5, "cross": 0.5, "joint": 2.0}
-    method = lb.methods.ImageBindDC(steps=20, **options, **weights, scale=0.9, lr=0.03, init="random", per_class=by_class)
+    method = lb.methods.ImageBindDC(
+        steps=20, **options, **weights, scale=0.9, lr=0.03, init="random", per_class=by_class
+    )
     drop = method.drop
 
     def by_law(t: int, g: int, pool: list[int], real: Any, mine: Any) -> dict[str, Tensor]:
@@ -165,7 +165,10 @@ def test_imagebind_dc(case: str) -> None:
     def by_kernel(t: int, g: int, pool: list[int], real: Any, mine: Any) -> dict[str, Tensor]:
         def kernels(x: Any, y: Any) -> dict[str, Tensor]:
             found = {m: naive.kernel(x[m], y[m], method.scale) for m in x}
-            sums = {f"{m}+{n}": naive.kernel(summed(x[m], x[n]), summed(y[m], y[n]), method.scale) for m, n in combinations(x, 2)}
+            sums = {
+                f"{m}+{n}": naive.kernel(summed(x[m], x[n]), summed(y[m], y[n]), method.scale)
+                for m, n in combinations(x, 2)
+            }
             joint = naive.product([(1 - drop) * k + drop for k in found.values()])
             return {**found, **sums, "joint": joint}
 
@@ -260,7 +263,9 @@ def test_samples_that_miss_a_modality_have_their_part_in_the_other_laws() -> Non
             few = [i for i in pool if i in heard]
             mine = {m: naive.unit(v.double()[rows]) / sizes[m] for m, v in own.items()}
             inputs += list(mine.values())
-            real = {m: (vectors(of, "a")[few] if m == "a" else b[[heard.index(i) for i in few]]) / sizes[m] for m in "ab"}
+            real = {
+                m: (vectors(of, "a")[few] if m == "a" else b[[heard.index(i) for i in few]]) / sizes[m] for m in "ab"
+            }
             x, y = laws(mine, at, None), laws(real, at, None)
             y["a"] = naive.law(vectors(of, "a")[pool] / sizes["a"], at["a"])
             for name in x:
@@ -275,7 +280,13 @@ def test_samples_that_miss_a_modality_have_their_part_in_the_other_laws() -> Non
 def test_views(name: str) -> None:
     """Each step draws a view; the set is moved as all real images were, and compared with their vectors."""
     of = Problem(toy_source(10, modalities=("image", "label")), lb.space(image="convnet"), lb.Budget(pairs=4))
-    options: dict[str, Any] = {"steps": 20, "frequencies": 5, "bank": 2, "lr": 0.004, "augment": ("crop", "flip", "color")}
+    options: dict[str, Any] = {
+        "steps": 20,
+        "frequencies": 5,
+        "bank": 2,
+        "lr": 0.004,
+        "augment": ("crop", "flip", "color"),
+    }
     kinds = {"ncfm": lb.methods.NCFM, "imagebind_dc": lb.methods.ImageBindDC}
     method = kinds[name](**options, views=3, init="random", per_class=False)
     seen = []
@@ -374,7 +385,9 @@ def test_cf_of_images_and_texts() -> None:
         everyone = {m: (vectors(of, m)[rows[m]] - maps[m][0]) @ maps[m][1] for m in z}
         some = torch.randperm(len(pairs), generator=of.rng("real 0", t))[:9]
         sizes = scales(of, everyone, list(range(len(pairs))), 0, 0.9)
-        ss, st = ([naive.kernel(mine[m], y[m], 0.9) for m in z] for y in (mine, {m: v[some] for m, v in everyone.items()}))
+        ss, st = (
+            [naive.kernel(mine[m], y[m], 0.9) for m in z] for y in (mine, {m: v[some] for m, v in everyone.items()})
+        )
         found = {
             m: (naive.mean(a.flatten()) - 2 * naive.mean(b.flatten()) + 1 - sizes[m]) / sizes[m]
             for m, a, b in zip(z, ss, st, strict=True)
@@ -382,6 +395,4 @@ def test_cf_of_images_and_texts() -> None:
         tie = 1 - naive.dependence_product(st) / (naive.dependence_product(ss) * sizes["tie"]) ** 0.5
         return {"loss": tie, **found, "tie": tie}
 
-    follow(
-        of, method, terms, naive.Adam(), lambda t, m: {"image": 0.01, "text": 0.003}[m] * naive.half_cosine(t, 6)
-    )
+    follow(of, method, terms, naive.Adam(), lambda t, m: {"image": 0.01, "text": 0.003}[m] * naive.half_cosine(t, 6))

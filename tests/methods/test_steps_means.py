@@ -80,7 +80,13 @@ def test_avdd(by_class: bool, weights: tuple[float, float]) -> None:
     """Sums and differences of the gaps of two modalities weigh differently, class by class; texts are narrower than features."""
     icm, cgm = weights
     of = problem("image", "text", "label")
-    options: dict[str, Any] = {"lr": 0.02, "lr_text": 0.004, "momentum": 0.4, "width": WIDTH, "augment": ("scale", "cutout")}
+    options: dict[str, Any] = {
+        "lr": 0.02,
+        "lr_text": 0.004,
+        "momentum": 0.4,
+        "width": WIDTH,
+        "augment": ("scale", "cutout"),
+    }
     method = lb.methods.AVDD(steps=9, icm=icm, cgm=cgm, batch=4, per_class=by_class, **options)
 
     def terms(t: int, own: Mapping[str, Tensor], synthetic: Synthetic) -> dict[str, Tensor]:
@@ -88,7 +94,9 @@ def test_avdd(by_class: bool, weights: tuple[float, float]) -> None:
         real = [real_samples(of, pool, 4, g, t) for g, (pool, _) in enumerate(parts)]
         everyone = [i for samples in real for i in samples]
         both = [of.source.batch(everyone)["image"], own["image"]]
-        x, y = (network(of, "network image", t)(v).double() for v in siamese(both, of.rng("augment", t), options["augment"]))
+        x, y = (
+            network(of, "network image", t)(v).double() for v in siamese(both, of.rng("augment", t), options["augment"])
+        )
         start, total = 0, torch.zeros(()).double()
         base = {"image": torch.zeros(()).double(), "text": torch.zeros(()).double()}
         for samples, (_, rows) in zip(real, parts, strict=True):

@@ -180,7 +180,7 @@ def test_covmatch_with_trained_towers() -> None:
         steps=7, towers="convnet", dim=6, temperature=0.2, reset=2, real_batch=5, online_rate=0.3, online_rate_head=0.02,
         match="absolute", rho=1.5, means=0.4, spread=0.2, lr=0.02, lr_text=0.01, ridge=2.0, update="sgd", momentum=0.5,
     )  # fmt: skip
-    towers = TwoTowers("convnet", dim=6, temperature=0.2, ridge=2.0)
+    towers = TwoTowers("convnet", head="mlp", dim=6, temperature=0.2, ridge=2.0)
     by_hand = Trained(of, towers, 0.3, 0.02, 5)
 
     def terms(t: int, own: Mapping[str, Tensor], synthetic: Synthetic) -> dict[str, Tensor]:
@@ -194,7 +194,9 @@ def test_covmatch_with_trained_towers() -> None:
         mine = {m: by_hand.call(m, v) for m, v in seen.items()}
         names = {"tie": BOTH, "image spread": ("image", "image"), "text spread": ("text", "text")}
         found = {
-            name: naive.square((1.5 * naive.covariance(real[a][0], real[b][0]) - naive.covariance(mine[a][0], mine[b][0])).flatten())
+            name: naive.square(
+                (1.5 * naive.covariance(real[a][0], real[b][0]) - naive.covariance(mine[a][0], mine[b][0])).flatten()
+            )
             for name, (a, b) in names.items()
         }
         found |= {f"{m} mean": naive.means_distance(real[m][1], mine[m][1]) for m in BOTH}
@@ -244,7 +246,9 @@ def by_hand(of: Problem, name: str, per_class: bool) -> list[tuple[int, int]]:
             seed, fits, used = int(torch.randint(2**31, (), generator=draw)), [], list[Tensor]()
             for v, ids in zip(views, (sample, [row for _, row in some]), strict=False):
                 distinct = torch.stack([v[ids.index(i)] for i in sorted(set(ids))]).float()
-                fits.append(torch.from_numpy(KMeans(k, n_init=1, random_state=seed).fit(distinct.numpy()).cluster_centers_))
+                fits.append(
+                    torch.from_numpy(KMeans(k, n_init=1, random_state=seed).fit(distinct.numpy()).cluster_centers_)
+                )
                 used.append(torch.stack([torch.stack([naive.square(x - c) for c in fits[-1].double()]) for x in v]))
             total = used[0]
             if len(used) > 1:
