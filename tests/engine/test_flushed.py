@@ -114,9 +114,7 @@ def text(folder: Path) -> Path:
     return folder / "a.txt"
 
 
-@pytest.mark.parametrize(
-    "make", [checkpoint, recipe, saved, bound, scores, text], ids=lambda make: make.__name__
-)
+@pytest.mark.parametrize("make", [checkpoint, recipe, saved, bound, scores, text], ids=lambda make: make.__name__)
 def test_it_is_on_the_disk_before_it_has_its_name(
     make: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
