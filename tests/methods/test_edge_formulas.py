@@ -121,9 +121,12 @@ def test_every_step_draws_other_pairs_noise_and_diffusion_steps(
         seen.append((clean, noise, step))
         return inner(self, clean, noise, step)
 
+    chosen, drawn = [], Edge._drawn
     monkeypatch.setattr(DiffusersPrior, "noised", noised)
+    monkeypatch.setattr(Edge, "_drawn", lambda *given: chosen.append(tuple(given[3].tolist())) or drawn(*given))
     for t in range(4):
         method.step(problem, synthetic, t)
+    assert len({tuple(sorted(pairs)) for pairs in chosen}) == 4
     for part in range(3):
         for i, one in enumerate(seen):
             assert all(not torch.equal(one[part], other[part]) for other in seen[:i])
