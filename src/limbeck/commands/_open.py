@@ -318,8 +318,17 @@ def report_small_classes(small: "DistilledSet") -> None:
 
 
 def report_skipped(source: "Source", folder: Path | None = None) -> int:
-    """Says how many records were left out and why, and how many masks say nothing; writes `skipped.jsonl` where there is a folder."""
+    """Says how many records were left out and why, what else was not used, and how many masks say nothing.
+
+    Args:
+        source: the data.
+        folder: takes `skipped.jsonl`.
+    """
     skipped = list(getattr(source, "skipped", ()))
+    if unread := getattr(source, "unread", {}):
+        from limbeck.data.unread import said_unread
+
+        print(f"note: not read of {source.name}: {said_unread(unread)}", file=sys.stderr)
     if unmasked := getattr(source, "unmasked", {}):
         said = " and ".join(f"{count} with {reason}" for reason, count in unmasked.items())
         print(

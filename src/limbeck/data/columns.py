@@ -165,8 +165,7 @@ class Columns:
             for column in self._columns(role, name, tuple(self.met)):
                 if column not in filled:
                     listed = ", ".join(sorted(filled | set(self.unread.names(f"{self.what}s")))) or "none"
-                    word = "no filled" if column in self.met else "no"
-                    raise DataError(f"{self.table} has {word} {self.what} {column!r}; it has {listed}")
+                    raise DataError(f"{self.table} has no filled {self.what} {column!r}; it has {listed}")
 
     def _plan(self, names: tuple[str, ...]) -> dict[str, list[list[str]]]:
         """For each role its columns, tier by tier."""

@@ -55,7 +55,7 @@ class RecordSource(Source):
         self._cache, self._tick = cache or Cache(), tick
         if split not in listing.splits:
             held = ", ".join(listing.splits) or "none"
-            lost = f"; what cannot be read: {_told(listing.skipped)}" if listing.skipped else ""
+            lost = f"; what cannot be read: {_told(listing.skipped)}{self._where()}" if listing.skipped else ""
             raise DataError(f"{self.name} has no samples in split {split!r}; its splits: {held}{self._other()}{lost}")
 
     def _other(self) -> str:
@@ -65,6 +65,14 @@ class RecordSource(Source):
         by = f" (split by {self._listing.split_by})" if self._listing.split_by else ""
         forget = ", or let a hash split all with --source.split_by hash" if hasattr(self._layout, "split_by") else ""
         return f"{by}; open one of them with --source.split {self._listing.splits[0]} (in Python split=){forget}"
+
+    def _where(self) -> str:
+        """Where else files may lie, where many are missing and the layout can be told."""
+        missing = sum(s.reason == "missing" for s in self._listing.skipped)
+        if not hasattr(self._layout, "files") or 2 * missing < len(self._listing.skipped):
+            return ""
+        folder = "the folder of the table" if Path(self._layout.path).is_file() else "that folder"
+        return f"; names of files begin in {folder}: name another one with --source.files (in Python files=)"
 
     @cached_property
     def _opened(self) -> tuple[list[Record], dict[str, Store], list[Skipped], tuple[int, set[int]]]:
@@ -97,7 +105,7 @@ class RecordSource(Source):
         enough = f", or allow more: --source.max_skipped {most} (in Python max_skipped={most})" if kept else ""
         raise DataError(
             f"{self.name}, split {self._split!r}: {len(skipped)} records ({share:.1%}) cannot be used and {kept} can: "
-            f"{_told(skipped)}. Mend them{enough}"
+            f"{_told(skipped)}{self._where()}. Mend them{enough}"
         )
 
     @property

@@ -125,7 +125,9 @@ class Place:
             raise Unreadable("a URL, not a file: fetch it first")
         plain = name.replace("\\", "/")
         whole = plain.startswith("/") or bool(DRIVE.match(name))
-        found = [Path(os.path.normpath(root / plain)) for root in self.roots]
+        plain = os.path.normpath(plain)
+        out = plain.startswith("..")
+        found = [Path(os.path.normpath(root / plain)) if out else root / plain for root in self.roots]
         roots = [Path(os.path.abspath(root)) for root in self.roots]
         held = [path for path in found if any(Path(os.path.abspath(path)).is_relative_to(root) for root in roots)]
         if not held or (whole and DRIVE.match(name) and os.name != "nt"):

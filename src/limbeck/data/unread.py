@@ -117,7 +117,7 @@ class Unread:
             count: how many.
             cells: what it held, or names of its files, by which a lost modality is recognised.
         """
-        if name in self.ignored:
+        if name in self.ignored or not count:
             return
         self._counts[kind][name] += count
         kept = self._cells[kind, name]

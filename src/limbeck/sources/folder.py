@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from limbeck.data.columns import Columns
+from limbeck.data.columns import Columns, role_of
 from limbeck.data.form import Form, ImageForm, MaskForm
 from limbeck.data.layout import Listing, NamedLayout
 from limbeck.data.parse import Unreadable, decode_text, is_utf8, parse_json
@@ -109,7 +109,7 @@ class Folder(NamedLayout):
             unread.add("folders", top, sum(p.parts[0] == top for p in tree.images))
         self._refuse(root, rows, tree)
         more = root / Path(self.files).expanduser() if self.files else None
-        cure = "say where files may lie with --source.files FOLDER (in Python files=)"
+        cure = "say where files may lie with --source.files FOLDER, such as .. (in Python files=)"
         listing = list_rows(rows, Place(root, more, cure), root, unread=unread)
         unread.refuse_lost(self.name, listing.records, {"text": "caption"})
         if listing.records and not any(r.captions or r.label is not None for r in listing.records):
@@ -165,7 +165,7 @@ class Folder(NamedLayout):
             return {**held, "key": Path(os.path.normpath(held["image"])).as_posix(), **known}
 
         rows = list(translated(TABLES[table.name](table), cells))
-        if columns.met and not any(role == "image" for role, _ in columns.used):
+        if columns.met and not any(role_of(column, ("image",)) for column in columns.met):
             raise DataError(f"{table} has no column 'file_name'; it has {', '.join(columns.met)}")
         columns.check()
         if not known and self.split_by in ("", "folders") and not any("split" in row for _, row in rows):

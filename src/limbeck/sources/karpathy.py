@@ -21,6 +21,7 @@ from limbeck.errors import DataError
 __all__ = ["Karpathy"]
 
 ROLES = ("image", "caption", "split")
+NUMBERS = "imgid,sentids,cocoid,image_id,id,height,width,license,coco_url,flickr_url,date_captured"  # of no use here, as all know
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Karpathy(NamedLayout):
         folder = root.parent if root.is_file() else root
         files = [root] if root.is_file() else self._files(folder)
         images, masks = self._images(folder), folder / self.masks if self.masks else None
-        unread = Unread(self.ignore)
+        unread = Unread(f"{self.ignore},{NUMBERS}")
         fields = Columns(self.name, ROLES, {"split": self.column_of_split}, unread, "field")
         rows: list[Row] = []
         for file in files:
