@@ -183,7 +183,7 @@ def said_unread(unread: Mapping[str, Mapping[str, int]]) -> str:
     """
     parts = []
     for kind, counts in unread.items():
-        names = [f"{name or 'without a name'} ({count})" for name, count in list(counts.items())[:SHOWN]]
+        names = [f"{name[:40] or 'without a name'} ({count})" for name, count in list(counts.items())[:SHOWN]]
         names += [f"{len(counts) - SHOWN} others"] if len(counts) > SHOWN else []
         parts.append(f"{kind} {', '.join(names)}")
     return "; ".join(parts)
