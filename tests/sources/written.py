@@ -35,7 +35,9 @@ def text(path: Path, rows: Rows, separator: str = ",") -> None:
         columns = list(dict.fromkeys(c for row in rows for c in row))
         writer.writerow(columns)
         cells = [[row.get(c) for c in columns] for row in rows]
-        writer.writerows([["" if v is None else json.dumps(v) if isinstance(v, list) else v for v in row] for row in cells])
+        writer.writerows(
+            [["" if v is None else json.dumps(v) if isinstance(v, list) else v for v in row] for row in cells]
+        )
 
 
 def manifest_jsonl(folder: Path, rows: Rows) -> str:

@@ -1,5 +1,6 @@
 """Opening what several commands are given: data, encoders, tasks, sets."""
 
+import os
 import re
 import sys
 from collections import Counter
@@ -246,7 +247,7 @@ def open_source(asked: Part | None, tick: Tick, split: str = "train") -> "Source
 
     options = {"split": split, **asked.options}
     spec = asked.spec
-    if (Path(spec) / "recipe.yaml").is_file():
+    if os.path.isfile(Path(spec) / "recipe.yaml"):
         spec = str(folder_of(Path(spec)))
     return source(spec, **options, tick=tick)
 

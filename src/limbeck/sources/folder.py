@@ -147,7 +147,9 @@ class Folder(NamedLayout):
     def _rows(self, root: Path, table: Path, known: Mapping[str, Any], unread: Unread) -> list[Row]:
         """The rows of a table."""
         split = "" if self.split_by in ("hash", "folders") or known else self.column_of_split
-        columns = Columns(table, ROLES, {"caption": self.caption, "label": self.label, "split": split}, unread, first=("filename",))
+        columns = Columns(
+            table, ROLES, {"caption": self.caption, "label": self.label, "split": split}, unread, first=("filename",)
+        )
         here = table.parent.relative_to(root)
 
         def cells(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Anything that `datasets.load_dataset` opens: a hub name, or a local folder of Parquet, JSON or images."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -113,7 +114,7 @@ class HuggingFace(NamedLayout):
         if not self.path:
             raise ConfigError("hf needs a dataset, as in 'hf:nlphuji/flickr30k' or 'hf:data/pets'")
         local = Path(self.path).expanduser()
-        if local.is_dir() and (
+        if os.path.isdir(local) and (
             odd := next((p for p in local.rglob("*") if p.exists() and not (p.is_file() or p.is_dir())), None)
         ):
             raise DataError(f"{self.name}: {odd} is not a regular file; remove it")
@@ -122,7 +123,7 @@ class HuggingFace(NamedLayout):
             if saved:
                 loaded = datasets.load_from_disk(str(local))
             else:
-                loaded = datasets.load_dataset(str(local) if local.exists() else self.path, self.config or None)
+                loaded = datasets.load_dataset(str(local) if os.path.exists(local) else self.path, self.config or None)
         except Exception as error:  # whatever builders, Arrow, the hub and the network raise
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             verb = "load_from_disk" if saved else "load_dataset"
@@ -140,12 +141,12 @@ class HuggingFace(NamedLayout):
 
         local, fetched = Path(self.path).expanduser(), Path(datasets.config.DOWNLOADED_DATASETS_PATH)
         hub = Path(getattr(datasets.config, "HF_CACHE_HOME", fetched)).expanduser()
-        return Place(local.absolute(), fetched) if local.exists() else Place(hub, fetched)
+        return Place(local.absolute(), fetched) if os.path.exists(local) else Place(hub, fetched)
 
     def _told(self, tables: Mapping[str, Any]) -> bool:
         """Whether the splits are told by whole words in the names of files and folders, and not by `datasets` alone."""
         local = Path(self.path).expanduser()
-        if not local.is_dir() or len(tables) < 2 or (local / "dataset_dict.json").is_file():
+        if not os.path.isdir(local) or len(tables) < 2 or (local / "dataset_dict.json").is_file():
             return True
         names = [p.relative_to(local) for p in local.rglob("*") if p.is_file()]
         words = {file_split(p.stem) for p in names} | {word_split(part) for p in names for part in p.parts[:-1]}

@@ -1,5 +1,6 @@
 """Caption files of the Flickr8k, Flickr30k and COCO kind beside a folder of images."""
 
+import os
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
@@ -111,7 +112,7 @@ class Karpathy(NamedLayout):
         except ValueError as error:
             raise error if isinstance(error, Unreadable) else Unreadable("no file name") from None
         outline = name.with_suffix(".png")
-        others = {"mask": file_of(Place(masks), str(outline))} if masks and (masks / outline).exists() else {}
+        others = {"mask": file_of(Place(masks), str(outline))} if masks and os.path.exists(masks / outline) else {}
         return {**held, **others, "key": name.as_posix(), "split_from": way}
 
     def _files(self, folder: Path) -> list[Path]:
