@@ -139,7 +139,7 @@ def test_what_is_not_read_is_counted(tmp_path: Path, source: str) -> None:
 def test_two_columns_that_could_be_the_label(tmp_path: Path, source: str) -> None:
     rows = [{"caption": text, "label": "ab"[i % 2], "Label": "ba"[i % 2]} for i, (text,) in enumerate(ONE)]
     spec = {**TYPED, **TEXT}[source](tmp_path, with_splits(rows))
-    with pytest.raises(DataError, match="(?i)'label' or 'label' could be the label; choose with --source.label"):
+    with pytest.raises(DataError, match=r"(?i)'label' or 'label' could be the label; choose with --source.label"):
         lb.source(spec)
     assert [kind for _, kind in listing(spec, label="Label")["train"]] == ["b", "a", "b"]
 
@@ -162,7 +162,7 @@ def test_images_under_an_unknown_name_are_not_lost(tmp_path: Path, write: Any) -
     spec = write(tmp_path, with_splits([{"caption": text} for (text,) in ONE]))
     path = Path(spec.partition(":")[2])
     path.write_text(path.read_text().replace(" img_path", "left eye").replace('"Image"', '"left eye"'))
-    with pytest.raises(DataError, match="6 columns 'left eye' hold images .* name it with --source.image left eye"):
+    with pytest.raises(DataError, match=r"6 columns 'left eye' hold images .* name it with --source.image left eye"):
         lb.source(spec)
     assert "image" in lb.source(spec, resolution=8, image="left eye").modalities
 

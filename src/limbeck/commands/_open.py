@@ -323,7 +323,7 @@ def report_skipped(source: "Source", folder: Path | None = None) -> int:
     if unread := getattr(source, "unread", {}):
         from limbeck.data.unread import said_unread
 
-        print(f"note: not read of {source.name}: {said_unread(unread)}", file=sys.stderr)
+        note(f"not read of {source.name}: {said_unread(unread)}")
     if unmasked := getattr(source, "unmasked", {}):
         said = " and ".join(f"{count} with {reason}" for reason, count in unmasked.items())
         note(f"of the {len(source)} samples of {source.name}, {said} count as object everywhere")
