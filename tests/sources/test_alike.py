@@ -151,7 +151,7 @@ def test_texts_under_an_unknown_name_are_not_lost(tmp_path: Path, source: str) -
     if source == "hf":  # the one text column, whatever its name
         assert listing(spec)["val"] == [(("ein Bild, Nummer 3",), "b")]
         return
-    with pytest.raises(DataError, match=r"6 columns 'beschreibung' hold texts that would not be read"):
+    with pytest.raises(DataError, match=r"6 columns 'beschreibung' hold texts, which would be lost"):
         lb.source(spec)
     assert listing(spec, caption="beschreibung")["val"] == [(("ein Bild, Nummer 3",), "b")]
     assert listing(spec, ignore="beschreibung")["val"] == [((), "b")]

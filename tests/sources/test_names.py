@@ -167,9 +167,7 @@ def test_maps_that_are_no_pictures(tmp_path: Path) -> None:
     for i in range(20):
         members |= {f"{i}.depth.png": image_bytes(i), f"{i}.txt": b"a cat"}
     shard(tmp_path / "0.tar", members)
-    with pytest.raises(
-        DataError, match=r"20 members 'depth.png' hold images that would not be read, and nothing else holds any"
-    ):
+    with pytest.raises(DataError, match=r"20 members 'depth.png' hold images, which would be lost"):
         read(f"webdataset:{tmp_path}")
     assert all(r.image for r in read(f"webdataset:{tmp_path}", image="depth.png").records)
     assert not any(r.image for r in read(f"webdataset:{tmp_path}", ignore="depth.png").records)
@@ -184,7 +182,7 @@ def test_sounds_in_shards(tmp_path: Path, sing: Any) -> None:
     source = lb.source(f"webdataset:{tmp_path / 'shards'}", audio_rate=8000, audio_seconds=0.2, mels=20)
     assert list(source.modalities) == ["audio", "text"] and source.unread == {"fields": {"tag": 20}}  # type: ignore[attr-defined]
     shard(tmp_path / "other" / "0.tar", {name.replace("wav", "m4a"): data for name, data in members.items()})
-    with pytest.raises(DataError, match="20 members 'm4a' hold sounds of a format that nothing here decodes"):
+    with pytest.raises(DataError, match="20 members 'm4a' hold sounds in a format that nothing here decodes"):
         read(f"webdataset:{tmp_path / 'other'}")
     assert len(read(f"webdataset:{tmp_path / 'other'}", ignore="m4a").records) == 20
 

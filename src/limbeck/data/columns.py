@@ -142,7 +142,8 @@ class Columns:
                     self.used.update((role, c) for c in filled)
                     break
         for column in names:
-            if column not in used and not is_empty(row[column]):
+            numbers_rows = not plain_name(column) and str(row[column]).isdigit()  # the index of pandas
+            if column not in used and not is_empty(row[column]) and not numbers_rows:
                 self.unread.add(f"{self.what}s", column, cells=[row[column]])
         return held
 

@@ -27,6 +27,11 @@ __all__ = ["RecordSource"]
 Tick = Callable[[str, int, int], None]
 CHUNK = 1024  # masks that are looked at together
 REASONS = 5  # that an error tells
+CURES = {
+    "missing": "names of files begin beside the table: name another folder with --source.files (in Python files=)",
+    "not UTF-8": "save the file as UTF-8",
+    "wrong number of columns": "put cells that hold the sign between two columns into quotes",
+}
 
 
 @final
@@ -67,12 +72,16 @@ class RecordSource(Source):
         return f"{by}; open one of them with --source.split {self._listing.splits[0]} (in Python split=){forget}"
 
     def _where(self) -> str:
-        """Where else files may lie, where many are missing and the layout can be told."""
-        missing = sum(s.reason == "missing" for s in self._listing.skipped)
-        if not hasattr(self._layout, "files") or 2 * missing < len(self._listing.skipped):
+        """What mends the reason for which most records of the dataset are skipped, where it is one of the usual ones."""
+        counts = Counter(s.reason for s in self._listing.skipped)
+        reason, count = counts.most_common(1)[0] if counts else ("", 0)
+        if (
+            reason not in CURES
+            or 2 * count < counts.total()
+            or (reason == "missing" and not hasattr(self._layout, "files"))
+        ):
             return ""
-        folder = "the folder of the table" if Path(self._layout.path).is_file() else "that folder"
-        return f"; names of files begin in {folder}: name another one with --source.files (in Python files=)"
+        return f"; {CURES[reason]}"
 
     @cached_property
     def _opened(self) -> tuple[list[Record], dict[str, Store], list[Skipped], tuple[int, set[int]]]:

@@ -151,11 +151,13 @@ class Unread:
             what = {"image": "images", "audio": "sounds", "text": "texts"}[modality]
             option = options.get(modality)
             if modality != "text" and not any(map(_can_decode, cells)):
-                option, what = None, f"{what} of a format that nothing here decodes"
-            cure = f"name it with --source.{option} {name} (in Python {option}=), or " if option else ""
+                option, what = None, f"{what} in a format that nothing here decodes"
+            cure = (
+                f"name it with --source.{option} {name} (in Python {option}=), or " if option else "convert them, or "
+            )
             count = self._counts[kind][name]
             raise DataError(
-                f"{source}: {count} {kind} {name!r} hold {what} that would not be read, and nothing else holds any; {cure}leave "
+                f"{source}: {count} {kind} {name!r} hold {what}, which would be lost, as nothing else holds any; {cure}leave "
                 f"it out with --source.ignore {name!r}"
             )
 

@@ -102,7 +102,10 @@ class Manifest(NamedLayout):
         table = self.root()
         if not table.is_file() or table.suffix.lower() not in TABLES:
             known = ", ".join(TABLES)
-            raise DataError(f"{self.name}: {table.absolute()} is no table; a manifest is a file that ends in {known}")
+            other = "; lists in JSON are read by karpathy:" if table.suffix.lower() == ".json" else ""
+            raise DataError(
+                f"{self.name}: {table.absolute()} is no table; a manifest is a file that ends in {known}{other}"
+            )
         unread = Unread(f"{self.ignore},made")  # made: a column of `limbeck annotate`, for people
         named = {"split": self.column_of_split or self.split_column}
         named |= {role: getattr(self, role) for role in ROLES if role not in ("class", "split")}
