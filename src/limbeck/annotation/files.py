@@ -1,5 +1,6 @@
 """The samples of a source as rows of a table with files beside it."""
 
+import os
 import re
 import shutil
 from collections import Counter
@@ -95,7 +96,10 @@ class Sample:
         return row
 
     def _placed(self, ref: ImageRef, folder: Path, modality: str) -> str:
-        """A link to a file, its copy where the system makes no links, or the bytes of what is no file of its own."""
+        """A second name of a file, its copy where that cannot be, or the bytes of what is no file of its own.
+
+        No symbolic link: a table may only name what lies in its folder.
+        """
         place = folder / ("images" if modality == "image" else modality)
         place.mkdir(exist_ok=True)
         if not isinstance(ref, FileImage):
@@ -107,8 +111,8 @@ class Sample:
         path = place / f"{self.stem}{Path(ref.path).suffix}"
         path.unlink(missing_ok=True)
         try:
-            path.symlink_to(ref.path)
-        except (OSError, NotImplementedError):
+            path.hardlink_to(os.path.realpath(ref.path))
+        except (OSError, NotImplementedError):  # another file system, or one that makes no links
             shutil.copyfile(ref.path, path)
         return path.relative_to(folder).as_posix()
 

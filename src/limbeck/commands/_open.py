@@ -1,5 +1,6 @@
 """Opening what several commands are given: data, encoders, tasks, sets."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -243,7 +244,7 @@ def open_source(asked: Part | None, tick: Tick, split: str = "train") -> "Source
 
     options = {"split": split, **asked.options}
     spec = asked.spec
-    if (Path(spec) / "recipe.yaml").is_file():
+    if os.path.isfile(Path(spec) / "recipe.yaml"):
         spec = str(folder_of(Path(spec)))
     return source(spec, **options, tick=tick)
 
@@ -312,8 +313,17 @@ def report_small_classes(small: "DistilledSet") -> None:
 
 
 def report_skipped(source: "Source", folder: Path | None = None) -> int:
-    """Says how many records were left out and why, and how many masks say nothing; writes `skipped.jsonl` where there is a folder."""
+    """Says how many records were left out and why, what else was not used, and how many masks say nothing.
+
+    Args:
+        source: the data.
+        folder: takes `skipped.jsonl`.
+    """
     skipped = list(getattr(source, "skipped", ()))
+    if unread := getattr(source, "unread", {}):
+        from limbeck.data.unread import said_unread
+
+        note(f"not read of {source.name}: {said_unread(unread)}")
     if unmasked := getattr(source, "unmasked", {}):
         said = " and ".join(f"{count} with {reason}" for reason, count in unmasked.items())
         note(f"of the {len(source)} samples of {source.name}, {said} count as object everywhere")

@@ -58,6 +58,10 @@ class Doctor(Task):
         found: dict[str, Any] = {
             "machine": _machine(self.device),
             "packages": {name: _version(name) for name in PACKAGES},
+            "data": {
+                "split by": getattr(source, "split_by", "") or None,
+                "not read": dict(getattr(source, "unread", {})),
+            },
             "splits": {name: _split(split) for name, split in splits.items()},
             "shared files": _shared(splits),
             "encoders": {m: _encoder(e, source, self.device, method) for m, e in space.encoders.items()},
@@ -240,7 +244,13 @@ def _components(problem: "Problem", modality: str, tokens: int) -> int:
 
 def _advice(found: Mapping[str, Any]) -> list[str]:
     """What a person should do something about."""
+    from limbeck.data.unread import said_unread
+
     advice = []
+    if unread := found["data"]["not read"]:
+        advice.append(
+            f"not read: {said_unread(unread)}; name what should be (see the options of the source), or --source.ignore"
+        )
     for name in ("val", "test"):
         if "all" not in found["splits"] and name not in found["splits"]:
             advice.append(f"there is no split {name!r}: evaluation needs one; add it to the data")

@@ -222,6 +222,8 @@ class Layout(ABC):
             there = False
         if not there:
             raise DataError(f"{self.name}: there is no {root.absolute()}; check the path")
+        if not (root.is_dir() or root.is_file()):
+            raise DataError(f"{self.name}: {root.absolute()} is not a regular file, nor a folder; give the path of one")
         return root
 
 

@@ -27,6 +27,11 @@ __all__ = ["RecordSource"]
 Tick = Callable[[str, int, int], None]
 CHUNK = 1024  # masks that are looked at together
 REASONS = 5  # that an error tells
+CURES = {
+    "missing": "names of files begin beside the table: name another folder with --source.files (in Python files=)",
+    "not UTF-8": "save the file as UTF-8",
+    "wrong number of columns": "put cells that hold the sign between two columns into quotes",
+}
 
 
 @final
@@ -55,7 +60,7 @@ class RecordSource(Source):
         self._cache, self._tick = cache or Cache(), tick
         if split not in listing.splits:
             held = ", ".join(listing.splits) or "none"
-            lost = f"; what cannot be read: {_told(listing.skipped)}" if listing.skipped else ""
+            lost = f"; what cannot be read: {_told(listing.skipped)}{self._where()}" if listing.skipped else ""
             raise DataError(f"{self.name} has no samples in split {split!r}; its splits: {held}{self._other()}{lost}")
 
     def _other(self) -> str:
@@ -65,6 +70,18 @@ class RecordSource(Source):
         by = f" (split by {self._listing.split_by})" if self._listing.split_by else ""
         forget = ", or let a hash split all with --source.split_by hash" if hasattr(self._layout, "split_by") else ""
         return f"{by}; open one of them with --source.split {self._listing.splits[0]} (in Python split=){forget}"
+
+    def _where(self) -> str:
+        """What mends the reason for which most records of the dataset are skipped, where it is one of the usual ones."""
+        counts = Counter(s.reason for s in self._listing.skipped)
+        reason, count = counts.most_common(1)[0] if counts else ("", 0)
+        if (
+            reason not in CURES
+            or 2 * count < counts.total()
+            or (reason == "missing" and not hasattr(self._layout, "files"))
+        ):
+            return ""
+        return f"; {CURES[reason]}"
 
     @cached_property
     def _opened(self) -> tuple[list[Record], dict[str, Store], list[Skipped], tuple[int, set[int]]]:
@@ -97,7 +114,7 @@ class RecordSource(Source):
         enough = f", or allow more: --source.max_skipped {most} (in Python max_skipped={most})" if kept else ""
         raise DataError(
             f"{self.name}, split {self._split!r}: {len(skipped)} records ({share:.1%}) cannot be used and {kept} can: "
-            f"{_told(skipped)}. Mend them{enough}"
+            f"{_told(skipped)}{self._where()}. Mend them{enough}"
         )
 
     @property
