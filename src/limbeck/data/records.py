@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
@@ -69,7 +70,8 @@ class RecordSource(Source):
             name = form.modality.name
             refs = [record.ref(name) for record in listed]
             if name == "image" or any(refs):
-                stores[name] = open_store(refs, form, layout.workers, self._cache, split, self._tick)
+                limited = replace(form, max_pixels=layout.max_pixels)
+                stores[name] = open_store(refs, limited, layout.workers, self._cache, split, self._tick)
                 failed |= {i: (reason, name) for i, reason in stores[name].failed.items() if i not in failed}
         kept = [record for i, record in enumerate(listed) if i not in failed]
         skipped = [s for s in self._listing.skipped if s.split in (None, split)]
