@@ -319,12 +319,16 @@ def report_small_classes(small: "DistilledSet") -> None:
 
 def report_skipped(source: "Source", folder: Path | None = None) -> int:
     """Says how many records were left out and why, and how many masks say nothing; writes `skipped.jsonl` where there is a folder."""
+    from limbeck.data.plausible import depth_doubts
+
     skipped = list(getattr(source, "skipped", ()))
     if unmasked := getattr(source, "unmasked", {}):
         said = " and ".join(f"{count} with {reason}" for reason, count in unmasked.items())
         print(
             f"note: of the {len(source)} samples of {source.name}, {said} count as object everywhere", file=sys.stderr
         )
+    for doubt in depth_doubts({source.name: source}):
+        print(f"note: {doubt}", file=sys.stderr)
     if skipped:
         counts = Counter(row["reason"] for row in skipped).most_common()
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts[:REASONS])
