@@ -213,7 +213,7 @@ def _orientation(image: Any) -> Any:
         return image.getexif().get(ORIENTATION, 1)
     except (MemoryError, Unreadable):
         raise
-    except Exception:  # whatever its parser stumbles on
+    except Exception:  # noqa: BLE001  whatever its parser stumbles on
         return 1
 
 
