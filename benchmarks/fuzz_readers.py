@@ -104,6 +104,7 @@ class Case:
         rows: its rows, where it is a table.
         write: rows to contents.
         name: the column that names the image of a row.
+        line: how it is told where a row stands, where lost rows are counted.
     """
 
     spec: str
@@ -570,11 +571,11 @@ def opened(case: Case, cache: Any) -> Any:
 
 def lost(case: Case, rows: list[Any], listing: Any) -> int:
     """Rows that name an image which is there, and are in no record and under no reason."""
-    if not case.name:
+    if not case.line:
         return 0
     told, loose = set(), 0
     for skipped in listing.skipped:
-        found = re.search(case.line, skipped.where) if case.line else None
+        found = re.search(case.line, skipped.where)
         if found:
             told.add(int(found[1]))
         else:
@@ -632,11 +633,7 @@ def try_cases(name: str, seed: int, folder: Path, report: Path) -> None:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     listing = opened(case, cache)
-                gone = (
-                    lost(case, rows, listing)
-                    if rows is not None and case.write in (jsonl, case.write) and case.line
-                    else 0
-                )
+                gone = lost(case, rows, listing) if rows is not None else 0
                 word = ("lost", f"{gone} rows without a word") if gone else ("fine", "")
             except LimbeckError:
                 word = ("refused", "")
