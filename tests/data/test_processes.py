@@ -123,18 +123,19 @@ def test_a_process_that_is_killed_is_told_with_its_cure() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs /proc to know the peak of another process")
 def test_a_bomb_within_the_limit_takes_no_more_than_half_a_gigabyte(tmp_path: Path) -> None:
     """The most expensive kind: transparent, as many pixels as are allowed, few bytes."""
     Image.new("RGBA", (7000, 7000)).save(tmp_path / "bomb.png")
     code = (
-        "import sys, resource; from limbeck.data.decode import decode_image; data = open(sys.argv[1], 'rb').read(); before = "
-        "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; decode_image(data, 8); "
-        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)"
+        "import re, sys; from limbeck.data.decode import decode_image; peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', "
+        "open('/proc/self/status').read())[1]); data = open(sys.argv[1], 'rb').read(); before = peak(); decode_image(data, 8); "
+        "print((peak() - before) // 1024)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "bomb.png")], capture_output=True, text=True, check=True
     )
-    assert int(done.stdout) < 512, "MiB"
+    assert 150 < int(done.stdout) < 512, "MiB"
 
 
 def test_what_is_skipped_for_its_size_is_tried_again_with_another_limit(tmp_path: Path) -> None:

@@ -149,6 +149,16 @@ def _blocks(file: Any, frames: int, kind: str, most: int) -> Iterator[NDArray[An
         yield block
 
 
+class _File(io.BytesIO):
+    """Bytes as a file, in which a damaged header may seek before the beginning: there it stays."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return super().seek(0)
+
+
 @contextmanager
 def _opened(data: bytes) -> Iterator[Any]:
     """A `soundfile.SoundFile` of a rate that can be; its errors become reasons."""
@@ -157,7 +167,7 @@ def _opened(data: bytes) -> Iterator[Any]:
     except ImportError as error:
         raise MissingDependency("decoding audio", "soundfile", "audio") from error
     try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
+        with soundfile.SoundFile(_File(data)) as file:
             if not RATES[0] <= int(file.samplerate) <= RATES[1]:
                 raise Unreadable("unlikely sampling rate")
             yield file
