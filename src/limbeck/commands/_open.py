@@ -319,6 +319,8 @@ def report_skipped(source: "Source", folder: Path | None = None) -> int:
         source: the data.
         folder: takes `skipped.jsonl`.
     """
+    from limbeck.data.plausible import depth_doubts
+
     skipped = list(getattr(source, "skipped", ()))
     if unread := getattr(source, "unread", {}):
         from limbeck.data.unread import said_unread
@@ -327,6 +329,8 @@ def report_skipped(source: "Source", folder: Path | None = None) -> int:
     if unmasked := getattr(source, "unmasked", {}):
         said = " and ".join(f"{count} with {reason}" for reason, count in unmasked.items())
         note(f"of the {len(source)} samples of {source.name}, {said} count as object everywhere")
+    for doubt in depth_doubts({source.name: source}):
+        note(doubt)
     if skipped:
         counts = Counter(row["reason"] for row in skipped).most_common()
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts[:REASONS])

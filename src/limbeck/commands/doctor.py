@@ -50,6 +50,8 @@ class Doctor(Task):
 
     def execute(self, tick: Tick) -> Answer:
         """Looks at everything; stops at data that cannot be used at all."""
+        from limbeck.data.plausible import depth_doubts
+
         source = open_source(self.source, tick)
         space, method = self.space(source), self.method.make()
         problem = self._problem(source, space, tick)
@@ -67,7 +69,7 @@ class Doctor(Task):
             "encoders": {m: _encoder(e, source, self.device, method) for m, e in space.encoders.items()},
         }
         found["task"] = self._task(problem, method, found["encoders"])
-        found["advice"] = _advice(found)
+        found["advice"] = [*_advice(found), *depth_doubts(splits)]
         return Answer(_text(found), found)
 
     @property

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
@@ -16,8 +17,9 @@ from limbeck.data.batch import Batch, Captions
 from limbeck.data.cache import Cache, digest
 from limbeck.data.decode import DECODER
 from limbeck.data.form import Form
-from limbeck.data.layout import Layout, Listing, Record, Skipped
+from limbeck.data.layout import ImageRef, Layout, Listing, Record, Skipped
 from limbeck.data.modality import Modality
+from limbeck.data.plausible import DepthFacts, DepthOf
 from limbeck.data.source import Source
 from limbeck.data.store import Store, open_store
 from limbeck.errors import DataError
@@ -92,9 +94,12 @@ class RecordSource(Source):
         failed: dict[int, tuple[str, str]] = {}  # reason, and which modality it is of
         for form in layout.forms:
             name = form.modality.name
-            refs = [record.ref(name) for record in listed]
+            refs: list[ImageRef | None] = [record.ref(name) for record in listed]
             if name == "image" or any(refs):
-                stores[name] = open_store(refs, form, layout.workers, self._cache, split, self._tick)
+                if name == "depth":
+                    refs = [DepthOf(r, of.image) if r and of.image else r for r, of in zip(refs, listed, strict=True)]
+                limited = replace(form, max_pixels=layout.max_pixels)
+                stores[name] = open_store(refs, limited, layout.workers, self._cache, split, self._tick)
                 failed |= {i: (reason, name) for i, reason in stores[name].failed.items() if i not in failed}
         kept = [record for i, record in enumerate(listed) if i not in failed]
         skipped = [s for s in self._listing.skipped if s.split in (None, split)]
@@ -210,6 +215,14 @@ class RecordSource(Source):
         empty = np.concatenate([~part.any(axis=(1, 2, 3)) for part in parts])
         found = {"no mask": int((row < 0).sum()), "empty mask": int(empty[row[row >= 0]].sum())}
         return {reason: count for reason, count in found.items() if count}
+
+    @cached_property
+    def depth_facts(self) -> DepthFacts | None:
+        """What the depth maps of this split are like; `None` where it holds none."""
+        if "depth" not in self.modalities:
+            return None
+        row = self._row["depth"]
+        return DepthFacts.of(self._opened[1]["depth"].pixels, row[row >= 0])
 
     @property
     def skipped(self) -> list[dict[str, str]]:

@@ -117,7 +117,7 @@ class Place:
         Raises:
             Unreadable: no name, or one that leads elsewhere.
         """
-        if not isinstance(name, str) or not name.strip():
+        if not isinstance(name, str) or not name.strip() or "\0" in name:
             raise Unreadable("no file name")
         if any("\ud800" <= c <= "\udfff" for c in name):
             raise Unreadable("not UTF-8")
@@ -142,7 +142,7 @@ class Place:
         Raises:
             Unreadable: a link leads elsewhere.
         """
-        parent, linked = str(path.parent), os.path.islink(path)
+        parent, linked = str(path.parent), os.path.islink(path)  # of a name that cannot be, no
         if parent not in self._real:
             self._real[parent] = os.path.realpath(parent)
         real = Path(os.path.realpath(path) if linked else self._real[parent])
