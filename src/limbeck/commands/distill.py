@@ -45,6 +45,7 @@ class Distill(Task):
 
         start = time.perf_counter()
         problem, method, source = self.problem(tick)
+        method.check(problem)  # before the features that the next notes read are made
         _note_changes(problem, method.reads(), dict(self.fingerprints))
         report_incomplete(problem)
         small = distill(problem, method, self.run, save_every=self.save_every)
