@@ -304,6 +304,7 @@ class Trials:
         self.sums["equal"] += 1
         if left := leftovers(root):
             self.sums["leftovers"] += len(left) - 1
+            self.sums["of the cache"] += sum(name.startswith("cache/") for name in left)
             return self._report("leftovers", root, plan, ", ".join(left))
         shutil.rmtree(root)
         return None
@@ -359,7 +360,8 @@ def main() -> None:
 
 def _line(sums: Counter[str]) -> str:
     return ", ".join(
-        f"{what} {sums[what]}" for what in ("kills", "trials", "equal", "differs", "failed", "halves", "leftovers")
+        f"{what} {sums[what]}"
+        for what in ("kills", "trials", "equal", "differs", "failed", "halves", "leftovers", "of the cache")
     )
 
 
