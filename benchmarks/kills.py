@@ -73,6 +73,8 @@ def commands(root: Path) -> dict[str, list[str]]:
 
     few = ["--method.steps", "12"]
     towers = [
+        "--method.rank",
+        "2",
         "--method.experts",
         "2",
         "--method.segments",
@@ -100,7 +102,7 @@ def commands(root: Path) -> dict[str, list[str]]:
         "kip": distill("kip", *few),
         "lors": distill("lors", *few, *towers),
         "imagebind_dc": ["distill", f"manifest:{root}/clips/all.jsonl", *small, *sounds, *TINY, "--method", "imagebind_dc", *few, *every],
-        "dc": ["distill", pets, *small, "--space.image", "convnet", "--space.text", "none", "--method", "dc", *few, *every],
+        "dc": ["distill", pets, *small, "--space.image", "convnet", "--space.text", "none", "--method", "dc", "--method.steps", "4", *every],
         "prior": distill("prior", *drawn),
         "edge": distill("edge", *few, *drawn, "--method.batch", "4", "--method.save_prior", "true"),
         "train-prior": [*train, "--batch", "4", "--vae_batch", "4", "--save_every", "2", "--out", "out"],
