@@ -195,7 +195,10 @@ def test_a_resumed_training_tells_at_once_what_is_in_its_way(tmp_path: Path, mon
 def test_a_full_disk_leaves_no_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, how = lb.check.toy_source(12), PriorTraining(**FEW)
     for error in (Exception("No space left on device (os error 28)"), OSError(28, "No space left on device")):
-        with monkeypatch.context() as patch, pytest.raises(StorageError, match=r"No space left on device.*; free space"):
+        with (
+            monkeypatch.context() as patch,
+            pytest.raises(StorageError, match=r"No space left on device.*; free space"),
+        ):
             patch.setattr(
                 "diffusers.StableDiffusionPipeline.save_pretrained", lambda *of, e=error: (_ for _ in ()).throw(e)
             )
