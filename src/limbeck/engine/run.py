@@ -111,6 +111,8 @@ class Run:
         if found is not None:
             try:
                 _load(found, synthetic, optimizer)
+            except torch.OutOfMemoryError:
+                raise
             except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
                 reason = " ".join(str(error).split())[:300]
                 raise StorageError(
