@@ -61,7 +61,7 @@ def _guarded(words: list[str]) -> int:
     try:
         return _run(words)
     except KeyboardInterrupt as error:
-        signals.leave()
+        signals.leave(stopped=True)
         resumes = getattr(_loaded(words[0]), "resumes", "nothing is kept of it") if words[:1] else "nothing was begun"
         _complain(f"\nstopped: {resumes}")
         return error.code if isinstance(error, signals.Stopped) else 130

@@ -29,7 +29,9 @@ def open_regular(path: Path) -> BinaryIO:
         if stat.S_ISREG(mode):
             return path.open("rb")
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise DataError(
+            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}; check the path, and that you may read it"
+        ) from error
     raise DataError(f"{path} is not a regular file but {_kind(mode)}; give the path of a file")
 
 
@@ -50,7 +52,9 @@ def read_regular(path: Path, most: int = LARGEST_FILE) -> bytes:
         try:
             return file.read(most)
         except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+            raise DataError(
+                f"{path} cannot be read: {error.strerror}; check the path, and that you may read it"
+            ) from error
 
 
 def read_json(path: Path) -> Any:

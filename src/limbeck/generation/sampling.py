@@ -1,7 +1,8 @@
 """Sampling a set of images: the same however it is split, and continued where it stopped."""
 
+import hashlib
 import json
-import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,14 +12,15 @@ from torch import Tensor
 
 from limbeck.core import Problem, processes
 from limbeck.data.cache import digest
-from limbeck.data.files import write_text
-from limbeck.errors import ConfigError, StorageError
+from limbeck.data.files import save_tensors, whole_file, write_text
+from limbeck.errors import ConfigError, LimbeckWarning, StorageError
 from limbeck.generation.prior import DiffusersPrior
 from limbeck.spaces.preprocess import resize
 
 __all__ = ["Sampling", "sampled"]
 
 CHUNK = 16  # images that are sampled together
+SUM = "sha256"  # beside the images of a chunk
 
 
 @dataclass(frozen=True)
@@ -145,28 +147,39 @@ def _claim(folder: Path, key: str) -> None:
         if not path.is_file():
             write_text(path, json.dumps({"key": key}))
     processes.wait()
-    if json.loads(path.read_text(encoding="utf-8")).get("key") != key:
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))["key"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"{path} cannot be read; delete {folder}, and give the same command again") from error
+    if held != key:
         raise StorageError(
             f"{folder} holds samples of other prompts or options; delete it, and give the same command again"
         )
 
 
 def _read(path: Path | None) -> Tensor | None:
+    """Images that were sampled before; `None` where there are none, or where they are damaged, which is told."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if path is None or not path.is_file():
         return None
     try:
-        return load_file(path)["image"]
-    except SafetensorError:  # a disk that was full
-        return None
+        held = load_file(path)
+        if SUM not in held or torch.equal(held[SUM], _sum(held["image"])):  # those of before have none
+            return held["image"]
+    except (SafetensorError, KeyError):
+        pass
+    warnings.warn(f"{path} is damaged; its images are sampled again", LimbeckWarning, stacklevel=3)
+    return None
 
 
 def _write(path: Path | None, images: Tensor) -> None:
-    from safetensors.torch import save_file
-
     if path is not None:
-        work = path.with_name(f".{path.name}.part")
-        save_file({"image": images.contiguous()}, work)
-        os.replace(work, path)
+        with whole_file(path) as made:
+            save_tensors({"image": images, SUM: _sum(images)}, made)
+
+
+def _sum(images: Tensor) -> Tensor:
+    """The SHA-256 of pixels."""
+    return torch.tensor(list(hashlib.sha256(images.contiguous().numpy().tobytes()).digest()), dtype=torch.uint8)

@@ -12,6 +12,7 @@ from torch import Tensor
 from limbeck import registry
 from limbeck.annotation import Captioner, Knowledge
 from limbeck.core import processes
+from limbeck.data.cache import digest
 from limbeck.data.files import write_text
 from limbeck.data.modality import Modality
 from limbeck.errors import ConfigError, DataError, LimbeckWarning
@@ -167,7 +168,7 @@ def _asked(
         if said is None:
             said = several(ask, [values[i] for i in part], [prompts[i] for i in part], count)
             if path is not None:
-                write_text(path, json.dumps(said, ensure_ascii=False))
+                write_text(path, json.dumps({"captions": said, "digest": digest(said)}, ensure_ascii=False))
         found[part.start] = said
         if tick:
             tick("caption", part.stop, len(prompts))
@@ -188,7 +189,19 @@ def _note(folder: Path, part: range) -> Path:
 
 
 def _noted(path: Path) -> list[list[str]] | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    """Captions that were noted before; `None` where there are none, or where they are damaged, which is told."""
+    if not path.is_file():
+        return None
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(held, list):  # of before there were digests
+            return held
+        if held["digest"] == digest(held["captions"]):
+            return held["captions"]  # type: ignore[no-any-return]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    warnings.warn(f"{path} is damaged; its images are described again", LimbeckWarning, stacklevel=3)
+    return None
 
 
 def several(
