@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limbeck.commands._open import Task, report_incomplete, report_skipped, report_small_classes
+from limbeck.commands._open import Task, report_ceiling, report_incomplete, report_skipped, report_small_classes
 from limbeck.commands._options import Answer
 from limbeck.commands._progress import Tick
 from limbeck.errors import ConfigError
@@ -47,6 +47,8 @@ class Distill(Task):
         problem, method, source = self.problem(tick)
         _note_changes(problem, method.reads(), dict(self.fingerprints))
         report_incomplete(problem)
+        if "text" in problem.modalities:
+            report_ceiling(source)
         small = distill(problem, method, self.run, save_every=self.save_every)
         if getattr(method, "per_class", False) is None and "text" not in problem.modalities:
             report_small_classes(small)

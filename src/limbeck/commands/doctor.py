@@ -10,7 +10,7 @@ from itertools import combinations
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from limbeck.commands._open import Task, classes_without, open_source
+from limbeck.commands._open import Task, ceiling_said, classes_without, open_source
 from limbeck.commands._options import Answer
 from limbeck.commands._progress import Tick
 
@@ -61,7 +61,8 @@ class Doctor(Task):
             "encoders": {m: _encoder(e, source, self.device, method) for m, e in space.encoders.items()},
         }
         found["task"] = self._task(source, space, method, found["encoders"], tick)
-        found["advice"] = _advice(found)
+        repeated = {name: ceiling_said(split) for name, split in splits.items()}
+        found["advice"] = [f"{name}: {said}" for name, said in repeated.items() if said] + _advice(found)
         return Answer(_text(found), found)
 
     def _task(
@@ -127,6 +128,7 @@ def _split(source: "Source") -> dict[str, Any]:
     return {
         "samples": len(source),
         "captions": sum(captions),
+        "different captions": len({c for sample in source.captions for c in sample}) if sum(captions) else None,
         "without caption": captions.count(0) if "text" in source.modalities else None,
         "classes": len(source.classes),
         "samples of the smallest class": min((counts[i] for i in range(len(source.classes))), default=None),

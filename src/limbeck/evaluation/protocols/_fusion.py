@@ -1,6 +1,6 @@
 """Classifiers of one modality or of several: what they read, how they are fused, and what they are trained with."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -13,6 +13,7 @@ from limbeck.core import stream
 from limbeck.evaluation.metrics import accuracy
 from limbeck.evaluation.protocol import Context
 from limbeck.evaluation.students import (
+    Candidate,
     Components,
     Tower,
     backgrounds,
@@ -95,8 +96,14 @@ class Training:
         return {m: self.of[m].whiten(x, ridge) if m in self.of else x for m, x in samples.values.items()}
 
     def candidate(
-        self, union: tuple[str, ...], ridge: float, noise: float, judge: Samples | None, helped: bool = False
-    ) -> tuple[nn.Module, Iterator[int], Callable[[nn.Module], float]]:
+        self,
+        union: tuple[str, ...],
+        ridge: float,
+        noise: float,
+        judge: Samples | None,
+        helped: bool = False,
+        steps: int = 0,
+    ) -> Candidate:
         """A student of the modalities `union`, its training, and how it is judged; `helped` by captions in training alone."""
         p, seed, device = self.protocol, self.context.seed, self.context.device
         linear, network = len(union) == 1 or not p.dim, self.pretrained(ridge) if self.pretrained else p.student
@@ -110,10 +117,9 @@ class Training:
                 towers[m] = Tower(0, width, draws, network, p.resolution or 0, gain=gain)
         student = Fusion(towers, None if linear else Tower(width, self.classes, generator), ridge)
         inputs = {m: x.to(device) for m, x in self.inputs(self.train, ridge).items() if m in union}
-        samples = len(self.train.labels)
-        training = fit(
-            student, partial(self.loss, student, inputs, noise, helped), samples, p.paced(samples), seed, device
-        )
+        samples, loss = len(self.train.labels), partial(self.loss, student, inputs, noise, helped)
+        pace = p.paced(samples)
+        training = fit(student, loss, samples, replace(pace, steps=steps or pace.steps), seed, device)
         return student, training, lambda s: 0.0 if judge is None else accuracy(self.logits(s, judge), judge.labels)
 
     def loss(

@@ -51,7 +51,7 @@ class Classification(Protocol):
     (lower is better). Only samples whose mask leaves a background take part in these two.
 
     Args:
-        student, selection, ridge, noise, rank, steps, batch, rate, looks, resolution, augment: see `Protocol`. With `"last"`
+        student, selection, ridge, noise, rank, steps, batch, rate, looks, longest, resolution, augment: see `Protocol`. With `"last"`
             there is one look, at the end, and one ridge and one noise.
         dim: units of the hidden layer of the joint head; 0 for none, which is caption concatenation as published.
         captions: those of the test data are read (`"both"`); no student reads them (`"train_only"`, and `text` and `late accuracy`
@@ -77,7 +77,7 @@ class Classification(Protocol):
     Zhao and Bilen, Dataset condensation with differentiable Siamese augmentation, ICML 2021.
     """
 
-    version = 1
+    version = 2
     selections: ClassVar[tuple[Selection, ...]] = ("clean", "paper", "last")
 
     dim: int = 64
@@ -122,6 +122,12 @@ class Classification(Protocol):
             usual |= {"batch": 256, "rate": 1e-2}
             if self.steps is None:
                 usual["epochs"] = 1000 if self.siamese else 300
+        if last or self.epochs is not None or "epochs" in usual:
+            if self.longest is not None:
+                raise ConfigError(
+                    "longest has a say where a student is chosen among steps; leave it out with epochs or selection 'last'"
+                )
+            del usual["longest"]
         if self.epochs is not None or "epochs" in usual:
             del usual["steps"]
         return usual
@@ -204,8 +210,9 @@ class Classification(Protocol):
         for i, (name, union) in enumerate(wanted.items()):
             tick, helped = partial(self._tell, context, i, len(wanted)), name == "train_only"
             seen = [x.without("text") if helped and x else x for x in (judge, held_out)]
-            candidates = (fitting.candidate(union, r, n, seen[0], helped) for r, n in self.grid)
-            students[name] = best_student(candidates, tick)
+            candidate = partial(fitting.candidate, union, judge=seen[0], helped=helped)
+            longer = self.train_longer(candidate, self.grid)
+            students[name] = best_student((candidate(*point) for point in self.grid), tick, longer)
             assert seen[1] is not None
             logits[name] = fitting.logits(students[name], seen[1])
         swaps: dict[str, float] = {}
@@ -222,7 +229,7 @@ class Classification(Protocol):
         return {**told, **{f"image {metric}": value for metric, value in swaps.items()}}
 
     def _tell(self, context: Context, i: int, parts: int, done: int) -> None:
-        looks = self.looks * len(self.grid)
+        looks = self.looks * (len(self.grid) + len(self.longer))
         context.say("student", i * looks + done, parts * looks)
 
     def _modalities(self, small: Source, test: Source, space: Space) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -1,7 +1,7 @@
 """Retrieval: a student with a tower a modality, trained on the set, finds images by captions, sounds by images, and so on."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from typing import Literal
@@ -47,7 +47,7 @@ class Retrieval(Protocol):
     chosen where it is the best on validation, as any other.
 
     Args:
-        student, selection, ridge, noise, rank, steps, batch, rate, looks, resolution, augment: see `Protocol`.
+        student, selection, ridge, noise, rank, steps, batch, rate, looks, longest, resolution, augment: see `Protocol`.
         head: `"linear"`, or `"mlp"` with one hidden layer of 512.
         dim: components of the joint space.
         temperature: of the softmax, where the set carries none.
@@ -61,7 +61,7 @@ class Retrieval(Protocol):
     Paper: Radford et al., Learning transferable visual models from natural language supervision, ICML 2021 (the loss).
     """
 
-    version = 1
+    version = 2
 
     head: Literal["linear", "mlp"] = "linear"
     dim: int = 256
@@ -103,8 +103,10 @@ class Retrieval(Protocol):
         points: list[tuple[float, float, dict[str, float]]] = [(r, n, {}) for r, n in self.grid]
         if set(lesson.rates) == set(modalities):
             points.append((self.grid[0][0], 0.0, lesson.rates))
-        tick = partial(context.say, "student", total=self.looks * len(points))
-        student = best_student((train.candidate(*point, held_out) for point in points), tick)
+        tick = partial(context.say, "student", total=self.looks * (len(points) + len(self.longer)))
+        candidate = partial(train.candidate, held_out=held_out)
+        longer = self.train_longer(candidate, points)
+        student = best_student((candidate(*point) for point in points), tick, longer)
         if judge.fingerprint != test.fingerprint:
             held_out = self._read(test, modalities, space, context, side)
         return train.score(student, held_out)
@@ -241,13 +243,14 @@ class _Training:
         return {m: self.of[m].whiten(f.vectors, ridge) if m in self.of else f.vectors for m, f in features.items()}
 
     def candidate(
-        self, ridge: float, noise: float, rates: dict[str, float], held_out: _Pairs
+        self, ridge: float, noise: float, rates: dict[str, float], held_out: _Pairs, steps: int = 0
     ) -> tuple[nn.Module, Iterator[int], Callable[[nn.Module], float]]:
         p, device = self.protocol, self.context.device
         inputs = {m: x.to(device) for m, x in self.inputs(self.pairs.features, ridge).items()}
         student = self.student(ridge)
         loss = partial(self.loss, student, inputs, noise)
-        training = fit(student, loss, len(self.pairs.held), p.schedule, self.context.seed, device, rates)
+        schedule = replace(p.schedule, steps=steps or p.schedule.steps)
+        training = fit(student, loss, len(self.pairs.held), schedule, self.context.seed, device, rates)
         return student, training, lambda s: self.score(s, held_out)["mean"]
 
     def student(self, ridge: float) -> nn.ModuleDict:

@@ -4,9 +4,10 @@ from limbeck.evaluation.students.background import backgrounds, composite, masks
 from limbeck.evaluation.students.components import Components
 from limbeck.evaluation.students.inputs import Side, distorted, pictures, shaken, side_of
 from limbeck.evaluation.students.pretrained import Pretrained
-from limbeck.evaluation.students.training import Schedule, Tower, best_student, chunk_of, fit, noisy
+from limbeck.evaluation.students.training import Candidate, Schedule, Tower, best_student, chunk_of, fit, noisy
 
 __all__ = [
+    "Candidate",
     "Components",
     "Pretrained",
     "Schedule",
