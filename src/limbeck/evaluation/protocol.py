@@ -63,8 +63,8 @@ class Protocol(ABC):
         steps, batch, rate: see `Schedule`; `None` is 400, 256, 3e-3 for frozen features, 300, 64, 1e-3 for a network;
             pretrained weights move at a tenth of the rate.
         longest: the most updates. The best point of the grid is trained anew for three times as many steps, and again, as long as
-            it is then better where students are chosen, for every set by the same rule. `None` is 9 times `steps`
-            where these are left out too, else `steps`.
+            it is then better where students are chosen, for every set by the same rule. `None` is 3600 for frozen
+            features and 900 for a network, or `steps` where these are given.
         looks: how often a student is judged on the way.
         resolution: pixels a side for what is trained on pixels; `None` is 32 for a network, and the set's own for the encoder.
         augment: mirror and shift images of what is trained on pixels; off where left and right, or the place, matter.
@@ -101,11 +101,11 @@ class Protocol(ABC):
             raise ConfigError(f"selection of {self.name} is {known}, got {self.selection!r}")
         if self.student not in ("frozen", "encoder"):
             network(self.student)
-        if self.longest is not None and self.longest < (self.steps or 1):
-            raise ConfigError(f"longest is a number of steps, {self.steps or 1} or more, got {self.longest}")
         for option, value in self.defaults().items():
             if getattr(self, option) is None:
                 object.__setattr__(self, option, value)
+        if self.longest is not None and self.steps is not None and self.longest < self.steps:
+            raise ConfigError(f"longest is {self.steps} steps, as many as steps, or more; got {self.longest}")
         wrong = self.rank < 1 or (self.resolution is not None and self.resolution < 8)
         if wrong or not self.grid or min(x for point in self.grid for x in point) < 0:
             raise ConfigError(
@@ -121,7 +121,7 @@ class Protocol(ABC):
             "ridge": (30.0,),
             "noise": (0.5, 1.0, 2.0, 4.0) if frozen else (1.0,),
             "steps": (steps := 400 if frozen else 300),
-            "longest": self.steps or LONGER**2 * steps,
+            "longest": self.steps or steps * (LONGER**2 if frozen else LONGER),
             "batch": 256 if frozen else 64,
             "rate": 3e-3 if frozen else 1e-3,
             "resolution": None if self.student == "encoder" else 32,
