@@ -118,7 +118,7 @@ def test_help_shows_the_options_of_what_was_chosen_and_of_nothing_else(limbeck: 
             ["distill", "demo", "--space.image.modality", "audio"],
             "--space.image.modality is no option: --space.image encodes",
         ),
-        (["evaluate", "demo", "--space.text.modality", "image"], "--space.text.modality is no option"),
+        (["embed", "demo", "--space.text.modality", "image"], "--space.text.modality is no option"),
         (
             ["distill", "folder:a", "--source.path", "b"],
             "--source.path is no option: what it says stands behind the colon",
