@@ -152,7 +152,7 @@ def test_everything_a_row_reads_is_in_the_cache_before_the_first_row(train, spac
     for student in ("frozen", "convnet"):
         judge = module.open_protocol("retrieval", {"student": student, "resolution": 16, "steps": 1, "looks": 1})
         for source in (train, other, other.split("val")):
-            judge._read(source, ("image", "text"), space, Context(0, cache), judge.side(train))
+            judge.read(source, ("image", "text"), space, Context(0, cache), judge.side(train))
     assert read == []
 
 

@@ -14,8 +14,9 @@ from limbeck.annotation.files import Sample, samples_of, write_mask
 from limbeck.data.cache import digest
 from limbeck.data.decode import whole_image
 from limbeck.data.files import write_text
-from limbeck.data.parse import Unreadable, read_json
+from limbeck.data.parse import Unreadable
 from limbeck.data.records import RecordSource
+from limbeck.data.regular import read_json
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError, StorageError
 

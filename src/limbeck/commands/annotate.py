@@ -1,7 +1,6 @@
 """`limbeck annotate`."""
 
 import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from limbeck.commands._open import check_device, open_source, report_skipped
 from limbeck.commands._options import Answer, Command, Part, part
 from limbeck.commands._progress import Tick
+from limbeck.terminal import note
 
 if TYPE_CHECKING:
     from limbeck.data import Source
@@ -57,7 +57,7 @@ class Annotate(Command):
             source, folder, captions, masks, splits=[named] if named else None, device=self.device, tick=tick
         )
         if found["splits"] == ["train"]:
-            print("note: a table of train alone is split anew, 80/10/10, where it is opened", file=sys.stderr)
+            note("a table of train alone is split anew, 80/10/10, where it is opened")
         here = ["--source.split", str(named)] if named not in (None, "train") else []
         opens = [f"manifest:{folder / TABLE}", *here, *_options(source)]
         lines = [

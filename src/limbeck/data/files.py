@@ -22,7 +22,9 @@ from limbeck.data.locks import LOCK, guard, is_mine, lock, unlock
 from limbeck.errors import LimbeckError, StorageError
 
 __all__ = [
+    "WORK",
     "checksums",
+    "flush",
     "foreign_files",
     "save_tensors",
     "settle",
@@ -123,7 +125,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     with writing(path), work_folder(path) as work:
         made = work / f"new{path.suffix}"
         yield made
-        _flush(made)
+        flush(made)
         os.replace(made, path)  # a file, which the caller was told to write
         _flush_folder(path.parent)
 
@@ -149,7 +151,7 @@ def whole_folder(final: Path, manifest: str | None = None) -> Iterator[Path]:
             made.mkdir()
             yield made
             for path in sorted(made.rglob("*"), reverse=True):
-                _flush(path)
+                flush(path)
             _flush_folder(made)
             if final.exists():  # holds nothing but ours, see above
                 os.replace(final, work / "old")
@@ -225,7 +227,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Sees to it that a file's bytes, or a folder's names, are on the disk."""
     if path.is_dir():
         _flush_folder(path)

@@ -2,6 +2,7 @@
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 from limbeck import registry
 from limbeck.core import Budget, DistilledSet, Method, Problem
 from limbeck.data.cache import Cache, digest
-from limbeck.data.files import write_text
+from limbeck.data.files import sha256, whole_file, write_text
+from limbeck.data.locks import owned
 from limbeck.data.source import Source
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, LimbeckWarning, StorageError
 from limbeck.evaluation.contrast import Contrast, contrasts
 from limbeck.evaluation.evaluate import evaluate, open_protocol, refuse_leaks, student_seeds, test_split
 from limbeck.evaluation.filesize import file_bytes
@@ -27,6 +29,7 @@ __all__ = ["Comparison", "compare"]
 Tick = Callable[[str, int, int], None]
 FITS = 4  # tries at the number of samples that take so many bytes
 SECONDS = "seconds.json"  # in the folder of a run: how long it took
+SUM = ".sha256"  # beside the scores of a cell
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,7 @@ def compare(
     Raises:
         ConfigError: an empty grid, one method twice, no test split, or whatever `distill` or `evaluate` refuse.
         DataError: no validation split to choose students on, or data that lack what the protocol needs.
+        StorageError: another process works on `run`, or it cannot be written.
 
     Example:
         >>> import limbeck as lb, tempfile
@@ -153,9 +157,24 @@ def compare(
         problem = Problem(train, space, Budget(pairs=budget), numbers[0], device, bench.cache)
         for method in made:
             method.check(problem)
+    with owned(bench.folder, "compare"):
+        found = _filled(bench, train, list(zip(made, labels, strict=True)), pairs, judges, full)
+        _write(found)
+    return found
+
+
+def _filled(
+    bench: "_Bench",
+    train: Source,
+    methods: Sequence[tuple[Method, str]],
+    pairs: Sequence[int],
+    judges: Sequence[Protocol],
+    full: bool,
+) -> Comparison:
+    """Every cell of the grid: those that are kept, and those that are missing."""
     bench.embed(train, judges, full)
-    named = dict(zip(labels, made, strict=True))
-    total, done = len(made) * len(pairs) + full, 0
+    named = {label: method for method, label in methods}
+    total, done = len(methods) * len(pairs) + full, 0
     sets: dict[tuple[str, int], list[DistilledSet]] = {}
     runs: dict[tuple[str, int], list[Path]] = {}
     scores: list[Score] = []
@@ -182,9 +201,7 @@ def compare(
         whole = [s for judge in judges for s in bench.judge([train], judge, "full data", "full-data")]
         scores += [replace(s, method="full") for s in whole]  # also where `on` is not of the same data
         bench.say(total, total)
-    found = Comparison(scores, sets, bench.folder, runs, tuple(one_shot), as_large)
-    _write(found)
-    return found
+    return Comparison(scores, sets, bench.folder, runs, tuple(one_shot), as_large)
 
 
 @dataclass(frozen=True)
@@ -303,14 +320,15 @@ class _Bench:
         key = digest(protocol.fingerprint(test, self.space), [s.fingerprint for s in sets], self.seeds, slug)
         student = protocol.student.replace(":", "-")
         path = self.folder / "scores" / f"{slug}-{len(sets[0])}-{student}-{key[:12]}.json"
-        if path.is_file():
-            return [replace(score, name=name) for score in read_scores(path)]
+        if (kept := _kept(path)) is not None:
+            return [replace(score, name=name) for score in kept]
         small = sets if len(sets) > 1 else sets[0]
         scores = evaluate(
             small, self.on, protocol, self.space, self.seeds, name, self.cache, self.device, self.tick, real
         )
         scores = [replace(score, seconds=score.seconds + made) for score in scores]
         write_scores(path, scores)
+        write_text(path.with_suffix(SUM), sha256(path))
         return scores
 
 
@@ -340,6 +358,23 @@ def _slug(method: Method) -> str:
     return str(method.describe()["name"]) + (f"-{digest(changed)[:8]}" if changed else "")
 
 
+def _kept(path: Path) -> list[Score] | None:
+    """The scores of a cell that was judged before; `None` where they are not there, or are damaged, which is told."""
+    if not path.is_file():
+        return None
+    try:
+        kept, total = read_scores(path), path.with_suffix(SUM)
+        if not total.is_file():  # killed between the two, or from before there were checksums
+            write_text(total, sha256(path))
+        if total.read_bytes() == sha256(path).encode():
+            return kept
+        reason = f"{path} differs from its checksum"
+    except StorageError as error:
+        reason = str(error)
+    warnings.warn(f"{reason}; the row is judged again", LimbeckWarning, stacklevel=2)
+    return None
+
+
 def _read_seconds(path: Path) -> float:
     """How long a run took, of a resumed one its last part; 0 where the file is missing or cannot be read."""
     try:
@@ -351,7 +386,8 @@ def _read_seconds(path: Path) -> float:
 def _write(found: Comparison) -> None:
     folder, scores = found.folder, found.scores
     write_scores(folder / "scores.json", scores)
-    (folder / "table.md").write_text(found.table("markdown") + "\n", encoding="utf-8")
-    (folder / "table.csv").write_text(found.table("csv"), encoding="utf-8")
-    score_vs_bytes(scores, folder / "score_vs_bytes.svg")
-    score_vs_bytes(scores, folder / "score_vs_bytes.png")
+    write_text(folder / "table.md", found.table("markdown") + "\n")
+    write_text(folder / "table.csv", found.table("csv"))
+    for name in ("score_vs_bytes.svg", "score_vs_bytes.png"):
+        with whole_file(folder / name) as made:
+            score_vs_bytes(scores, made)
