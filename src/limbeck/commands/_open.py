@@ -23,6 +23,7 @@ __all__ = [
     "Encoded",
     "OfSet",
     "Task",
+    "ceiling_said",
     "check_device",
     "classes_without",
     "folder_of",
@@ -31,6 +32,7 @@ __all__ = [
     "ready_parts",
     "recorded",
     "report_captions",
+    "report_ceiling",
     "report_incomplete",
     "report_skipped",
     "report_small_classes",
@@ -278,6 +280,23 @@ def report_captions(source: "Source") -> None:
     if "text" in source.modalities and len(held) < len(source):
         said = f"{_all_but(source, held)} have no caption; no pair is made of them"
         note(f"{said}")
+
+
+def report_ceiling(test: "Source") -> None:
+    """Says where so many samples share a caption that retrieval cannot tell students apart, and what can."""
+    if said := ceiling_said(test):
+        note(f"{test.name} has {said}")
+
+
+def ceiling_said(source: "Source") -> str:
+    """What captions that repeat leave of retrieval, and what to do; empty where that is most of it."""
+    from limbeck.data.captions import ceiling
+
+    if "text" not in source.modalities or "text" in source.embeddings or not any(source.captions):
+        return ""
+    found = ceiling(source.captions)
+    cure = "" if source.labels is not None else "give the captions as labels and "
+    return f"{found}; {cure}judge with --protocol classification" if found.low else ""
 
 
 def report_incomplete(problem: "Problem") -> None:

@@ -10,7 +10,7 @@ from itertools import combinations
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from limbeck.commands._open import Task, classes_without, open_source
+from limbeck.commands._open import Task, ceiling_said, classes_without, open_source
 from limbeck.commands._options import Answer
 from limbeck.commands._progress import Tick
 
@@ -69,7 +69,11 @@ class Doctor(Task):
             "encoders": {m: _encoder(e, source, self.device, method) for m, e in space.encoders.items()},
         }
         found["task"] = self._task(problem, method, found["encoders"])
-        found["advice"] = [*_advice(found), *depth_doubts(splits)]
+        repeated = {name: ceiling_said(split) for name, split in splits.items()}
+        found["advice"] = [f"{name}: {said}" for name, said in repeated.items() if said] + [
+            *_advice(found),
+            *depth_doubts(splits),
+        ]
         return Answer(_text(found), found)
 
     @property
@@ -145,6 +149,7 @@ def _split(source: "Source") -> dict[str, Any]:
     return {
         "samples": len(source),
         "captions": sum(captions),
+        "different captions": len({c for sample in source.captions for c in sample}) if sum(captions) else None,
         "without caption": captions.count(0) if "text" in source.modalities else None,
         "classes": len(source.classes),
         "samples of the smallest class": min((counts[i] for i in range(len(source.classes))), default=None),

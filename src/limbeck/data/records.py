@@ -19,6 +19,7 @@ from limbeck.data.decode import DECODER
 from limbeck.data.form import Form
 from limbeck.data.layout import ImageRef, Layout, Listing, Record, Skipped
 from limbeck.data.modality import Modality
+from limbeck.data.parse import Unreadable
 from limbeck.data.plausible import DepthFacts, DepthOf
 from limbeck.data.source import Source
 from limbeck.data.store import Store, open_store
@@ -188,6 +189,10 @@ class RecordSource(Source):
         store = self._opened[1].get(modality)
         return [store.digests[i] if store else None for i in self._kept]
 
+    def file_sizes(self, modality: str, index: Sequence[int]) -> Sequence[int | None]:
+        """Bytes of each sample's file; of a part of a file, of that part."""
+        return [_size(self.records[i].ref(modality)) for i in index]
+
     @cached_property
     def fingerprint(self) -> str:  # type: ignore[override]
         """A digest of content: files, captions and their vectors, labels, classes, split, decoding; not of names or times."""
@@ -311,6 +316,14 @@ class RecordSource(Source):
     def describe(self) -> dict[str, Any]:
         """Name, split and options: what `limbeck.source` takes to open this again."""
         return {**self._layout.describe(), "split": self._split}
+
+
+def _size(ref: ImageRef | None) -> int | None:
+    """Bytes of what a reference leads to; `None` where it has gone since."""
+    try:
+        return None if ref is None else len(ref.read())
+    except (OSError, Unreadable):
+        return None
 
 
 def _told(skipped: Sequence[Skipped]) -> str:

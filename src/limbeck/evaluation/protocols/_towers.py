@@ -190,20 +190,26 @@ class Training(Trainer[Pairs]):
 
     def chosen(self, judge: Pairs | None, tick: Callable[[int], None] | None = None) -> nn.Module:
         """The student that finds the most among `judge`."""
-        candidates = (self.candidate(*point, judge) for point in self.points)
-        return last_student(next(candidates), tick) if judge is None else best_student(candidates, tick)
+        points, candidate = self.points, partial(self.candidate, held_out=judge)
+        candidates = (candidate(*point) for point in points)
+        if judge is None:
+            return last_student(next(candidates), tick)
+        return best_student(candidates, tick, self.protocol.train_longer(candidate, points))
 
     def inputs(self, features: dict[str, Features], ridge: float) -> dict[str, Tensor]:
         """Features whitened as those of training; pixels as they are."""
         return {m: self.of[m].whiten(f.vectors, ridge) if m in self.of else f.vectors for m, f in features.items()}
 
-    def candidate(self, ridge: float, noise: float, rates: dict[str, float], held_out: Pairs | None) -> Candidate:
+    def candidate(
+        self, ridge: float, noise: float, rates: dict[str, float], held_out: Pairs | None, steps: int = 0
+    ) -> Candidate:
         """A student of one point of the grid, its training, and how it is judged."""
         p, device = self.protocol, self.context.device
         inputs = {m: x.to(device) for m, x in self.inputs(self.pairs.features, ridge).items()}
         student = self.student(ridge)
         loss = partial(self.loss, student, inputs, noise)
-        training = fit(student, loss, len(self.pairs), p.schedule, self.context.seed, device, rates)
+        schedule = replace(p.schedule, steps=steps or p.schedule.steps)
+        training = fit(student, loss, len(self.pairs), schedule, self.context.seed, device, rates)
         return student, training, lambda s: 0.0 if held_out is None else self.score(s, held_out)["mean"]
 
     def student(self, ridge: float) -> nn.ModuleDict:
