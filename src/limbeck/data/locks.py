@@ -80,15 +80,17 @@ def owned(folder: Path, doing: str) -> Iterator[None]:
         doing: what this process does there, for the message that another one gets (`distil`).
 
     Raises:
-        StorageError: another process works on it; the message says which, since when, and what to do.
+        StorageError: another process works on it, the message says which, since when, and what to do; or it cannot be written.
     """
     path = folder / LOCK
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         descriptor = lock(path)
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL):
-            raise
+            raise StorageError(
+                f"{folder} cannot be worked on: {error}; free space there, or choose another folder"
+            ) from error
         warnings.warn(
             f"{folder} lies on a file system without locks: see to it that no second process works on it",
             LimbeckWarning,
@@ -108,8 +110,9 @@ def owned(folder: Path, doing: str) -> Iterator[None]:
             "doing": doing,
             "argv": sys.argv[:9],
         }
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, json.dumps(facts).encode())
+        with suppress(OSError):  # a full disk: the lock stands, and who is refused learns less
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, json.dumps(facts).encode())
         yield
     finally:
         unlock(path, descriptor)

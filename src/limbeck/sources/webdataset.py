@@ -32,13 +32,13 @@ class TarImage(ImageRef):
         path: the tar file.
         offset: of its first byte.
         size: bytes.
-        shard: size and time of change of the tar file.
+        shard: size and times of change of the tar file.
     """
 
     path: str
     offset: int
     size: int
-    shard: tuple[int, int]
+    shard: tuple[int, ...]
 
     def read(self) -> bytes:
         """The bytes of the member."""
@@ -187,7 +187,8 @@ def _read_shard(shard: Path, skipped: list[Skipped]) -> list[Sample]:
             continue
         sample.extensions.add(extension)
         try:
-            held = TarImage(str(shard.absolute()), member.offset_data, member.size, (stat.st_size, stat.st_mtime_ns))
+            changed = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+            held = TarImage(str(shard.absolute()), member.offset_data, member.size, changed)
             if extension in IMAGES and sample.image is None:
                 sample.image = held
             elif extension in MASKS:
