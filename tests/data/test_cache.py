@@ -75,7 +75,7 @@ def test_what_is_not_ours_is_never_removed(tmp_path: Path) -> None:
         assert work.is_dir()
     assert not work.exists()
     os.truncate(entry / "tensors.safetensors", 9)
-    with pytest.warns(LimbeckWarning, match="it is made anew"):
+    with pytest.warns(LimbeckWarning, match="it is made anew where it is needed"):
         assert torch.equal(cache.tensors("features", "abcd", ones)["x"], torch.ones(3))
     assert untouched(held)
 
@@ -100,7 +100,7 @@ def test_foreign_files_in_the_place_of_an_entry(tmp_path: Path, whole: bool, nam
         path.rename(tmp_path / path.name)
     for folder in sorted((p for p in entry.rglob("*") if p.is_dir()), reverse=True):
         folder.rmdir()
-    with pytest.warns(LimbeckWarning, match="it is made anew"):
+    with pytest.warns(LimbeckWarning, match="it is made anew where it is needed"):
         assert torch.equal(cache.tensors("features", "abcd", ones)["x"], torch.ones(3))
 
 
@@ -145,7 +145,7 @@ def test_a_damaged_entry_is_made_again(tmp_path: Path, kept: int | None) -> None
         file.unlink()
     else:
         file.write_bytes(file.read_bytes()[:kept])
-    with pytest.warns(LimbeckWarning, match=r"features/ab/abcd is damaged \(tensors.safetensors.*\); it is made anew"):
+    with pytest.warns(LimbeckWarning, match=r"features/ab/abcd is damaged \(tensors.safetensors.*\); it is made anew where it is needed"):
         assert torch.equal(cache.tensors("features", "abcd", ones)["x"], torch.ones(3))
     assert torch.equal(cache.tensors("features", "abcd", never)["x"], torch.ones(3))
 

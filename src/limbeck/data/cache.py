@@ -47,6 +47,11 @@ class Contents:
     files: int = 0
     changed: int = 0
 
+    def __str__(self) -> str:
+        return (
+            f"{self.files} files of the data, {self.changed} changed, and {self.entries} entries of the cache, {self.damaged} damaged"
+        )
+
 
 _contents: ContextVar[Contents | None] = ContextVar("contents", default=None)
 
@@ -64,11 +69,10 @@ def verifying() -> Iterator[Contents]:
         >>> contents
         Contents(entries=0, damaged=0, files=0, changed=0)
     """
-    token = _contents.set(Contents())
+    contents = _contents.get() or Contents()  # within another, the counts are common
+    token = _contents.set(contents)
     try:
-        found = _contents.get()
-        assert found is not None
-        yield found
+        yield contents
     finally:
         _contents.reset(token)
 
@@ -146,7 +150,7 @@ class Cache:
             return folder
         _refuse_foreign(folder)
         warnings.warn(
-            f"the cache entry {folder} is damaged ({fault}); it is made anew, and the disk may be failing",
+            f"the cache entry {folder} is damaged ({fault}); it is made anew where it is needed",
             LimbeckWarning,
             stacklevel=3,
         )

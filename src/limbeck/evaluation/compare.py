@@ -280,7 +280,7 @@ def _read_seconds(path: Path) -> float:
 def _write(found: Comparison) -> None:
     folder, scores = found.folder, found.scores
     write_scores(folder / "scores.json", scores)
-    (folder / "table.md").write_text(found.table("markdown") + "\n", encoding="utf-8")
-    (folder / "table.csv").write_text(found.table("csv"), encoding="utf-8")
+    write_text(folder / "table.md", found.table("markdown") + "\n")
+    write_text(folder / "table.csv", found.table("csv"))
     score_vs_bytes(scores, folder / "score_vs_bytes.svg")
     score_vs_bytes(scores, folder / "score_vs_bytes.png")

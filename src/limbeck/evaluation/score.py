@@ -168,9 +168,11 @@ def write_scores(path: str | Path, scores: Sequence[Score]) -> Path:
     Args:
         path: the file.
         scores: its rows.
+
+    Raises:
+        StorageError: it cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps({"schema": SCHEMA, "rows": [s.row() for s in scores]}, indent=1) + "\n")
     return path
 
