@@ -97,7 +97,10 @@ def help_text() -> str:
         "Turns a large multimodal dataset into a tiny one that trains almost as well.",
     ]
     lines += ["", "commands:", *[f"  {name:<11} {says}" for name, says in commands().items()]]
-    lines += ["", "limbeck COMMAND --help tells the options of a command; every command takes --json, --verify and --debug."]
+    lines += [
+        "",
+        "limbeck COMMAND --help tells the options of a command; every command takes --json, --verify and --debug.",
+    ]
     return "\n".join([*lines, "", "exit codes:", *[f"  {code:<4} {says}" for code, says in EXIT_CODES.items()]])
 
 

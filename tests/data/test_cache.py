@@ -145,7 +145,10 @@ def test_a_damaged_entry_is_made_again(tmp_path: Path, kept: int | None) -> None
         file.unlink()
     else:
         file.write_bytes(file.read_bytes()[:kept])
-    with pytest.warns(LimbeckWarning, match=r"features/ab/abcd is damaged \(tensors.safetensors.*\); it is made anew where it is needed"):
+    with pytest.warns(
+        LimbeckWarning,
+        match=r"features/ab/abcd is damaged \(tensors.safetensors.*\); it is made anew where it is needed",
+    ):
         assert torch.equal(cache.tensors("features", "abcd", ones)["x"], torch.ones(3))
     assert torch.equal(cache.tensors("features", "abcd", never)["x"], torch.ones(3))
 

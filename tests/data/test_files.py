@@ -13,6 +13,8 @@ import pytest
 import torch
 
 from limbeck.data.files import (
+    checksums,
+    flush,
     foreign_files,
     save_tensors,
     settle,
@@ -176,7 +178,7 @@ def test_a_lock_outlives_no_process_and_is_not_inherited(tmp_path: Path) -> None
 
 def test_a_folder_that_cannot_be_owned_is_told_with_its_cure(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StorageError, match="cannot be worked on.*choose another"), owned(tmp_path / "file", "distil"):
+    with pytest.raises(StorageError, match=r"cannot be worked on.*choose another"), owned(tmp_path / "file", "distil"):
         pass
     (tmp_path / LOCK).symlink_to("elsewhere")
     with pytest.raises(StorageError, match="cannot be worked on"), owned(tmp_path, "distil"):
@@ -202,6 +204,15 @@ def test_tensors_have_the_mode_that_the_umask_says(tmp_path: Path) -> None:
         finally:
             os.umask(before)
         assert stat.S_IMODE((tmp_path / f"{mode}").stat().st_mode) == mode
+
+
+def test_looking_at_a_folder_does_not_give_its_lock_up(tmp_path: Path) -> None:
+    other = f"from limbeck.data.locks import lock\nassert lock(Path({str(tmp_path / LOCK)!r})) is None; print('ready', flush=True)"
+    with owned(tmp_path, "annotate"):
+        (tmp_path / "a").write_text("x")
+        flush(tmp_path)
+        assert list(checksums(tmp_path)) == ["a"] and foreign_files(tmp_path) == ["a"]
+        in_another_process(other).communicate()
 
 
 def test_everything_is_on_the_disk_before_it_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,7 +185,9 @@ def test_what_is_damaged_in_the_cache_is_made_anew(listing: Listing, tmp_path: P
     (path,) = cache.folder.glob(name)
     before = path.read_bytes()
     DAMAGE[how](path)
-    with pytest.warns(LimbeckWarning, match=r"the cache entry .* is damaged \(.*\); it is made anew where it is needed"):
+    with pytest.warns(
+        LimbeckWarning, match=r"the cache entry .* is damaged \(.*\); it is made anew where it is needed"
+    ):
         assert torch.equal(opened(listing, tmp_path / "cache").batch(range(6))["image"], first)
     assert path.read_bytes() == before, "mended"
     assert torch.equal(opened(listing, tmp_path / "cache").batch(range(6))["image"], first), "and without a word"

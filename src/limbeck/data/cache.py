@@ -48,9 +48,7 @@ class Contents:
     changed: int = 0
 
     def __str__(self) -> str:
-        return (
-            f"{self.files} files of the data, {self.changed} changed, and {self.entries} entries of the cache, {self.damaged} damaged"
-        )
+        return f"{self.files} files of the data, {self.changed} changed, and {self.entries} entries of the cache, {self.damaged} damaged"
 
 
 _contents: ContextVar[Contents | None] = ContextVar("contents", default=None)

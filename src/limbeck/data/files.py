@@ -224,8 +224,8 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def checksums(folder: Path) -> dict[str, str]:
-    """The SHA-256 of every file below a folder, by its relative name."""
-    return {p.relative_to(folder).as_posix(): sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+    """The SHA-256 of every file below a folder, by its relative name; not of its lock."""
+    return {p.relative_to(folder).as_posix(): sha256(p) for p in _files(folder)}
 
 
 def sha256(path: Path) -> str:
@@ -241,16 +241,22 @@ def _followed(path: Path) -> Path:
 
 def flush(folder: Path) -> None:
     """Sees to it that everything below a folder is on the disk."""
-    for path in sorted(folder.rglob("*"), reverse=True):
-        if path.is_dir():
-            _flush_folder(path)
-        elif not path.is_symlink():
+    for path in _files(folder):
+        if not path.is_symlink():
             _flush(path)
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            _flush_folder(path)
     _flush_folder(folder)
 
 
+def _files(folder: Path) -> list[Path]:
+    """Every file below a folder but its lock, which must not be opened: closing it again would give it up."""
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != LOCK)
+
+
 def _flush(path: Path) -> None:
-    with path.open("r+b") as file:  # Windows flushes only what can be written
+    with path.open("r+b" if os.name == "nt" else "rb") as file:  # Windows flushes only what can be written
         os.fsync(file.fileno())
 
 

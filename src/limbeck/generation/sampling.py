@@ -148,7 +148,9 @@ def _claim(folder: Path, key: str) -> None:
     try:
         claimed = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise StorageError(f"{path} cannot be read: {error}; delete {folder}, and give the same command again") from error
+        raise StorageError(
+            f"{path} cannot be read: {error}; delete {folder}, and give the same command again"
+        ) from error
     if claimed != {"key": key}:
         raise StorageError(
             f"{folder} holds samples of other prompts or options; delete it, and give the same command again"
