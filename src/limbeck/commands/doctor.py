@@ -63,7 +63,7 @@ class Doctor(Task):
             "machine": _machine(self.device),
             "packages": {name: _version(name) for name in PACKAGES},
             "splits": {name: _split(split) for name, split in splits.items()},
-            "contents": vars(contents),
+            "contents": {name: getattr(contents, name) for name in ("files", "changed", "entries", "damaged")},
             "shared files": _shared(splits),
             "encoders": {m: _encoder(e, source, self.device, method) for m, e in space.encoders.items()},
         }

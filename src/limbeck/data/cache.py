@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,13 @@ class Contents:
     damaged: int = 0
     files: int = 0
     changed: int = 0
+    seen: set[str] = field(default_factory=set, repr=False, compare=False)  # nothing is compared twice
+
+    def first(self, what: str) -> bool:
+        """Whether this was not compared yet."""
+        new = what not in self.seen
+        self.seen.add(what)
+        return new
 
     def __str__(self) -> str:
         return f"{self.files} files of the data, {self.changed} changed, and {self.entries} entries of the cache, {self.damaged} damaged"
@@ -141,8 +148,9 @@ class Cache:
         folder, contents = self.path(kind, key), asked()
         if not os.path.lexists(folder):
             return None
-        fault = _fault(folder, kind, key)
-        if contents:
+        first = contents is not None and contents.first(str(folder))
+        fault = _fault(folder, kind, key, first)
+        if contents and first:
             contents.entries, contents.damaged = contents.entries + 1, contents.damaged + bool(fault)
         if not fault:
             return folder
@@ -246,7 +254,7 @@ def _seal(folder: Path, kind: str, key: str) -> None:
         flush(folder)
 
 
-def _fault(folder: Path, kind: str, key: str) -> str:
+def _fault(folder: Path, kind: str, key: str, all_of_it: bool = False) -> str:
     """In what an entry is not as it was written, as far as one looks; empty where it is.
 
     All of a file of up to `LOOKS` pieces is compared, of a larger one the ends and a sample, another in every process.
@@ -263,7 +271,7 @@ def _fault(folder: Path, kind: str, key: str) -> str:
                 return f"{ENTRY} does not agree with itself"
             if (there := (folder / name).stat().st_size) != size:
                 return f"{name} has {there} bytes for {size}"
-            if not _agrees(folder / name, pieces, key):
+            if not _agrees(folder / name, pieces, key, all_of_it):
                 return f"{name} is not what was written"
     except OSError as error:
         return f"{Path(error.filename or folder).name}: {error.strerror}"
@@ -272,10 +280,10 @@ def _fault(folder: Path, kind: str, key: str) -> str:
     return ""
 
 
-def _agrees(path: Path, pieces: list[str], key: str) -> bool:
+def _agrees(path: Path, pieces: list[str], key: str, all_of_it: bool) -> bool:
     count = len(pieces)
     chosen = range(count)
-    if count > LOOKS and not asked():
+    if count > LOOKS and not all_of_it:
         draws = np.random.default_rng([int(digest(key), 16), os.getpid()])
         inner = draws.choice(np.arange(1, count - 1), LOOKS - 2, replace=False)
         chosen = [0, *sorted(inner.tolist()), count - 1]  # type: ignore[assignment]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.data.cache import Cache, asked, digest, writing
+from limbeck.data.cache import Cache, Contents, asked, digest, writing
 from limbeck.data.form import Form
 from limbeck.data.layout import ImageRef
 from limbeck.data.parse import Unreadable
@@ -104,7 +104,9 @@ def _opened(
     index = json.loads((opened / "index.json").read_text(encoding="utf-8"))
     pixels = cache.whole("pixels", index["content"])
     unread = [images[int(i)] for i in index["failed"] if not index["digests"][int(i)]]
-    if pixels is None or any(map(_can_be_read, unread)) or _changed(images, index["digests"], split, tick):
+    if pixels is None or any(map(_can_be_read, unread)):
+        return None
+    if (contents := asked()) and contents.first(quick) and _changed(images, index["digests"], contents, split, tick):
         return None
     return index, pixels / "pixels.bin"
 
@@ -112,12 +114,11 @@ def _opened(
 def _changed(
     images: Sequence[ImageRef | None],
     digests: Sequence[str | None],
+    contents: Contents,
     split: str,
     tick: Callable[[str, int, int], None] | None,
 ) -> bool:
-    """Whether a file holds other bytes than those with these digests; they are read only where `cache.verifying` asks for it."""
-    if (contents := asked()) is None:
-        return False
+    """Reads every file: whether one holds other bytes than those with these digests."""
     changed = []
     for i, (image, sha) in enumerate(zip(images, digests, strict=True), start=1):
         if image is not None and sha:

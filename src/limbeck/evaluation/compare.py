@@ -1,8 +1,11 @@
 """`compare()`: the grid method x pairs x seed x student, and the full data, in one call that resumes."""
 
 import json
+import os
 import time
+import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from limbeck.core import Budget, DistilledSet, Method, Problem
 from limbeck.data.cache import Cache, digest
 from limbeck.data.files import write_text
 from limbeck.data.source import Source
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, LimbeckWarning, StorageError
 from limbeck.evaluation.contrast import Contrast, contrasts
 from limbeck.evaluation.evaluate import evaluate, open_protocol, refuse_leaks, student_seeds, test_split
 from limbeck.evaluation.plot import score_vs_bytes
@@ -24,6 +27,8 @@ from limbeck.spaces import Space, embed_source
 __all__ = ["Comparison", "compare"]
 
 Tick = Callable[[str, int, int], None]
+WRITTEN = ("scores.json", "table.md", "table.csv", "score_vs_bytes.svg", "score_vs_bytes.png")
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)  # what reading scores may raise
 SECONDS = "seconds.json"  # in the folder of a run: how long it took
 
 
@@ -115,6 +120,7 @@ def compare(
 
     Raises:
         ConfigError: an empty grid, one method twice, no test split, or whatever `distill` or `evaluate` refuse.
+        StorageError: a file in `run` that would be written is not of a comparison, or it cannot be written.
         DataError: no validation split to choose students on, or data that lack what the protocol needs.
 
     Example:
@@ -141,6 +147,7 @@ def compare(
         device,
         tick,
     )
+    _refuse_foreign(bench.folder)
     bench.refuse(train, judges)
     for budget in pairs:  # refuses before the first set is made
         problem = Problem(train, space, Budget(pairs=budget), numbers[0], device, bench.cache)
@@ -232,8 +239,11 @@ class _Bench:
         key = digest(protocol.fingerprint(test, self.space), [s.fingerprint for s in sets], self.seeds, slug)
         student = protocol.student.replace(":", "-")
         path = self.folder / "scores" / f"{slug}-{len(sets[0])}-{student}-{key[:12]}.json"
-        if path.is_file():
-            return [replace(score, name=name) for score in read_scores(path)]
+        if os.path.lexists(path):
+            try:
+                return [replace(score, name=name) for score in read_scores(path)]
+            except UNREADABLE as error:
+                warnings.warn(f"{error}; the row is judged anew", LimbeckWarning, stacklevel=2)
         small = sets if len(sets) > 1 else sets[0]
         scores = evaluate(
             small, self.on, protocol, self.space, self.seeds, name, cache=self.cache, device=self.device, tick=self.tick
@@ -277,10 +287,23 @@ def _read_seconds(path: Path) -> float:
         return 0.0
 
 
+def _refuse_foreign(folder: Path) -> None:
+    """Refuses to overwrite a table or a plot, unless the scores beside it say that it is one of ours."""
+    there = [name for name in WRITTEN if os.path.lexists(folder / name)]
+    ours = False
+    with suppress(*UNREADABLE):
+        ours = bool(there and read_scores(folder / WRITTEN[0]))
+    if there and not ours:
+        raise StorageError(
+            f"{folder} holds {there[0]}, which is of no comparison; choose another folder, or move the file away"
+        )
+
+
 def _write(found: Comparison) -> None:
     folder, scores = found.folder, found.scores
-    write_scores(folder / "scores.json", scores)
-    write_text(folder / "table.md", found.table("markdown") + "\n")
-    write_text(folder / "table.csv", found.table("csv"))
-    score_vs_bytes(scores, folder / "score_vs_bytes.svg")
-    score_vs_bytes(scores, folder / "score_vs_bytes.png")
+    _refuse_foreign(folder)
+    write_scores(folder / WRITTEN[0], scores)  # first: it says whose the others are
+    write_text(folder / WRITTEN[1], found.table("markdown") + "\n")
+    write_text(folder / WRITTEN[2], found.table("csv"))
+    for name in WRITTEN[3:]:
+        score_vs_bytes(scores, folder / name)
