@@ -27,6 +27,8 @@ HEAVY = {
 # A package may import from those of lower rank, from itself, and where it is said from its equals.
 RANK = {
     "errors": 0,
+    "signals": 0,
+    "terminal": 0,
     "registry": 1,
     "data": 2,
     "spaces": 3,

@@ -7,12 +7,14 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck import __version__
-from limbeck.errors import LimbeckError, LimbeckWarning, StorageError, UnknownName
+from limbeck import __version__, signals
+from limbeck.commands._faults import explain
+from limbeck.errors import LimbeckWarning, UnknownName
+from limbeck.terminal import note, say, visible
 
 if TYPE_CHECKING:
     from limbeck.commands._options import Answer, Command
@@ -25,9 +27,12 @@ EXIT_CODES = {
     2: "an option, a name or a budget that cannot work",
     3: "data that cannot be read, or that lack what was asked of them",
     4: "an optional package is missing; the message has the command that installs it",
-    5: "a run, a cache or a set on disk that is not what it should be",
+    5: "a run, a cache or a set on disk that is not what it should be, or that another process works on",
     6: "diverged: a value stopped being finite; the last good state is kept",
-    130: "stopped by Ctrl-C",
+    7: "memory ran out; the message says what to lower",
+    129: "stopped by SIGHUP, as when a terminal is closed; a run has saved its state",
+    130: "stopped by Ctrl-C (SIGINT); a run has saved its state",
+    143: "stopped by SIGTERM, as batch systems do; a run has saved its state",
 }
 
 
@@ -35,37 +40,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code (see `EXIT_CODES`).
 
     Args:
-        argv: the words after `limbeck`; by default those of the process.
+        argv: the words after `limbeck`; by default those of the process, whose signals are then handled to its end.
 
     Example:
         >>> main(["--version"])
         limbeck 0.1.0
         0
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    if words[:1] == ["--version"]:
-        print(f"limbeck {__version__}")
-        return 0
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(help_text())
-        return 0
-    debug = "--debug" in words
+    if argv is not None:
+        return _guarded(list(argv))
+    signals.catch()
     try:
-        return _run(words[0], words[1:])
-    except KeyboardInterrupt:
-        resumes = getattr(_loaded(words[0]), "resumes", "nothing is kept of it")
-        print(f"\nstopped: {resumes}", file=sys.stderr)
-        return 130
+        return _guarded(sys.argv[1:])
+    finally:
+        signals.leave()
+
+
+def _guarded(words: list[str]) -> int:
+    """Runs a command; whatever goes wrong is a line on stderr and an exit code."""
+    try:
+        return _run(words)
+    except KeyboardInterrupt as error:
+        signals.leave()
+        resumes = getattr(_loaded(words[0]), "resumes", "nothing is kept of it") if words[:1] else "nothing was begun"
+        _complain(f"\nstopped: {resumes}")
+        return error.code if isinstance(error, signals.Stopped) else 130
     except BrokenPipeError:  # the reader of a pipe has gone; there is nobody to tell
-        sys.stderr.close()
+        with suppress(OSError, ValueError):  # else the end of the process would try to write what is left
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if debug:
+        if "--debug" in words:
             raise
-        print(_told(error), file=sys.stderr)
-        if isinstance(error, LimbeckError):
-            return error.exit_code
-        return StorageError.exit_code if isinstance(error, OSError) else 1
+        explained = explain(error, words[0] if words else "")
+        _complain(f"error: {str(explained).strip()}")
+        return explained.exit_code
+
+
+def _complain(text: str) -> None:
+    with suppress(OSError, ValueError):  # the terminal may be gone
+        say(text, sys.stderr)
 
 
 def commands() -> dict[str, str]:
@@ -104,18 +118,33 @@ def help_text() -> str:
     return "\n".join([*lines, "", "exit codes:", *[f"  {code:<4} {says}" for code, says in EXIT_CODES.items()]])
 
 
-def _run(name: str, words: Sequence[str]) -> int:
+def _run(words: list[str]) -> int:
+    if words[:1] == ["--version"]:
+        say(f"limbeck {__version__}")
+        return 0
+    if not words or words[0] in ("-h", "--help", "help"):
+        say(help_text())
+        return 0
     if "-h" in words or "--help" in words:
-        print(help_of_line([name, *words]))
+        say(help_of_line(words))
         return 0
     from limbeck.commands._options import parse
 
-    asked = parse(_loaded(name), words)
+    asked = parse(_loaded(words[0]), words[1:])
     answer = _answer(asked)
-    if not _is_first():
-        return 0
-    print(json.dumps(answer.data, indent=1, ensure_ascii=False) if asked.json else answer.text)
+    if _is_first():
+        say(_json(answer.data) if asked.json else answer.text)
     return 0
+
+
+def _json(data: Any) -> str:
+    """JSON that the encoding of stdout can write and that `visible` does not change."""
+    text = json.dumps(data, indent=1, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(data, indent=1)
+    return text if visible(text) == text else json.dumps(data, indent=1)
 
 
 def _answer(asked: "Command") -> "Answer":
@@ -154,7 +183,7 @@ def _notes() -> Iterator[None]:
         def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
             if issubclass(category, LimbeckWarning):
                 if _is_first():
-                    print(f"note: {message}", file=sys.stderr)
+                    note(message)
             else:
                 usual(message, category, *where, **more)
 
@@ -168,13 +197,3 @@ def _loaded(name: str) -> Any:
         raise UnknownName("command", name, commands())
     module = importlib.import_module(f"limbeck.commands.{name.replace('-', '_')}")
     return getattr(module, module.__all__[0])
-
-
-def _told(error: Exception) -> str:
-    """One line; errors of ours keep the lines that they were written in, as some hold commands."""
-    if isinstance(error, LimbeckError):
-        return f"error: {str(error).strip()}"
-    text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, OSError) and error.filename:
-        return f"error: {error.filename}: {error.strerror or text}; check the path, or choose another"
-    return f"error: {type(error).__name__}: {text} (a fault of Limbeck; the same command with --debug shows where)"

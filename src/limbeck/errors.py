@@ -6,6 +6,7 @@ LimbeckError
 |-- DataError (ValueError)            data that cannot be read, or lacks what was asked of it
 |-- MissingDependency (ImportError)   an optional package, with the command that installs it
 |-- StorageError (OSError)            a run, a cache or a set on disk that is not what it should be
+|-- OutOfMemory (MemoryError)         memory ran out; the message says what to lower
 `-- Diverged (RuntimeError)           a value stopped being finite; the last good state is kept
 """
 
@@ -19,6 +20,7 @@ __all__ = [
     "LimbeckError",
     "LimbeckWarning",
     "MissingDependency",
+    "OutOfMemory",
     "StorageError",
     "UnknownName",
 ]
@@ -80,6 +82,12 @@ class StorageError(LimbeckError, OSError):
     """A run folder, a cache entry or a distilled set on disk that is not what it should be."""
 
     exit_code = 5
+
+
+class OutOfMemory(LimbeckError, MemoryError):
+    """Memory of the machine or of the accelerator ran out."""
+
+    exit_code = 7
 
 
 class Diverged(LimbeckError, RuntimeError):

@@ -178,10 +178,13 @@ def test_a_lock_outlives_no_process_and_is_not_inherited(tmp_path: Path) -> None
 
 def test_a_folder_that_cannot_be_owned_is_told_with_its_cure(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StorageError, match=r"cannot be worked on.*choose another"), owned(tmp_path / "file", "distil"):
+    with (
+        pytest.raises(StorageError, match=r"cannot be written: .*; free space there, or choose"),
+        owned(tmp_path / "file", "distil"),
+    ):
         pass
     (tmp_path / LOCK).symlink_to("elsewhere")
-    with pytest.raises(StorageError, match="cannot be worked on"), owned(tmp_path, "distil"):
+    with pytest.raises(StorageError, match="cannot be written"), owned(tmp_path, "distil"):
         pass
     assert (tmp_path / LOCK).is_symlink() and not (tmp_path / "elsewhere").exists()
 

@@ -18,9 +18,11 @@ from limbeck.data import Cache, decode, verifying
 from limbeck.data.cache import Contents
 from limbeck.data.contract import check_source
 from limbeck.data.decode import decode_image
-from limbeck.data.layout import FileImage, Layout, Listing, Record, Skipped, assign_splits, hash_split
-from limbeck.data.parse import Unreadable, clean_captions, index_labels, inside
+from limbeck.data.layout import FileImage, Layout, Listing, Record, Skipped, assign_splits
+from limbeck.data.parse import Unreadable, clean_captions, index_labels
 from limbeck.data.records import RecordSource
+from limbeck.data.regular import Place
+from limbeck.data.splits import hash_split
 from limbeck.errors import ConfigError, DataError, LimbeckWarning, StorageError
 
 
@@ -266,7 +268,7 @@ def test_broken_images_are_skipped_counted_and_written(listing: Listing, tmp_pat
     lines = source.write_skipped(tmp_path / "run").read_text().splitlines()
     assert [json.loads(line)["reason"] for line in lines] == reasons
     with pytest.raises(
-        DataError, match=r"4 records \(64.3%\) cannot be read and 3 can: .*1 not JSON.*--source.max_skipped 0.65 "
+        DataError, match=r"4 records \(64.3%\) cannot be used and 3 can: .*1 not JSON.*--source.max_skipped 0.65 "
     ):
         len(opened(listed, tmp_path / "cache", max_skipped=0.5))
 
@@ -368,21 +370,21 @@ def test_a_list_in_a_cell_of_text_that_is_none_is_told() -> None:
     for cut in ("['a cat', 'a tab", '["a cat"'):
         with pytest.raises(Unreadable, match="a list of captions that is not whole"):
             clean_captions(cut)
-    for other in ("[0.1, -0.2]", '["a", null]'):
-        with pytest.raises(Unreadable, match="caption is not text"):
-            clean_captions(other)
+    with pytest.raises(Unreadable, match="caption is not text"):
+        clean_captions('["a", [true]]')
+    assert clean_captions("[0.1, -0.2]") == ("[0.1, -0.2]",) and clean_captions('["a", null]') == ("a",)
 
 
 def test_helpers_refuse() -> None:
-    for value in (3, ["a", 3], {"raw": "a"}):
+    for value in (3, ["a", 3], {"tokens": "a"}, {}, [[[["a"]]]]):
         with pytest.raises(Unreadable, match="not text"):
             clean_captions(value)
     with pytest.raises(Unreadable, match="UTF-8"):
         clean_captions("a\ud800b")
-    for labels in ([1, "a"], [-1, 0], [1.5]):
+    for labels in ([1, "a"], [-2, 0], [-1, 1], [10**7]):
         with pytest.raises(DataError, match="labels are"):
             index_labels(labels)
-    bad: Callable[[object], Path] = lambda name: inside(Path("x"), name)
+    bad: Callable[[object], Path] = lambda name: Place(Path("x")).path(name)
     for name in ("../a", "/etc/passwd", "a/../../b", "..\\b", "", None, 3):
         with pytest.raises(Unreadable):
             bad(name)

@@ -169,7 +169,8 @@ def test_a_student_that_sees_no_difference_finds_nobody() -> None:
     source = clouds(60)
     same, student = torch.full((6, 3, 24, 24), 0.5), Classification(noise=(1.0,), steps=5)
     found = audit(made(source, same), source, space_of("image"), student=student, seeds=1, shadows=0)
-    assert [leak.auc.value for leak in found.leaks if leak.target == "the set"] == [0.5]
+    (leak,) = (leak for leak in found.leaks if leak.target == "the set")
+    assert leak.auc.low < 0.5 < leak.auc.high, "it knows how often each class comes, and no more"
     assert {leak.attack for leak in found.leaks} == {"loss"}
 
 

@@ -10,7 +10,7 @@ from scipy.stats import norm
 from limbeck.check import toy_source
 from limbeck.errors import DataError
 from limbeck.evaluation.audit import distance
-from limbeck.evaluation.audit.attack import auc, class_confidence, lira, pair_confidence, rates, tpr_at
+from limbeck.evaluation.audit.attack import auc, confidence, lira, rates, tpr_at
 from limbeck.evaluation.audit.distance import Column, closest, closest_vectors, rmse, ssim
 from limbeck.evaluation.audit.diversity import density_and_coverage, vendi
 from limbeck.evaluation.audit.nearest import bound_of
@@ -141,14 +141,10 @@ def test_density_and_coverage_of_one_kind_and_of_another() -> None:
 
 def test_confidences_rank_as_the_losses_do() -> None:
     logits, labels = torch.randn(8, 5, generator=seeded(0)), torch.arange(8) % 5
-    phi = class_confidence(logits, labels)
+    phi = confidence(logits, labels)
     p = logits.softmax(1)[torch.arange(8), labels]
     assert torch.allclose(phi, (p / (1 - p)).log(), atol=1e-5)
     assert torch.allclose(F.softplus(-phi), F.cross_entropy(logits, labels, reduction="none"), atol=1e-5)
-    square = torch.randn(6, 6, generator=seeded(1))
-    first, second = square.softmax(1).diagonal(), square.softmax(0).diagonal()
-    both = ((first / (1 - first)).log() + (second / (1 - second)).log()) / 2
-    assert torch.allclose(pair_confidence(square), both, atol=1e-5)
 
 
 def test_auc_and_tpr_are_the_naive_ones_and_one_distribution_is_chance() -> None:

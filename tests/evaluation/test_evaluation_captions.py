@@ -11,7 +11,7 @@ from limbeck.data import Cache, Source
 from limbeck.errors import ConfigError
 from limbeck.evaluation import evaluate
 from limbeck.evaluation.protocol import Context
-from limbeck.evaluation.protocols._fusion import Fusion, Samples, Training
+from limbeck.evaluation.protocols._fusion import Fusion, Labelled, Training
 from limbeck.evaluation.protocols.classification import Classification
 from limbeck.evaluation.students import Tower
 
@@ -92,9 +92,10 @@ def test_without_captions_a_linear_joint_student_is_the_student_of_images() -> N
 
 def test_half_of_the_captions_are_dropped_in_training(cache: Cache) -> None:
     protocol, draws = Classification(**SHORT), torch.Generator().manual_seed(0)
-    samples = Samples(
+    samples = Labelled(
         {"image": torch.rand(400, 6, generator=draws), "text": torch.rand(400, 3, generator=draws)},
         torch.arange(400) % 2,
+        torch.arange(400),
     )
     training = Training(protocol, samples, 2, Context(0, cache), None)
     seen: list[dict[str, torch.Tensor]] = []
@@ -116,7 +117,11 @@ def test_a_linear_student_with_captions_starts_from_the_student_of_images(cache:
     draws = torch.Generator().manual_seed(0)
     values = {"image": torch.rand(40, 6, generator=draws), "text": torch.rand(40, 3, generator=draws)}
     training = Training(
-        Classification(**SHORT, dim=0), Samples(values, torch.arange(40) % 2), 2, Context(0, cache), None
+        Classification(**SHORT, dim=0),
+        Labelled(values, torch.arange(40) % 2, torch.arange(40)),
+        2,
+        Context(0, cache),
+        None,
     )
     alone, _, _ = training.candidate(("image",), 1.0, 0.5, None)
     helped, _, _ = training.candidate(("image", "text"), 1.0, 0.5, None, helped=True)

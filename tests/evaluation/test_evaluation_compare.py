@@ -62,7 +62,7 @@ def test_a_grid_is_judged_written_and_resumed(train, space, cache, tmp_path, mon
     judge = module.evaluate
     monkeypatch.setattr(module, "evaluate", lambda *a, **k: asked.append(a[5]) or judge(*a, **k))
     assert run(tmp_path / "a").scores == found.scores and asked == []
-    next((tmp_path / "a" / "scores").glob("herding-8-*")).unlink()
+    next((tmp_path / "a" / "scores").glob("herding-8-*.json")).unlink()
     again = run(tmp_path / "a").scores
     assert asked == ["herding"] and [s.values for s in again] == [s.values for s in found.scores]
 
@@ -151,7 +151,7 @@ def test_everything_a_row_reads_is_in_the_cache_before_the_first_row(train, spac
     for student in ("frozen", "convnet"):
         judge = module.open_protocol("retrieval", {"student": student, "resolution": 16, "steps": 1, "looks": 1})
         for source in (train, other, other.split("val")):
-            judge._read(source, ("image", "text"), space, Context(0, cache), judge.side(train))
+            judge.read(source, ("image", "text"), space, Context(0, cache), judge.side(train))
     assert read == []
 
 

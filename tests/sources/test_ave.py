@@ -75,7 +75,9 @@ def test_a_sample_is_an_event(ave: Path, paint: Any) -> None:
 
 def test_events_that_start_together_are_one_sample(ave: Path) -> None:
     (ave / "trainSet.txt").write_text("".join([line(0), line(0), line(0, category=1), line(1), line(2)]))
-    with pytest.raises(DataError, match=r"1 records \(25.0%\) cannot be read and 3 can: 1 duplicate key"):
+    with pytest.raises(
+        DataError, match=r"1 records \(25.0%\) cannot be used and 3 can: 1 another event of its video starts together"
+    ):
         lb.source(f"ave:{ave}", **SMALL)
     source = lb.source(f"ave:{ave}", **SMALL, max_skipped=0.5)
     assert len(source) == 3 and source.labels is not None and source.labels.tolist() == [0, 1, 0]

@@ -166,7 +166,7 @@ def test_without_masks_there_is_no_modality(pets: Path) -> None:
     data = [{k: v for k, v in row.items() if k != "mask"} for row in rows()]
     source = lb.source(manifest(pets, data), resolution=8)
     assert "mask" not in source.modalities and source.unmasked == {}  # type: ignore[attr-defined]
-    with pytest.raises(DataError, match="no filled column 'outline'"):
+    with pytest.raises(DataError, match="no column 'outline'"):
         lb.source(manifest(pets, data), mask="outline")
 
 
@@ -229,7 +229,7 @@ def test_folder(pets: Path, column: str) -> None:
     with pytest.raises(DataError, match=r"1 duplicate key; the first: 1\.png"):
         lb.source(f"folder:{pets}", resolution=7)
     (pets / "metadata.jsonl").write_text(json.dumps({**table[0], column: "../x.png"}) + "\n")
-    with pytest.raises(DataError, match="unsafe name"):
+    with pytest.raises(DataError, match="leads out of"):
         lb.source(f"folder:{pets}", resolution=7)
 
 

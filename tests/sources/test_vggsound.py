@@ -47,7 +47,7 @@ def test_the_published_layout(vggsound: Path) -> None:
 def test_too_many_lacking_clips_are_an_error(vggsound: Path) -> None:
     for path in sorted((vggsound / "audio").iterdir())[:30]:
         path.unlink()
-    with pytest.raises(DataError, match=r"33 records .* cannot be read and 7 can: 33 missing"):
+    with pytest.raises(DataError, match=r"33 records .* cannot be used and 7 can: 33 missing"):
         lb.source(f"vggsound:{vggsound}", **SMALL)
     assert len(lb.source(f"vggsound:{vggsound}", **SMALL, max_skipped=0.95)) == 7
 

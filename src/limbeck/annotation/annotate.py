@@ -15,10 +15,11 @@ from limbeck.annotation.annotator import Annotator, Captioner, Segmenter
 from limbeck.annotation.files import Sample, samples_of, write_mask
 from limbeck.data.cache import digest
 from limbeck.data.decode import whole_image
-from limbeck.data.files import flush, write_bytes, write_text, writing
+from limbeck.data.files import flush_all, write_bytes, write_text, writing
 from limbeck.data.locks import owned
-from limbeck.data.parse import Unreadable, read_json
+from limbeck.data.parse import Unreadable
 from limbeck.data.records import RecordSource
+from limbeck.data.regular import read_json
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError, LimbeckWarning, StorageError
 
@@ -101,7 +102,7 @@ def annotate(
             return held
         _write_rows(folder, facts, samples, captions, masks, device, tick)
         with writing(folder):
-            flush(folder)  # what the table names is on the disk before it is called finished
+            flush_all(folder)  # what the table names is on the disk before it is called finished
         held = {**facts, **_counted(folder / TABLE, facts), "versions": _versions(captions, masks)}
         write_text(folder / FACTS, _json(held))
     return held

@@ -1,6 +1,7 @@
 """The samples of a source as rows of a table with files beside it."""
 
 import io
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from limbeck.data.parse import Unreadable
 from limbeck.data.records import RecordSource
 from limbeck.errors import DataError
 
-__all__ = ["VECTOR", "Sample", "samples_of", "write_mask"]
+__all__ = ["VECTOR", "Sample", "originals", "samples_of", "write_mask"]
 
 VECTOR = "caption_vector"  # the column of vectors of captions, where the data hold these
 
@@ -124,6 +125,14 @@ def samples_of(parts: Sequence[RecordSource]) -> list[Sample]:
             label = None if record.label is None else part.classes[record.label]
             found.append(Sample(len(found), key, record, label, meaning))
     return found
+
+
+def originals(folder: Path) -> str:
+    """The folder, relative to that of the table, that the links to original files lead into; empty where there are none."""
+    real = os.path.realpath(folder)
+    leads = {os.path.dirname(os.path.realpath(path)) for path in folder.glob("*/*") if path.is_symlink()}
+    outside = [lead for lead in leads if not Path(lead).is_relative_to(real)]
+    return os.path.relpath(os.path.commonpath(outside), real) if outside else ""
 
 
 def write_mask(folder: Path, stem: str, share: NDArray[Any]) -> str:

@@ -1,7 +1,6 @@
 """Opening what several commands are given: data, encoders, tasks, sets."""
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from limbeck.commands._options import Command, Part, part
 from limbeck.commands._progress import Tick
 from limbeck.errors import ConfigError, StorageError
+from limbeck.terminal import note
 
 if TYPE_CHECKING:
     from limbeck.core import DistilledSet, Method, Problem
@@ -90,10 +90,7 @@ class Encoded(Command):
             *chosen.modalities,
         }
         if unasked:
-            print(
-                f"note: {' and '.join(sorted(unasked))} of {source.name} is left out: this space has no encoder of it",
-                file=sys.stderr,
-            )
+            note(f"{' and '.join(sorted(unasked))} of {source.name} is left out: this space has no encoder of it")
         return chosen
 
     def encoders(self) -> dict[str, Part | None]:
@@ -279,14 +276,14 @@ def report_captions(source: "Source") -> None:
     held = [i for i, sample in enumerate(source.captions) if sample]
     if "text" in source.modalities and len(held) < len(source):
         said = f"{_all_but(source, held)} have no caption; no pair is made of them"
-        print(f"note: {said}", file=sys.stderr)
+        note(f"{said}")
 
 
 def report_incomplete(problem: "Problem") -> None:
     """Says how many samples miss a modality: no set starts from them."""
     if len(problem.complete) < len(problem.source):
         said = f"{_all_but(problem.source, problem.complete.tolist())} do not hold {' and '.join(problem.modalities)}"
-        print(f"note: {said}; the set starts from the others", file=sys.stderr)
+        note(f"{said}; the set starts from the others")
 
 
 def classes_without(source: "Source", held: Sequence[int]) -> list[str]:
@@ -311,10 +308,7 @@ def report_small_classes(small: "DistilledSet") -> None:
     short = {name: counts[c] for c, name in enumerate(small.classes) if counts[c] < share}
     if short:
         listed = ", ".join(f"{name} {count}" for name, count in short.items())
-        print(
-            f"note: {len(short)} classes have fewer complete samples than {share} each: {listed}; others hold more",
-            file=sys.stderr,
-        )
+        note(f"{len(short)} classes have fewer complete samples than {share} each: {listed}; others hold more")
 
 
 def report_skipped(source: "Source", folder: Path | None = None) -> int:
@@ -322,14 +316,12 @@ def report_skipped(source: "Source", folder: Path | None = None) -> int:
     skipped = list(getattr(source, "skipped", ()))
     if unmasked := getattr(source, "unmasked", {}):
         said = " and ".join(f"{count} with {reason}" for reason, count in unmasked.items())
-        print(
-            f"note: of the {len(source)} samples of {source.name}, {said} count as object everywhere", file=sys.stderr
-        )
+        note(f"of the {len(source)} samples of {source.name}, {said} count as object everywhere")
     if skipped:
         counts = Counter(row["reason"] for row in skipped).most_common()
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts[:REASONS])
         if others := sum(count for _, count in counts[REASONS:]):
             reasons += f", {others} others"
         where = f"; see {source.write_skipped(folder)}" if folder and hasattr(source, "write_skipped") else ""
-        print(f"note: {len(skipped)} records of {source.name} were skipped: {reasons}{where}", file=sys.stderr)
+        note(f"{len(skipped)} records of {source.name} were skipped: {reasons}{where}")
     return len(skipped)

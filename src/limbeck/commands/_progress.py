@@ -3,7 +3,10 @@
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol, runtime_checkable
+
+from limbeck.terminal import say, visible
 
 __all__ = ["Progress", "Tick"]
 
@@ -45,19 +48,20 @@ class Progress:
     def close(self) -> None:
         """Takes the bars off the screen."""
         if self._bars is not None:
-            self._bars.stop()
+            with suppress(OSError, ValueError):
+                self._bars.stop()
 
     def tick(self, what: str, done: int, total: int) -> None:
         """Reports that `done` of `total` pieces of `what` are done."""
-        now = self.clock()
+        now, what = self.clock(), visible(what)
         if what not in self._started or done < self._started[what][1]:
             self._started[what] = (now, done)
-        if self.stream.isatty():
-            self._draw(what, done, total)
-        elif now - self._said >= self.every and total > 1:
-            self._said = now
-            self.stream.write(f"{what} {done}/{total}{self._left(what, done, total, now)}\n")
-            self.stream.flush()
+        with suppress(OSError, ValueError):  # a terminal that was closed stops no work
+            if self.stream.isatty():
+                self._draw(what, done, total)
+            elif now - self._said >= self.every and total > 1:
+                self._said = now
+                say(f"{what} {done}/{total}{self._left(what, done, total, now)}", self.stream)
         if done >= total:
             del self._started[what]
 
@@ -74,7 +78,12 @@ class Progress:
         from rich.progress import Progress as Bars
 
         if self._bars is None:
-            columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
+            columns = [
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+            ]
             left = [TextColumn("left"), TimeRemainingColumn()]
             self._bars = Bars(*columns, *left, console=Console(file=self.stream), transient=True)
             self._bars.start()

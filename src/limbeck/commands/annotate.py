@@ -1,7 +1,6 @@
 """`limbeck annotate`."""
 
 import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from limbeck.commands._open import check_device, open_source, report_skipped
 from limbeck.commands._options import Answer, Command, Part, part
 from limbeck.commands._progress import Tick
+from limbeck.terminal import note
 
 if TYPE_CHECKING:
     from limbeck.data import Source
@@ -57,9 +57,9 @@ class Annotate(Command):
             source, folder, captions, masks, splits=[named] if named else None, device=self.device, tick=tick
         )
         if found["splits"] == ["train"]:
-            print("note: a table of train alone is split anew, 80/10/10, where it is opened", file=sys.stderr)
+            note("a table of train alone is split anew, 80/10/10, where it is opened")
         here = ["--source.split", str(named)] if named not in (None, "train") else []
-        opens = [f"manifest:{folder / TABLE}", *here, *_options(source)]
+        opens = [f"manifest:{folder / TABLE}", *here, *_options(source, folder)]
         lines = [
             f"{source.name}: {found['samples']} samples of {', '.join(found['splits'])}",
             *_said(found, "captions", "no caption"),
@@ -79,13 +79,14 @@ def _beside(name: str) -> Path:
     return path.resolve().with_name(f"{path.resolve().stem if path.is_file() else path.resolve().name}_annotated")
 
 
-def _options(source: "Source") -> list[str]:
-    """What `manifest` must be told to read the other modalities as this source does."""
-    from limbeck.annotation.files import VECTOR
+def _options(source: "Source", folder: Path) -> list[str]:
+    """What `manifest` must be told to follow the links of the table, and to read the other modalities as this source does."""
+    from limbeck.annotation.files import VECTOR, originals
     from limbeck.data.form import DepthForm, ImageForm, SoundForm
     from limbeck.sources.manifest import Manifest
 
-    told: dict[str, Any] = {"caption_vectors": VECTOR} if "text" in source.embeddings else {}
+    told: dict[str, Any] = {"files": originals(folder)}
+    told |= {"caption_vectors": VECTOR} if "text" in source.embeddings else {}
     for form in getattr(source, "forms", ()):
         if isinstance(form, ImageForm):
             told["resolution"] = form.resolution

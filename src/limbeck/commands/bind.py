@@ -1,6 +1,6 @@
 """`limbeck bind`."""
 
-import sys
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -12,6 +12,7 @@ from limbeck.commands._options import Answer, Part, part
 from limbeck.commands._progress import Tick
 from limbeck.errors import ConfigError
 from limbeck.spaces.binder import Binding
+from limbeck.terminal import note
 
 if TYPE_CHECKING:
     from limbeck.data import Source
@@ -67,8 +68,8 @@ class Bind(Encoded, Binding):
         lines = [f"measured on {on}: {found.samples} samples", found.text(), f"{seconds:.1f} s", f"space: {self.out}"]
         for what in ("of one modality", "of none"):
             if manifest["samples"][what]:
-                print(f"note: {manifest['samples'][what]} samples of {train.name} are {what}", file=sys.stderr)
-        lines += [f"next:  give --space bound:{self.out} to another command"]
+                note(f"{manifest['samples'][what]} samples of {train.name} are {what}")
+        lines += [f"next:  give --space {shlex.quote(f'bound:{self.out}')} to another command"]
         data = {"space": str(self.out), "fingerprint": space.fingerprint, "licences": space.licences}
         return Answer(
             "\n".join(lines),

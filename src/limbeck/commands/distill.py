@@ -1,7 +1,6 @@
 """`limbeck distill`."""
 
-import json
-import sys
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from limbeck.commands._open import Task, report_incomplete, report_skipped, repo
 from limbeck.commands._options import Answer
 from limbeck.commands._progress import Tick
 from limbeck.errors import ConfigError
+from limbeck.terminal import note
 
 if TYPE_CHECKING:
     from limbeck.core import Problem
@@ -45,6 +45,7 @@ class Distill(Task):
 
         start = time.perf_counter()
         problem, method, source = self.problem(tick)
+        method.check(problem)  # before the features that the next notes read are made
         _note_changes(problem, method.reads(), dict(self.fingerprints))
         report_incomplete(problem)
         small = distill(problem, method, self.run, save_every=self.save_every)
@@ -56,14 +57,17 @@ class Distill(Task):
         text += "".join(f"{name}: {value:.3g}\n" for name, value in self._balanced().items())
         text += f"set:  {folder}\nnext: "
         judged = "" if "text" in small.modalities else " --protocol classification"
-        text += f"limbeck evaluate {self.run}{judged}   limbeck show {self.run}"
+        named = shlex.quote(str(self.run))
+        text += f"limbeck evaluate {named}{judged}   limbeck show {named}"
         data = {"set": str(folder), "name": small.name, "pairs": small.pairs, "bytes": small.nbytes}
         return Answer(text, {**data, "fingerprint": small.fingerprint, "seconds": seconds, "skipped": skipped})
 
     def _balanced(self) -> dict[str, float]:
         """The weights of terms that the method chose at its first step."""
-        log = self.run / "log.jsonl"
-        first = json.loads(log.read_text(encoding="utf-8").split("\n", 1)[0] or "{}") if log.is_file() else {}
+        from limbeck.engine.log import read
+
+        rows, _ = read(self.run / "log.jsonl")
+        first = rows[0] if rows else {}
         return {name: value for name, value in first.items() if name.startswith("weight ")}
 
 
@@ -73,7 +77,4 @@ def _note_changes(problem: "Problem", reads: dict[str, str], expected: dict[str,
     for what, fingerprint in now.items():
         if expected.get(what, fingerprint) != fingerprint:
             called = {"source": "data are", "space": "encoders are"}.get(what, f"{what} are")
-            print(
-                f"note: the {called} not those of the recipe ({what} {fingerprint}); the set will differ",
-                file=sys.stderr,
-            )
+            note(f"the {called} not those of the recipe ({what} {fingerprint}); the set will differ")

@@ -56,6 +56,8 @@ class Doctor(Task):
         with verifying() as contents:
             source = open_source(self.source, tick)
             space, method = self.space(source), self.method.make()
+            problem = self._problem(source, space, tick)
+            method.check(problem)  # before an encoder is timed
             splits = {name: source.split(name) for name in source.splits} or {"all": source}
             for split in splits.values():
                 check_features(split, space)
@@ -67,23 +69,33 @@ class Doctor(Task):
             "shared files": _shared(splits),
             "encoders": {m: _encoder(e, source, self.device, method) for m, e in space.encoders.items()},
         }
-        found["task"] = self._task(source, space, method, found["encoders"], tick)
+        found["task"] = self._task(problem, method, found["encoders"])
         found["advice"] = _advice(found)
         return Answer(_text(found), found)
 
-    def _task(
-        self, source: "Source", space: "Space", method: "Method", encoders: Mapping[str, Any], tick: Tick
-    ) -> dict[str, Any]:
+    @property
+    def _usual(self) -> bool:
+        """Whether no budget is given."""
+        return self.pairs is None and self.bytes is None
+
+    def _problem(self, source: "Source", space: "Space", tick: Tick) -> "Problem":
+        """The task, before anything is encoded."""
         from limbeck.core import Budget, Problem
 
-        usual = self.pairs is None and self.bytes is None
-        budget = Budget(1 if usual else self.pairs, self.bytes, self.pixels)
+        budget = Budget(1 if self._usual else self.pairs, self.bytes, self.pixels)
         problem = Problem(source, space, budget, self.seed, self.device, tick=tick)
-        if usual:
+        if not self._usual:
+            return problem
+        return replace(problem, budget=Budget(min(100, problem.available), pixels=self.pixels))
+
+    def _task(self, problem: "Problem", method: "Method", encoders: Mapping[str, Any]) -> dict[str, Any]:
+        from limbeck.core import Budget
+
+        source = problem.source
+        if self._usual:
             problem = replace(problem, budget=Budget(min(100, len(problem.complete)), pixels=self.pixels))
-        method.check(problem)
         pairs = problem.pairs(method.learns_text, method.text_tokens)
-        problem.groups(pairs)  # refuses a budget below one a class
+        problem.groups(pairs, getattr(method, "per_class", None))  # refuses a budget below one a class
         size = problem.sample_bytes(method.learns_text, method.text_tokens) * pairs
         floats = 4 * pairs * sum(_components(problem, m, method.text_tokens) for m in problem.modalities)
         seconds, disk = method.prepares(problem)

@@ -1,6 +1,5 @@
 """`limbeck evaluate`."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from limbeck.commands._open import (
 from limbeck.commands._options import Answer, Part, part
 from limbeck.commands._progress import Tick
 from limbeck.errors import ConfigError
+from limbeck.terminal import note
 
 if TYPE_CHECKING:
     from limbeck.data import Source
@@ -61,7 +61,7 @@ class Evaluate(OfSet):
         on = self._on(small, tick)
         report_skipped(on)
         if unjudged := sorted(set(small.modalities) - set(on.modalities)):
-            print(f"note: {' and '.join(unjudged)} of {small.name} is not judged: {on.name} has none", file=sys.stderr)
+            note(f"{' and '.join(unjudged)} of {small.name} is not judged: {on.name} has none")
         if self.protocol.spec == "retrieval":
             report_captions(small)
         options = {**self.protocol.options, "student": self.student}

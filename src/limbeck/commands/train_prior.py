@@ -1,6 +1,6 @@
 """`limbeck train-prior`."""
 
-import sys
+import shlex
 import time
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,6 +10,7 @@ from limbeck.commands._options import Answer, Command, Part, part
 from limbeck.commands._progress import Tick
 from limbeck.errors import ConfigError
 from limbeck.generation.training import PriorTraining, losses, train_prior
+from limbeck.terminal import note
 
 __all__ = ["TrainPrior"]
 
@@ -50,13 +51,10 @@ class TrainPrior(PriorTraining, Command):
         prior = train_prior(source, self.out, how, save_every=self.save_every, device=self.device, tick=tick)
         captions = [text for sample in source.captions for text in sample]
         if cut := len(prior.truncated(captions)):
-            print(
-                f"note: {cut} of {len(captions)} captions have more than --length {self.length} tokens, and were cut",
-                file=sys.stderr,
-            )
+            note(f"{cut} of {len(captions)} captions have more than --length {self.length} tokens, and were cut")
         seconds, found = time.perf_counter() - start, losses(self.out)
         said = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
         text = f"{self.out}: makes images of {prior.resolution} pixels; losses at the end: {said}; {seconds:.1f} s\n"
-        text += f"licence: {prior.licence}\nnext: give --method prior --method.prior {self.out} (or --method edge) to limbeck distill"
+        text += f"licence: {prior.licence}\nnext: give --method prior --method.prior {shlex.quote(str(self.out))} (or --method edge) to limbeck distill"
         data = {"prior": str(self.out), "resolution": prior.resolution, "losses": dict(found), "licence": prior.licence}
         return Answer(text, {**data, "seconds": seconds})

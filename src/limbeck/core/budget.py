@@ -1,5 +1,6 @@
 """`Budget`: how much the synthetic set may hold, in pairs or in bytes; both are always reported."""
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 import torch
@@ -83,6 +84,8 @@ def sample_bytes(modalities: dict[str, Modality], text_bytes: float, pixel_bytes
 def per_class(pairs: int, labels: Tensor, classes: int) -> list[int]:
     """How many of `pairs` each class gets: as equal as possible, never more than it has, the rest to the first classes.
 
+    Every class gets min(what it has, level), where the level is the highest that `pairs` can pay for.
+
     Args:
         pairs: the total to spread.
         labels: `int64 [N]` labels of the real data.
@@ -99,8 +102,10 @@ def per_class(pairs: int, labels: Tensor, classes: int) -> list[int]:
     wanted = sum(1 for count in have if count)
     if pairs < wanted:
         raise ConfigError(f"a budget of {pairs} pairs is below one a class: there are {wanted} classes with samples")
-    share = [0] * classes
-    while sum(share) < min(pairs, sum(have)):
-        poorest = min((c for c in range(classes) if share[c] < have[c]), key=lambda c: share[c])
-        share[poorest] += 1
+    levels = range(max(have, default=0) + 1)
+    level = bisect_right(levels, pairs, key=lambda height: sum(min(count, height) for count in have)) - 1
+    share = [min(count, level) for count in have]
+    richer = [c for c, count in enumerate(have) if count > level]
+    for c in richer[: pairs - sum(share)]:
+        share[c] += 1
     return share

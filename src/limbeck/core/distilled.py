@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limbeck.core.encode import chunked
 from limbeck.core.masks import object_masks
 from limbeck.core.problem import Problem
 from limbeck.core.recipe import Recipe
@@ -17,6 +18,7 @@ from limbeck.data.batch import Batch, Captions
 from limbeck.data.cache import digest
 from limbeck.data.modality import Modality
 from limbeck.data.source import Source
+from limbeck.objectives.nearest import nearest
 from limbeck.objectives.similarity import Similarity
 
 __all__ = ["DistilledSet", "freeze", "load"]
@@ -226,23 +228,26 @@ def _nearest_captions(problem: Problem, text: Tensor, k: int = 3) -> list[list[t
     """The k real captions nearest to each embedding, no string twice, with their cosine similarity."""
     names = list(dict.fromkeys(problem.captions))
     place = {string: i for i, string in enumerate(names)}
-    string = torch.tensor([place[caption] for caption in problem.captions]).expand(len(text), -1)
-    with torch.no_grad():
-        vectors = problem.space.embed(Batch({"text": text.to(problem.device)}))["text"].cpu()
-    rows = vectors @ problem.features["text"].vectors.T  # alike strings may have vectors that are not
-    similarity = rows.new_full((len(text), len(names)), -1.0).scatter_reduce(1, string, rows, "amax")
-    score, index = similarity.topk(min(k, len(names)), dim=1)
+    string = torch.tensor([place[caption] for caption in problem.captions])  # whose vectors may differ
+    vectors = _seen(problem, "text", text)
+    found = nearest(vectors, problem.features["text"].vectors, string, len(names), min(k, len(names)))
+    score, index = (x.tolist() for x in found)
     return [
         [(names[j], round(s, 4)) for j, s in zip(js, values, strict=True)]
-        for js, values in zip(index.tolist(), score.tolist(), strict=True)
+        for js, values in zip(index, score, strict=True)
     ]
 
 
 def _nearest_images(problem: Problem, images: Tensor | None) -> list[tuple[str, float]]:
+    """The key of the real image nearest to each image, and its cosine similarity."""
     if images is None or "image" not in problem.modalities:
         return []
     real, keys = problem.features["image"], problem.source.keys
-    with torch.no_grad():
-        vectors = problem.space["image"](images.to(problem.device)).cpu()
-    score, row = (vectors @ real.vectors.T).max(dim=1)
-    return [(keys[int(real.owner[r])], round(s, 4)) for r, s in zip(row.tolist(), score.tolist(), strict=True)]
+    score, index = nearest(_seen(problem, "image", images), real.vectors, real.owner, len(keys), 1)
+    return [(keys[i], round(s, 4)) for i, s in zip(index[:, 0].tolist(), score[:, 0].tolist(), strict=True)]
+
+
+@torch.no_grad()
+def _seen(problem: Problem, modality: str, values: Tensor) -> Tensor:
+    """Unit vectors of synthetic values, encoded chunk by chunk, on the CPU."""
+    return chunked(lambda part: problem.space.embed(Batch({modality: part.to(problem.device)}))[modality].cpu(), values)

@@ -35,16 +35,20 @@ class Method(ABC):
     needs: ClassVar[tuple[str, ...]] = ()
 
     def check(self, problem: Problem) -> None:
-        """Refuses a problem that it cannot work on, before anything is encoded.
+        """Refuses a problem that it cannot work on, before anything is encoded: no check may read the problem's features.
 
         Raises:
-            DataError: a modality that it needs is missing.
+            DataError: a modality that it needs is missing, or labels that its `per_class` asks for.
+            ConfigError: a budget below one a class, as far as the source tells which samples hold every modality.
         """
         if missing := [m for m in self.needs if m not in problem.modalities]:
             raise DataError(
                 f"{self.describe()['name']} needs {' and '.join(self.needs)}, but {problem.source.name} with this space has no "
                 f"{' and no '.join(missing)}; choose other data, or a space that encodes them"
             )
+        if problem.by_class(per_class := getattr(self, "per_class", False)):
+            size = problem.sample_bytes(self.learns_text, self.text_tokens)
+            problem.refuse_classes(problem.budget.resolve(size, problem.available), per_class)
 
     @property
     def steps(self) -> int:

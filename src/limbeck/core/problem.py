@@ -96,9 +96,10 @@ class Problem:
             )
         if "text" in self.modalities:
             check_captions(self.source)
+        if not self.available:
+            raise self._none_complete()
         if self.budget.pairs is not None:  # refused again with what is encoded, but then time is spent
-            with_text = sum(map(bool, self.source.captions)) if "text" in self.modalities else len(self.source)
-            self.budget.resolve(sample_bytes=1, available=with_text)
+            self.budget.resolve(sample_bytes=1, available=self.available)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -122,11 +123,14 @@ class Problem:
         """Every real pair: an image with one of its captions, or a sample alone where there is no text."""
         pairs = self.holding(self.modalities)
         if len(pairs) == 0:
-            raise DataError(
-                f"{self.source.name}: no sample has all of {', '.join(self.modalities)}, and a set starts from samples that do; leave "
-                "out a modality (--space.NAME none), or distil each combination by itself"
-            )
+            raise self._none_complete()
         return pairs
+
+    def _none_complete(self) -> DataError:
+        return DataError(
+            f"{self.source.name}: no sample has all of {', '.join(self.modalities)}, and a set starts from samples that do; leave "
+            "out a modality (--space.NAME none), or distil each combination by itself"
+        )
 
     @cached_property
     def complete(self) -> Tensor:
@@ -171,16 +175,61 @@ class Problem:
             ConfigError: `pairs` is below one a class.
             DataError: `per_class` without labels.
         """
-        labels = self.source.labels
         if not self.by_class(per_class):
             return [(torch.arange(len(self.candidates)), pairs)]
-        if labels is None:
+        labels = self._labels()
+        return self.once(("classes", pairs), lambda: self._classes(labels, pairs))
+
+    def _labels(self) -> Tensor:
+        if self.source.labels is None:
             raise DataError(
                 f"{self.source.name} has no labels, so nothing can be chosen per class; leave per_class out"
             )
-        label = labels[self.candidates.sample]
-        shares = per_class_shares(pairs, labels[self.complete], len(self.source.classes))
-        return [((label == c).nonzero().squeeze(1), share) for c, share in enumerate(shares) if share]
+        return self.source.labels
+
+    def _classes(self, labels: Tensor, pairs: int) -> list[tuple[Tensor, int]]:
+        """The candidates of each class that has a share of `pairs`, in one pass over them, and that share."""
+        count = len(self.source.classes)
+        shares, label = per_class_shares(pairs, labels[self.complete], count), labels[self.candidates.sample]
+        known = (label >= 0).nonzero().squeeze(1)
+        order = known[label[known].argsort(stable=True)]
+        members = order.split(torch.bincount(label[known], minlength=count).tolist())
+        return [(among, share) for among, share in zip(members, shares, strict=True) if share]
+
+    def refuse_classes(self, pairs: int, per_class: bool | None = None) -> None:
+        """Refuses what `groups` would refuse, as far as it is known before anything is encoded.
+
+        Args:
+            pairs, per_class: see `groups`.
+
+        Raises:
+            ConfigError: `pairs` is below one a class.
+            DataError: `per_class` without labels.
+        """
+        if self.by_class(per_class):
+            labels, (held, certain) = self._labels(), self._listed
+            if certain:
+                per_class_shares(pairs, labels[held], len(self.source.classes))
+
+    @property
+    def available(self) -> int:
+        """How many samples can make a pair, at most; counted before anything is encoded."""
+        return int(self._listed[0].sum())
+
+    @cached_property
+    def _listed(self) -> tuple[Tensor, bool]:
+        """Which samples hold every modality by what the source lists, `bool [N]`, and whether it lists all: some list no files."""
+        held, certain = torch.ones(len(self.source), dtype=torch.bool), True
+        for name in self.modalities:
+            if name in self.source.embeddings:
+                held &= self.source.embeddings[name].flatten(1).any(dim=1)
+            elif name == "text":
+                held &= torch.tensor([bool(captions) for captions in self.source.captions])
+            elif (digests := self.source.digests(name)) is not None:
+                held &= torch.tensor([digest is not None for digest in digests])
+            else:
+                certain = False
+        return held, certain
 
     def by_class(self, per_class: bool | None = None) -> bool:
         """Whether classes are looked at one by one: as asked for, else where the source is labelled and has no text."""

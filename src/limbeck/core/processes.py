@@ -15,7 +15,7 @@ from torch import Tensor
 
 from limbeck.errors import MissingDependency
 
-__all__ = ["count", "gathered", "is_first", "rank", "share", "sum_gradients", "wait"]
+__all__ = ["agree", "count", "gathered", "is_first", "rank", "share", "sum_gradients", "wait"]
 
 T = TypeVar("T")
 
@@ -51,6 +51,19 @@ def rank() -> int:
 def is_first() -> bool:
     """Whether this is the process that writes."""
     return rank() == 0
+
+
+def agree(here: bool) -> bool:
+    """Whether it is so in any process; each of them gets the same answer.
+
+    Args:
+        here: whether it is so in this one.
+    """
+    if _state() is None:
+        return here
+    anywhere = torch.tensor(float(here), device=_state().device)
+    torch.distributed.all_reduce(anywhere, op=torch.distributed.ReduceOp.MAX)
+    return bool(anywhere)
 
 
 def wait() -> None:

@@ -71,8 +71,13 @@ class Recipe:
         """
         try:
             return cls(**yaml.safe_load(path.read_text(encoding="utf-8")))
-        except (TypeError, yaml.YAMLError, UnicodeDecodeError) as error:
-            raise StorageError(f"{path} is not a recipe: {error}; delete the folder or choose another") from error
+        except OSError as error:
+            raise StorageError(f"{path} cannot be read: {error.strerror}; check the path and its rights") from error
+        except (TypeError, ValueError, LookupError, AttributeError, RecursionError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise StorageError(
+                f"{path} is not a recipe: {reason}; put a copy of it back, or delete the folder to start anew"
+            ) from error
 
 
 def differences(old: Any, new: Any, where: str = "") -> list[str]:

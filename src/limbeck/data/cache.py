@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from limbeck.data.files import flush, foreign_files, save_tensors, work_folder
+from limbeck.data.files import flush_all, foreign_files, save_tensors, work_folder
 from limbeck.data.files import writing as _writing
 from limbeck.errors import LimbeckWarning, StorageError
 
@@ -251,7 +251,7 @@ def _seal(folder: Path, kind: str, key: str) -> None:
     facts = {"limbeck": "cache entry", "kind": kind, "key": key, "files": files}
     (folder / ENTRY).write_text(json.dumps(facts), encoding="utf-8")
     if any(len(file["pieces"]) > LOOKS for file in files.values()):
-        flush(folder)
+        flush_all(folder)
 
 
 def _fault(folder: Path, kind: str, key: str, all_of_it: bool = False) -> str:

@@ -1,16 +1,18 @@
 """Sounds and frames that were cut out of videos, found by the names of the clips. Videos themselves are not decoded."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from limbeck.data.audio import cut_audio
-from limbeck.data.layout import FileImage, ImageRef
+from limbeck.data.layout import FileImage, ImageRef, Record
 from limbeck.data.parse import Unreadable
+from limbeck.data.regular import Place
 from limbeck.errors import ConfigError, DataError
 
-__all__ = ["Clips", "SoundSpan", "clip_cells", "cut_files"]
+__all__ = ["Clips", "SoundSpan", "clip_cells", "cut_files", "unused_clips"]
 
 Clips = Mapping[str, Mapping[str, Path]]  # modality to name without extension to file
 
@@ -63,7 +65,8 @@ def cut_files(name: str, root: Path, folders: Mapping[str, str], commands: str) 
             continue
         folder = root / given
         files = sorted(folder.iterdir(), reverse=True) if folder.is_dir() else []  # of two endings, the first stays
-        held[modality] = {file.stem: file for file in files if file.suffix.lower() in endings}
+        place = Place(folder)
+        held[modality] = {file.stem: file for file in files if file.suffix.lower() in endings and _within(place, file)}
         if not held[modality]:
             raise DataError(
                 f"{name}: no {what} ({', '.join(endings)}) in {folder.absolute()}; name their folder with "
@@ -73,6 +76,22 @@ def cut_files(name: str, root: Path, folders: Mapping[str, str], commands: str) 
     if not held:
         raise ConfigError(f"{name}: {' and '.join(folders)} are both left out; a clip needs one of them")
     return held
+
+
+def _within(place: Place, file: Path) -> bool:
+    """Whether a file lies in the folder also after links are followed; a clip that does not is lacking."""
+    try:
+        place.check(file)
+    except Unreadable:
+        return False
+    return True
+
+
+def unused_clips(clips: Clips, records: Sequence[Record]) -> dict[str, dict[str, int]]:
+    """How many files of each modality no sample was made of."""
+    used = {str(ref.stamp[0]) for record in records for m in clips if (ref := record.ref(m))}
+    left = {m: sum(os.path.abspath(file) not in used for file in files.values()) for m, files in clips.items()}
+    return {"files": {f"{m} of no sample": count for m, count in left.items() if count}} if any(left.values()) else {}
 
 
 def clip_cells(clips: Clips, *names: str) -> dict[str, Path | Unreadable]:

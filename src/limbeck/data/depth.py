@@ -1,20 +1,20 @@
 """Depth maps to metres: 16-bit and float images, NPY arrays, disparity; what cannot be used comes back as a reason."""
 
-import io
 from math import isfinite
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.data.decode import decode_array, pillow_reasons
+from limbeck.data.decode import decode_array, image_size, opened_image, row_blocks, upright
 from limbeck.data.parse import Unreadable
 from limbeck.errors import ConfigError
 
-__all__ = ["DEPTH_DECODER", "NEAR", "DepthUnit", "decode_depth"]
+__all__ = ["DEPTH_DECODER", "NEAR", "DepthUnit", "decode_depth", "depth_size"]
 
-DEPTH_DECODER = 2  # part of every fingerprint; raise it whenever the same bytes decode to other depths
+DEPTH_DECODER = 3  # part of every fingerprint; raise it whenever the same bytes decode to other depths
 
+NUMPY = b"\x93NUMPY"
 NEAR = 0.01  # metres; what is nearer than a centimetre is no reading
 UNITS = {"m": 1.0, "mm": 0.001, "cm": 0.01}
 
@@ -81,38 +81,56 @@ def decode_depth(data: bytes, resolution: int, unit: str, far: float = 10.0) -> 
         ConfigError: no such unit.
 
     Example:
-        >>> buffer = io.BytesIO(); np.save(buffer, np.full((8, 12), 2000, dtype=np.uint16))
+        >>> import io; buffer = io.BytesIO(); np.save(buffer, np.full((8, 12), 2000, dtype=np.uint16))
         >>> decode_depth(buffer.getvalue(), 2, "mm").tolist()
         [[[2.0, 2.0], [2.0, 2.0]]]
     """
     meaning = DepthUnit(unit)
-    if not data:
-        raise Unreadable("empty file")
-    numbers = decode_array(data, "not a depth map") if data.startswith(b"\x93NUMPY") else _image(data)
-    if numbers.ndim != 2 or not numbers.size or numbers.dtype == np.bool_:
-        raise Unreadable("not a depth map")
-    depth = meaning.metres(numbers)
-    within = ((depth >= NEAR) & (depth <= far)).sum()
-    if 2 * within < (depth > 0).sum():
+    numbers = _numbers(data)
+    depth, within, read = np.zeros(numbers.shape, dtype=np.float32), 0, 0
+    for rows in row_blocks(*numbers.shape):
+        metres = meaning.metres(numbers[rows])
+        within += int(((metres >= NEAR) & (metres <= far)).sum())
+        read += int((metres > 0).sum())
+        metres[metres < NEAR] = 0
+        depth[rows] = np.minimum(metres, far)
+    if 2 * within < read:
         raise Unreadable(
             f"most readings out of range, {NEAR:g} to {far:g} m in unit {unit}: see depth_unit and depth_far"
         )
-    depth[depth < NEAR] = 0
-    fitted = _fitted(np.minimum(depth, far).astype(np.float32), resolution)
+    fitted = _fitted(depth, resolution)
     if not fitted.any():
         raise Unreadable("no reading")
     return fitted[None]
 
 
-def _image(data: bytes) -> NDArray[Any]:
-    from PIL import Image
+def depth_size(data: bytes) -> tuple[int, int]:
+    """Width and height of a depth map, upright.
 
-    with pillow_reasons("not a depth map"):
-        image = Image.open(io.BytesIO(data), formats=("PNG", "TIFF"))
+    Raises:
+        Unreadable: as `decode_depth` does.
+    """
+    if not data.startswith(NUMPY):
+        return image_size(data)
+    height, width = _numbers(data).shape
+    return width, height
+
+
+def _numbers(data: bytes) -> NDArray[Any]:
+    """What the file holds, `[H, W]`."""
+    if not data:
+        raise Unreadable("empty file")
+    numbers = decode_array(data, "not a depth map") if data.startswith(NUMPY) else _image(data)
+    if numbers.ndim != 2 or not numbers.size or numbers.dtype == np.bool_:
+        raise Unreadable("not a depth map")
+    return numbers
+
+
+def _image(data: bytes) -> NDArray[Any]:
+    with opened_image(data, "not a depth map", ("PNG", "TIFF")) as image:
         if image.mode not in ("L", "F") and not image.mode.startswith("I"):
             raise Unreadable("colours, not depth")
-        image.load()
-        return np.asarray(image)
+        return np.asarray(upright(image))
 
 
 def _fitted(depth: NDArray[np.float32], resolution: int) -> NDArray[np.float32]:

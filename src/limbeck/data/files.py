@@ -22,6 +22,7 @@ from limbeck.data.locks import LOCK, guard, is_mine, lock, unlock
 from limbeck.errors import LimbeckError, StorageError
 
 __all__ = [
+    "WORK",
     "checksums",
     "flush",
     "foreign_files",
@@ -127,7 +128,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     with writing(path), work_folder(path) as work:
         made = work / f"new{path.suffix}"
         yield made
-        _flush(made)
+        flush(made)
         os.replace(made, path)  # a file, which the caller was told to write
         _flush_folder(path.parent)
 
@@ -153,7 +154,7 @@ def whole_folder(final: Path, manifest: str | None = None) -> Iterator[Path]:
             made = work / "new"
             made.mkdir()
             yield made
-            flush(made)
+            flush_all(made)
             if final.exists():  # holds nothing but ours, see above
                 os.replace(final, work / "old")
             try:
@@ -239,25 +240,28 @@ def _followed(path: Path) -> Path:
     return path.resolve() if path.is_symlink() else path.absolute()
 
 
-def flush(folder: Path) -> None:
+def flush(path: Path) -> None:
+    """Sees to it that a file's bytes, or a folder's names, are on the disk."""
+    if path.is_dir():
+        _flush_folder(path)
+    elif not path.is_symlink():
+        with path.open("r+b" if os.name == "nt" else "rb") as file:  # Windows flushes only what can be written
+            os.fsync(file.fileno())
+
+
+def flush_all(folder: Path) -> None:
     """Sees to it that everything below a folder is on the disk."""
     for path in _files(folder):
-        if not path.is_symlink():
-            _flush(path)
+        flush(path)
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir() and not path.is_symlink():
-            _flush_folder(path)
-    _flush_folder(folder)
+            flush(path)
+    flush(folder)
 
 
 def _files(folder: Path) -> list[Path]:
     """Every file below a folder but its lock, which must not be opened: closing it again would give it up."""
     return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != LOCK)
-
-
-def _flush(path: Path) -> None:
-    with path.open("r+b" if os.name == "nt" else "rb") as file:  # Windows flushes only what can be written
-        os.fsync(file.fileno())
 
 
 def _flush_folder(folder: Path) -> None:

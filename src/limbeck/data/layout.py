@@ -1,6 +1,5 @@
 """`Layout`: how a dataset lies on disk. It lists records cheaply; `RecordSource` opens them."""
 
-import hashlib
 import os
 import stat
 from abc import ABC, abstractmethod
@@ -11,7 +10,8 @@ from typing import Any, ClassVar
 
 from limbeck.data.batch import Captions
 from limbeck.data.form import Form, ImageForm
-from limbeck.data.parse import Unreadable
+from limbeck.data.parse import Unreadable, is_utf8
+from limbeck.data.splits import check_split_by, hash_share, hash_split
 from limbeck.errors import ConfigError, DataError
 
 __all__ = [
@@ -19,17 +19,13 @@ __all__ = [
     "ImageRef",
     "Layout",
     "Listing",
+    "NamedLayout",
     "Record",
     "Skipped",
     "assign_splits",
-    "canonical_split",
-    "hash_share",
-    "hash_split",
     "joined",
     "unique",
 ]
-
-SPLIT_NAMES = {"validation": "val", "valid": "val", "dev": "val", "restval": "train", "training": "train"}
 
 
 class ImageRef(ABC):
@@ -140,6 +136,8 @@ class Listing:
         licence: of the data.
         skipped: what could not be listed.
         embedded_by: modality to the fingerprint of the encoder that its vectors are of, where records hold vectors.
+        split_by: how the splits came about: `folder names`, `column 'split'`, `hash`.
+        unread: what lies there and was not used: kind of thing (columns, files, members) to name to count.
     """
 
     records: Sequence[Record]
@@ -147,6 +145,8 @@ class Listing:
     licence: str = "unknown"
     skipped: Sequence[Skipped] = ()
     embedded_by: Mapping[str, str] = field(default_factory=dict)
+    split_by: str = ""
+    unread: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -181,6 +181,8 @@ class Layout(ABC):
             raise ConfigError(f"max_skipped is a share from 0 to 1, got {self.max_skipped!r}")
         if self.workers is not None and (type(self.workers) is not int or self.workers < 0):
             raise ConfigError(f"workers is a number of processes, 0 or more, got {self.workers!r}")
+        if not is_utf8(self.path):
+            raise ConfigError(f"the path {self.path!r} is not UTF-8 and could not be written into a recipe; rename it")
         assert self.forms  # which refuses options that cannot be
 
     @abstractmethod
@@ -216,34 +218,37 @@ class Layout(ABC):
         if not self.path:
             raise ConfigError(f"{self.name} needs a path, as in '{self.name}:data/mine'")
         root = Path(self.path).expanduser()
-        if not root.exists():
+        try:
+            there = os.path.exists(root)
+        except ValueError:  # a null character
+            there = False
+        if not there:
             raise DataError(f"{self.name}: there is no {root.absolute()}; check the path")
         return root
 
 
-def canonical_split(name: object) -> str | None:
-    """`name` in lower case, with `validation`, `valid` and `dev` called `val` and COCO's `restval` part of `train`.
+@dataclass(frozen=True)
+class NamedLayout(Layout):
+    """A layout of somebody's own data, where names of columns, files and folders tell what is what.
 
-    Example:
-        >>> canonical_split("Validation"), canonical_split("restval"), canonical_split(None)
-        ('val', 'train', None)
+    Args:
+        split_by: what tells the split of a sample, where names could be taken for one; by default whatever does.
+        ignore: names of columns, members or kinds of files that are left out, with commas between them: they are not reported.
     """
-    if name is None or name == "":
-        return None
-    if not isinstance(name, str):
-        raise Unreadable("split is not a name")
-    return SPLIT_NAMES.get(name.strip().lower(), name.strip().lower())
 
+    ways: ClassVar[tuple[str, ...]] = ("hash",)  # to split by
 
-def hash_split(key: str) -> str:
-    """The split of a key: about 80 / 10 / 10, by its hash, so that adding data moves nothing from one split to another.
+    split_by: str = ""
+    ignore: str = ""
 
-    Example:
-        >>> [hash_split(k) for k in ("cat.jpg", "dog.jpg", "k3")]
-        ['train', 'val', 'test']
-    """
-    share = hash_share(key)
-    return "test" if share < 0.1 else "val" if share < 0.2 else "train"
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_split_by(self.split_by, self.ways)
+
+    @property
+    def column_of_split(self) -> str:
+        """The column that `split_by` names."""
+        return self.split_by.partition("column:")[2]
 
 
 def assign_splits(records: Sequence[Record], names: Sequence[str] | None = None) -> list[Record]:
@@ -268,12 +273,6 @@ def assign_splits(records: Sequence[Record], names: Sequence[str] | None = None)
     return list(records)
 
 
-def hash_share(key: str) -> float:
-    """A number in [0, 1) that belongs to `key`, the same everywhere."""
-    raw = hashlib.sha256(f"limbeck split\x1f{key}".encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(raw[:8], "big") / 2**64
-
-
 def joined(records: Iterable[Record], images: Iterable[Hashable]) -> list[Record]:
     """The records, those of one image, split and label joined into the first of them, with the captions of all.
 
@@ -294,11 +293,11 @@ def joined(records: Iterable[Record], images: Iterable[Hashable]) -> list[Record
     return list(made.values())
 
 
-def unique(records: Iterable[Record], where: str) -> tuple[list[Record], list[Skipped]]:
+def unique(records: Iterable[Record], where: str, reason: str = "duplicate key") -> tuple[list[Record], list[Skipped]]:
     """The first record of each key, and the others as skipped."""
     seen: dict[str, Record] = {}
     again: list[Skipped] = []
     for record in records:
         if seen.setdefault(record.key, record) is not record:
-            again.append(Skipped(record.key, "duplicate key", where, record.split))
+            again.append(Skipped(record.key, reason, where, record.split))
     return list(seen.values()), again

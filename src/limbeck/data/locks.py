@@ -61,16 +61,18 @@ def unlock(path: Path, descriptor: int) -> None:
     """Gives back what `lock` took, and removes the file."""
     with guard:
         _mine.pop(os.path.realpath(path), None)
+        ours = _same(descriptor, path)  # else the folder was replaced, and the file in its place is of another process
         if os.name == "nt":  # which removes no open file
             os.close(descriptor)
         with suppress(OSError):  # while the lock still stands: who waits for it sees that the file is another
-            path.unlink(missing_ok=True)
+            if ours:
+                path.unlink(missing_ok=True)
         if os.name != "nt":
             os.close(descriptor)
 
 
 @contextmanager
-def owned(folder: Path, doing: str) -> Iterator[None]:
+def owned(folder: Path, doing: str, *, beside: bool = False) -> Iterator[None]:
     """Makes this process the only one that works on `folder`, which is made where it is not there.
 
     File systems without locks (some network mounts and FUSE) are worked on without one, with a warning.
@@ -78,18 +80,20 @@ def owned(folder: Path, doing: str) -> Iterator[None]:
     Args:
         folder: which others must not write into.
         doing: what this process does there, for the message that another one gets (`distil`).
+        beside: the folder will be replaced whole: the lock lies beside it, and the folder is not made.
 
     Raises:
         StorageError: another process works on it, the message says which, since when, and what to do; or it cannot be written.
     """
-    path = folder / LOCK
+    path = folder.with_name(f"{LOCK}-{folder.name}") if beside else folder / LOCK
+    fresh = not beside and not folder.exists()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = lock(path)
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL):
             raise StorageError(
-                f"{folder} cannot be worked on: {error}; free space there, or choose another folder"
+                f"{folder} cannot be written: {error}; free space there, or choose a folder that you may write"
             ) from error
         warnings.warn(
             f"{folder} lies on a file system without locks: see to it that no second process works on it",
@@ -116,6 +120,11 @@ def owned(folder: Path, doing: str) -> Iterator[None]:
         yield
     finally:
         unlock(path, descriptor)
+        if fresh:
+            with suppress(
+                OSError
+            ):  # it is removed only where it is empty: the work was refused before it wrote anything
+                folder.rmdir()
 
 
 def _take(descriptor: int) -> None:

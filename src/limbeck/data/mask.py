@@ -1,12 +1,11 @@
 """Object masks to shares of pixels: images, palettes, trimaps, NPY arrays, COCO's runs and polygons."""
 
-import io
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.data.decode import decode_array, image_size, pillow_reasons
+from limbeck.data.decode import decode_array, image_size, opened_image, row_blocks, upright
 from limbeck.data.parse import Unreadable
 from limbeck.data.segments import decode_segments, segments_size
 from limbeck.errors import ConfigError
@@ -62,12 +61,13 @@ class MaskValues:
         """Whether the numbers themselves are meant, even where they stand for colours of a palette."""
         return bool(self.listed) or self.text == "trimap"
 
-    def share(self, numbers: NDArray[Any], top: float) -> NDArray[np.float64]:
+    def share(self, numbers: NDArray[Any], top: float, high: float | None = None) -> NDArray[np.float64]:
         """How much of each pixel is object, in [0, 1].
 
         Args:
-            numbers: `[H, W]` of a file.
+            numbers: `[H, W]` of a file, or some of its rows.
             top: the largest that the file can hold; 0 for indices, which are never soft.
+            high: the largest that it does hold; by default that of `numbers`.
 
         Raises:
             Unreadable: `mask values outside 0 to 1`, or a trimap with other values than 1, 2, 3.
@@ -83,7 +83,7 @@ class MaskValues:
             return share
         if not ((numbers >= 0) & (numbers <= (top or np.inf))).all():  # NaN is neither
             raise Unreadable("mask values outside 0 to 1")
-        high = float(numbers.max())
+        high = float(numbers.max()) if high is None else high
         if self.text == "soft" or (self.text == "auto" and (top == 1 or 2 * high > top > 0)):
             share = numbers.astype(np.float64) / (top or max(high, 255.0))
         else:
@@ -111,14 +111,14 @@ def decode_mask(data: bytes, resolution: int, values: str = "auto") -> NDArray[n
         ConfigError: no such meaning of values.
 
     Example:
-        >>> buffer = io.BytesIO(); np.save(buffer, np.eye(4, 6, k=1))
+        >>> import io; buffer = io.BytesIO(); np.save(buffer, np.eye(4, 6, k=1))
         >>> decode_mask(buffer.getvalue(), 2).tolist()
         [[[128, 0], [0, 128]]]
     """
     return np.rint(255 * _fitted(mask_share(data, values), resolution)).astype(np.uint8)[None]
 
 
-def mask_share(data: bytes, values: str = "auto") -> NDArray[np.float64]:
+def mask_share(data: bytes, values: str = "auto") -> NDArray[np.float32]:
     """How much of each pixel is object, `[H, W]` in [0, 1], as large as the file has it.
 
     Args:
@@ -132,11 +132,14 @@ def mask_share(data: bytes, values: str = "auto") -> NDArray[np.float64]:
     if not data:
         raise Unreadable("empty file")
     if _is_json(data):
-        return decode_segments(data).astype(np.float64)
+        return decode_segments(data).astype(np.float32)
     numbers, top = _array(data) if data.startswith(NUMPY) else _image(data, meaning.indices)
     if numbers.ndim != 2 or not numbers.size:
         raise Unreadable("not a mask")
-    return meaning.share(numbers, top)
+    share, high = np.zeros(numbers.shape, dtype=np.float32), float(numbers.max())
+    for rows in row_blocks(*numbers.shape):
+        share[rows] = meaning.share(numbers[rows], top, high)
+    return share
 
 
 def mask_size(data: bytes) -> tuple[int, int]:
@@ -175,12 +178,8 @@ def _top(numbers: NDArray[Any]) -> float:
 
 def _image(data: bytes, indices: bool) -> tuple[NDArray[Any], float]:
     """The numbers of an image and the largest that it can hold; of a palette its greys, or its indices."""
-    from PIL import Image, ImageOps
-
-    with pillow_reasons("not a mask"):
-        opened = Image.open(io.BytesIO(data), formats=FORMATS)
-        opened.load()
-        image = ImageOps.exif_transpose(opened)
+    with opened_image(data, "not a mask", FORMATS) as opened:
+        image = upright(opened)
         numbers = np.asarray(image)
         if image.mode == "1":
             return numbers.astype(np.uint8), 1
@@ -198,8 +197,8 @@ def _image(data: bytes, indices: bool) -> tuple[NDArray[Any], float]:
     return (numbers if image.mode == "L" else numbers[..., 0]), 255
 
 
-def _fitted(share: NDArray[np.float64], resolution: int) -> NDArray[np.float32]:
+def _fitted(share: NDArray[np.float32], resolution: int) -> NDArray[np.float32]:
     from PIL import Image, ImageOps
 
-    whole = Image.fromarray(share.astype(np.float32))
+    whole = Image.fromarray(share)
     return np.asarray(ImageOps.fit(whole, (resolution, resolution), Image.Resampling.BOX), dtype=np.float32)

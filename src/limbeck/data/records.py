@@ -57,7 +57,15 @@ class RecordSource(Source):
         if split not in listing.splits:
             held = ", ".join(listing.splits) or "none"
             lost = f"; what cannot be read: {_told(listing.skipped)}" if listing.skipped else ""
-            raise DataError(f"{self.name} has no samples in split {split!r}; its splits: {held}{lost}")
+            raise DataError(f"{self.name} has no samples in split {split!r}; its splits: {held}{self._other()}{lost}")
+
+    def _other(self) -> str:
+        """How to come by another split, where there are some."""
+        if not self._listing.splits:
+            return ""
+        by = f" (split by {self._listing.split_by})" if self._listing.split_by else ""
+        forget = ", or let a hash split all with --source.split_by hash" if hasattr(self._layout, "split_by") else ""
+        return f"{by}; open one of them with --source.split {self._listing.splits[0]} (in Python split=){forget}"
 
     @cached_property
     def _opened(self) -> tuple[list[Record], dict[str, Store], list[Skipped], tuple[int, set[int]]]:
@@ -83,12 +91,13 @@ class RecordSource(Source):
     def _refuse(self, kept: int, skipped: Sequence[Skipped]) -> None:
         here, anywhere = sum(s.split is not None for s in skipped), sum(s.split is None for s in skipped)
         share = here / max(1, kept + here) + anywhere / max(1, len(self._listing.records) + anywhere)
+        share = min(1.0, share)  # those of no known split count against each
         if kept and share <= self._layout.max_skipped:
             return
-        most = f"{min(1.0, np.ceil(share * 100) / 100):g}"
+        most = f"{np.ceil(share * 100) / 100:g}"
         enough = f", or allow more: --source.max_skipped {most} (in Python max_skipped={most})" if kept else ""
         raise DataError(
-            f"{self.name}, split {self._split!r}: {len(skipped)} records ({share:.1%}) cannot be read and {kept} can: "
+            f"{self.name}, split {self._split!r}: {len(skipped)} records ({share:.1%}) cannot be used and {kept} can: "
             f"{_told(skipped)}. Mend them{enough}"
         )
 
@@ -190,6 +199,16 @@ class RecordSource(Source):
     def skipped(self) -> list[dict[str, str]]:
         """What was left out of this split: key, reason and where."""
         return [{"key": s.key, "reason": s.reason, "where": s.where} for s in self._opened[2]]
+
+    @property
+    def unread(self) -> Mapping[str, Mapping[str, int]]:
+        """What lies beside the samples of the whole dataset and was not used: kind of thing to name to count."""
+        return self._listing.unread
+
+    @property
+    def split_by(self) -> str:
+        """How the splits came about."""
+        return self._listing.split_by
 
     def write_skipped(self, folder: str | Path) -> Path:
         """Writes `skipped.jsonl`, one line a record left out, into `folder`."""

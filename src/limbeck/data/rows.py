@@ -1,7 +1,8 @@
 """From rows with one cell a modality to a listing: what the manifest and the layouts of single datasets share."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,26 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.data.decode import decode_array, image_size
-from limbeck.data.layout import (
-    FileImage,
-    ImageRef,
-    Listing,
-    Record,
-    Skipped,
-    assign_splits,
-    canonical_split,
-    joined,
-    unique,
-)
+from limbeck.data.layout import FileImage, ImageRef, Listing, Record, Skipped, assign_splits, joined, unique
 from limbeck.data.mask import NUMPY, mask_size
-from limbeck.data.parse import Unreadable, clean_captions, clean_label, index_labels, inside, parse_json
+from limbeck.data.parse import (
+    Unreadable,
+    clean_captions,
+    clean_label,
+    clean_name,
+    index_labels,
+    index_names,
+    parse_json,
+)
+from limbeck.data.regular import Place
 from limbeck.data.segments import segments_bytes
+from limbeck.data.splits import canonical_split, how_split
 from limbeck.data.tables import Row, cells_of
+from limbeck.data.unread import Unread
+from limbeck.errors import DataError
 
-__all__ = ["FILES", "list_rows", "mask_of", "translated"]
+__all__ = ["FILES", "file_of", "list_rows", "mask_of", "translated"]
 
 FILES = ("image", "audio", "depth", "mask")  # modalities whose cells are files
 NO_VECTOR = "caption vector is not numbers"
+AAC = (".m4a", ".aac", ".mp4", ".m4b")
 
 
 @dataclass(frozen=True)
@@ -88,11 +92,11 @@ class MaskOf(ImageRef):
         return *self.mask.stamp, *self.image.stamp
 
 
-def mask_of(folder: Path, cell: object, image: ImageRef | None) -> ImageRef:
+def mask_of(place: Place, cell: object, image: ImageRef | None) -> ImageRef:
     """The mask that a cell tells of.
 
     Args:
-        folder: where names of files begin.
+        place: where the files lie.
         cell: a file, as of `list_rows`, or segments, as of `segments_bytes`, also as JSON text.
         image: which it lies upon.
 
@@ -105,7 +109,7 @@ def mask_of(folder: Path, cell: object, image: ImageRef | None) -> ImageRef:
         cell = parse_json(cell)
     if isinstance(cell, list) or (isinstance(cell, dict) and set(cell) != {"bytes", "path"}):
         cell = segments_bytes(cell)
-    return MaskOf(_file(folder, cell), image)
+    return MaskOf(file_of(place, cell), image)
 
 
 def translated(
@@ -130,7 +134,15 @@ def translated(
             yield where, {"image": Unreadable(f"no {error.args[0]}"), **known}
 
 
-def list_rows(rows: Iterable[Row], folder: Path, table: Path, licence: str = "unknown") -> Listing:
+def list_rows(
+    rows: Iterable[Row],
+    place: Path | Place,
+    table: object,
+    licence: str = "unknown",
+    *,
+    unread: Unread | None = None,
+    again: str = "duplicate key",
+) -> Listing:
     """Lists the rows whose files exist; the others are skipped with their reason.
 
     Rows of one key, files, split and label are joined, with the captions of all. Without splits of their own, samples
@@ -138,26 +150,36 @@ def list_rows(rows: Iterable[Row], folder: Path, table: Path, licence: str = "un
 
     Args:
         rows: where each stands, and its cells (or why there are none). `image`, `audio`, `depth` and `mask` are files: names
-            relative to `folder`, paths, encoded bytes, references, or the `Unreadable` that tells why there is none. A mask
+            that begin in `place`, paths, encoded bytes, references, or the `Unreadable` that tells why there is none. A mask
             may also be segments, see `mask_of`.
-            `caption`, `label`, `split`, `key` and `group` are values; `caption_vectors` is the vector of the one caption: a list
-            of numbers or an NPY file, of one length in all rows. A cell that is left out is a modality that the sample
-            lacks. The key is the names of the files where none is given, else the number of the row.
-        folder: where names of files begin.
+            `caption`, `label`, `class` (the name of the label), `split`, `split_from` (what told it), `key`, `group` and `same`
+            (what tells the sample from others that are joined; `None`: it is joined with none) are values; `caption_vectors`
+            is the vector of the one caption: a list of numbers or an NPY file, of one length in all rows. A cell that is left
+            out is a modality that the sample lacks. The key is the names of the files where none is given, else the number of
+            the row.
+        place: where the files lie.
         table: what a person looks at for two rows of one key.
         licence: of the data.
+        unread: what the source did not use.
+        again: the reason for which the later of two rows of one key are skipped.
     """
+    place = Place(place) if isinstance(place, Path) else place
     skipped: list[Skipped] = []
     made: list[Record] = []
     labels: list[int | str | None] = []
+    called: list[str | None] = []
+    same: list[Hashable] = []
     groups: dict[str, str] = {}
+    ways: Counter[str] = Counter()
     length = 0
     for number, (where, row) in enumerate(rows):
         name, split = f"row {number}", None
         try:
             cells = cells_of(row)
-            name, split = str(cells.get("key", name)), _split_or_none(cells)
-            record, label = _record(folder, cells, name), clean_label(cells.get("label"))
+            split = _split_or_none(cells)
+            name = clean_name(cells["key"], "key") if "key" in cells else name
+            record, label = _record(place, cells, name), clean_label(cells.get("label"))
+            kind = clean_name(cells["class"], "class") if "class" in cells else None
             size, length = len(record.vector), length or len(record.vector)
             if size not in (0, length):
                 raise Unreadable(f"caption vector of {size // 4} numbers, where the first has {length // 4}")
@@ -166,19 +188,29 @@ def list_rows(rows: Iterable[Row], folder: Path, table: Path, licence: str = "un
             continue
         made.append(record)
         labels.append(label)
+        called.append(kind)
+        same.append(cells.get("same", (record.key, *_stamps(record))))
         groups.setdefault(record.key, str(cells.get("group", record.key)))
-    indices, classes = index_labels(labels)
+        ways.update([cells.get("split_from", "the data")] if record.split else [])
+    bare = all(label is None for label in labels)
+    try:
+        indices, classes = index_names(called) if bare else index_labels(labels, called)
+    except DataError as error:
+        raise DataError(f"{table}: {error}") from error
     made = [replace(record, label=label) for record, label in zip(made, indices, strict=True)]
-    records, again = unique(joined(made, [(r.key, *_stamps(r)) for r in made]), str(table))
-    return Listing(assign_splits(records, [groups[r.key] for r in records]), classes, licence, [*skipped, *again])
+    records, twice = unique(joined(made, same), str(table), again)
+    split_by = how_split({r.split for r in records}, ways)
+    left = {} if unread is None else unread.listed()
+    records = assign_splits(records, [groups[r.key] for r in records])
+    return Listing(records, classes, licence, [*skipped, *twice], split_by=split_by, unread=left)
 
 
-def _record(folder: Path, cells: Mapping[str, Any], name: str) -> Record:
-    files = {m: _file(folder, cells[m]) for m in FILES if m in cells and m != "mask"}
+def _record(place: Place, cells: Mapping[str, Any], name: str) -> Record:
+    files = {m: file_of(place, cells[m], m) for m in FILES if m in cells and m != "mask"}
     if "mask" in cells:
-        files["mask"] = mask_of(folder, cells["mask"], files.get("image"))
+        files["mask"] = mask_of(place, cells["mask"], files.get("image"))
     captions = clean_captions(cells.get("caption"))
-    vector = _vector(folder, cells["caption_vectors"]) if "caption_vectors" in cells else b""
+    vector = _vector(place, cells["caption_vectors"]) if "caption_vectors" in cells else b""
     if not files and not captions and not vector:
         raise Unreadable("no modality")
     if vector and len(captions) > 1:
@@ -190,11 +222,11 @@ def _record(folder: Path, cells: Mapping[str, Any], name: str) -> Record:
     return Record(name, image, captions, None, canonical_split(cells.get("split")), files, vector)
 
 
-def _vector(folder: Path, cell: object) -> bytes:
+def _vector(place: Place, cell: object) -> bytes:
     """The unit vector `float32 [D]`, as bytes, of a list of numbers, also as JSON text, or of an NPY file."""
     if isinstance(cell, str) and cell.lstrip().startswith("["):
         cell = parse_json(cell)
-    numbers = _listed(cell) if isinstance(cell, list) else _stored(_file(folder, cell))
+    numbers = _listed(cell) if isinstance(cell, list) else _stored(file_of(place, cell))
     if numbers.dtype.kind not in "uif":
         raise Unreadable(NO_VECTOR)
     if numbers.ndim != 1 or not len(numbers):
@@ -225,7 +257,17 @@ def _stored(file: ImageRef) -> NDArray[Any]:
     return decode_array(data, NO_VECTOR)
 
 
-def _file(folder: Path, cell: object) -> ImageRef:
+def file_of(place: Place, cell: object, modality: str = "") -> ImageRef:
+    """Where the bytes lie of which a cell tells.
+
+    Args:
+        place: where the files lie.
+        cell: see `list_rows`.
+        modality: of the bytes.
+
+    Raises:
+        Unreadable: the reason.
+    """
     if isinstance(cell, dict) and set(cell) == {"bytes", "path"}:
         cell = cell["path"] if cell["bytes"] is None else cell["bytes"]
     if isinstance(cell, Unreadable):
@@ -237,7 +279,12 @@ def _file(folder: Path, cell: object) -> ImageRef:
     if isinstance(cell, list | tuple):
         numbers = all(isinstance(x, int | float) for x in cell)
         raise Unreadable("numbers, not a file" if numbers else "several files in one cell")
-    return FileImage.of(cell if isinstance(cell, Path) else inside(folder, cell))
+    path = cell if isinstance(cell, Path) else place.path(cell)
+    if not isinstance(cell, Path):
+        place.check(path)
+    if modality == "audio" and path.suffix.lower() in AAC:
+        raise Unreadable("AAC is not read: convert it with ffmpeg -i x.m4a x.wav")
+    return FileImage.of(path)
 
 
 def _stamps(record: Record) -> list[tuple[Any, ...]]:

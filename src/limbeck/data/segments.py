@@ -2,17 +2,22 @@
 
 import json
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.data.decode import LARGEST
+from limbeck.data.decode import check_size
 from limbeck.data.parse import Unreadable, parse_json
 
 __all__ = ["decode_segments", "segments_bytes", "segments_size"]
 
 BROKEN = "a segment that is neither runs nor polygons"
+UNFILLED = "runs that do not fill the size of their segment"
+NO_STRING = "runs that are no compressed string"
+DIGITS = 7  # of five bits, that a run in a compressed string may have
+CROSSINGS = 10_000_000  # of edges of polygons with rows of pixels, in one mask
 
 Segment = dict[str, Any]
 
@@ -35,7 +40,7 @@ def segments_bytes(segments: object) -> bytes:
     plain = [{k: v for k, v in s.items() if v is not None} if isinstance(s, dict) else s for s in held]
     try:
         return json.dumps(_checked(plain), separators=(",", ":"), default=_text).encode()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise error if isinstance(error, Unreadable) else Unreadable(BROKEN) from None
 
 
@@ -77,12 +82,13 @@ def decode_segments(data: bytes) -> NDArray[np.bool_]:
     """
     segments = _segments(data)
     height, width = segments[0]["size"]
+    runs = [segment["counts"] for segment in segments if "counts" in segment]
+    polygons = [segment["polygons"] for segment in segments if "counts" not in segment]
     whole = np.zeros((height, width), dtype=np.bool_)
-    for segment in segments:
-        if "counts" in segment:
-            whole |= _of_runs(segment["counts"], height, width)
-        else:
-            whole |= _of_polygons(segment["polygons"], height, width)
+    if runs:
+        whole |= _of_runs(runs, height, width)
+    if polygons:
+        whole |= _of_polygons(polygons, height, width)
     return whole
 
 
@@ -105,65 +111,92 @@ def _checked(found: list[Any]) -> list[Segment]:
         raise Unreadable("a segment without its size, [height, width]")
     if any(size != sizes[0] for size in sizes):
         raise Unreadable("segments of several sizes")
-    if sizes[0][0] * sizes[0][1] > LARGEST:
-        raise Unreadable("too many pixels")
+    check_size(*sizes[0])
     return found
 
 
-def _of_runs(counts: object, height: int, width: int) -> NDArray[np.bool_]:
-    held = _uncompressed(counts) if isinstance(counts, str) else counts
-    runs: list[Any] = held if isinstance(held, list) else []
-    if not all(type(run) is int and run >= 0 for run in runs) or sum(runs) != height * width:
-        raise Unreadable("runs that do not fill the size of their segment")
-    inside = np.arange(len(runs)) % 2 == 1
-    columns: NDArray[np.bool_] = np.repeat(inside, runs).reshape(width, height)
-    return columns.T
+def _of_runs(segments: Sequence[object], height: int, width: int) -> NDArray[np.bool_]:
+    """What the runs of all segments cover, in time that grows with their number and the pixels, not with both multiplied."""
+    turns = np.zeros(
+        height * width + 1, dtype=np.int32
+    )  # how many runs of objects begin at a pixel, less those that end
+    for counts in segments:
+        held = _uncompressed(counts, height * width) if isinstance(counts, str) else counts
+        runs: list[Any] = held if isinstance(held, list) else []
+        if not all(type(run) is int and 0 <= run <= height * width for run in runs) or sum(runs) != height * width:
+            raise Unreadable(UNFILLED)
+        ends = np.cumsum(np.array(runs, dtype=np.int64))
+        np.add.at(turns, ends[:-1:2], 1)
+        np.add.at(turns, ends[1::2], -1)
+    np.cumsum(turns, out=turns)
+    return (turns[:-1] > 0).reshape(width, height).T
 
 
-def _uncompressed(text: str) -> list[int]:
+def _uncompressed(text: str, most: int) -> list[int]:
     """The runs in a string: five bits a character from 48 up, the lowest first, 32 where more follow, the last one signed."""
     runs: list[int] = []
     value, bits = 0, 0
     for character in text:
         code = ord(character) - 48
-        if not 0 <= code < 64:
-            raise Unreadable("runs that are no compressed string")
+        if not 0 <= code < 64 or bits >= 5 * DIGITS:
+            raise Unreadable(NO_STRING)
         value |= (code & 31) << bits
         bits += 5
         if code & 32:
             continue
         value -= (code & 16) << (bits - 4)
         runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        if not 0 <= runs[-1] <= most:
+            raise Unreadable(UNFILLED)
         value, bits = 0, 0
     return runs
 
 
-def _of_polygons(polygons: object, height: int, width: int) -> NDArray[np.bool_]:
-    if not isinstance(polygons, list) or not polygons:
+def _of_polygons(segments: Sequence[object], height: int, width: int) -> NDArray[np.bool_]:
+    """What the polygons of all segments cover, in time that grows with the rows that their edges cross, and the pixels.
+
+    An edge turns inside to outside of its polygon, in every row whose middle it crosses, for all pixels whose middle lies to
+    its right. So of the crossings of a polygon with a row, from left to right, each second one ends what the one before begins.
+    """
+    if not all(isinstance(polygons, list) and polygons for polygons in segments):
         raise Unreadable("a segment without polygons")
-    covered = np.zeros((height, width), dtype=np.bool_)
-    for polygon in polygons:
-        covered |= _of_polygon(_corners(polygon), height, width)
-    return covered
-
-
-def _of_polygon(corners: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
-    """An edge turns inside to outside, in every row whose middle it crosses, for all pixels whose middle lies to its right."""
+    corners = [_corners(polygon) for polygons in segments for polygon in polygons]  # type: ignore[attr-defined]
+    of, row, column = _crossings(corners, height, width)
+    order = np.lexsort((column, row, of))
     turns = np.zeros((height, width + 1), dtype=np.int32)
-    for (x, y), (to_x, to_y) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-        low, high = sorted((y, to_y))
-        first, last = (int(np.clip(np.ceil(end - 0.5), 0, height)) for end in (low, high))
-        rows = np.arange(first, last)  # the first end belongs to the edge, the last to the next one
-        if len(rows):
-            crossed = x + (rows + 0.5 - y) * (to_x - x) / (to_y - y)
-            turns[rows, np.clip(np.ceil(crossed - 0.5), 0, width).astype(np.int64)] += 1
-    inside: NDArray[np.bool_] = np.cumsum(turns, axis=1)[:, :width] % 2 == 1
+    np.add.at(turns, (row[order][::2], column[order][::2]), 1)
+    np.add.at(turns, (row[order][1::2], column[order][1::2]), -1)
+    np.cumsum(turns, axis=1, out=turns)
+    inside: NDArray[np.bool_] = turns[:, :width] > 0
     return inside
 
 
-def _corners(polygon: object) -> NDArray[np.float64]:
+def _crossings(
+    corners: Sequence[Sequence[float]], height: int, width: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+    """Of each crossing of an edge with the middle of a row: its polygon, its row, and the first column to its right."""
+    lengths = np.array([len(polygon) // 2 for polygon in corners])
+    ends = np.cumsum(lengths)
+    x, y = np.fromiter(chain.from_iterable(corners), np.float64, 2 * int(ends[-1])).reshape(-1, 2).T
+    follows = np.arange(1, len(x) + 1)
+    follows[ends - 1] = ends - lengths  # the last corner is followed by the first
+    to_x, to_y = x[follows], y[follows]
+    low, high = np.minimum(y, to_y), np.maximum(y, to_y)
+    first, last = (np.clip(np.ceil(end - 0.5), 0, height).astype(np.int64) for end in (low, high))
+    count = last - first  # the first end belongs to the edge, the last to the next one
+    if int(count.sum()) > CROSSINGS:
+        raise Unreadable("polygons of too many edges")
+    edge = np.repeat(np.arange(len(x)), count)
+    row = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count - first, count)
+    crossed = x[edge] + (row + 0.5 - y[edge]) * (to_x - x)[edge] / (to_y - y)[edge]
+    column = np.clip(np.ceil(crossed - 0.5), 0, width)
+    of = np.repeat(np.arange(len(corners)), lengths)[edge]
+    return of.astype(np.int32), row.astype(np.int32), column.astype(np.int32)
+
+
+def _corners(polygon: object) -> Sequence[float]:
     numbers: Sequence[Any] = polygon if isinstance(polygon, list) else ()
     plain = all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) < 1e6 for n in numbers)
     if len(numbers) < 6 or len(numbers) % 2 or not plain:
         raise Unreadable("a polygon that is not three or more corners")
-    return np.array(numbers, dtype=np.float64).reshape(-1, 2)
+    return numbers

@@ -124,6 +124,10 @@ class TrainingView(Source):
         """As of the source."""
         return self._source.labels
 
+    def digests(self, modality: str) -> Sequence[str | None] | None:
+        """As of the source."""
+        return self._source.digests(modality)
+
     def describe(self) -> dict[str, Any]:
         """As of the source."""
         return self._source.describe()

@@ -1,17 +1,28 @@
 """The rows of tables that people write: JSON lines, CSV and Parquet, each with the place where it stands."""
 
 import csv
-import io
-from collections.abc import Collection, Iterator, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from limbeck.data.parse import Unreadable, parse_json
+from limbeck.data.columns import role_of
+from limbeck.data.parse import Unreadable, encoding_of, is_utf8, parse_json
+from limbeck.data.regular import open_regular
+from limbeck.data.unread import KEPT, is_empty, kind_of
 from limbeck.errors import DataError
 
-__all__ = ["cells_of", "csv_rows", "jsonl_rows", "parquet_rows"]
+__all__ = ["TABLES", "arrow_cells", "cells_of", "csv_rows", "jsonl_rows", "parquet_rows", "table_rows"]
 
 Row = tuple[str, Any]  # where it stands; its cells by column, or the `Unreadable` that tells why there are none
+
+LONGEST_LINE = 1 << 26  # characters of a line, or of a cell of a table: a mask of a million corners has 20 million
+SEPARATORS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a bar"}
+BATCH = 1 << 28  # bytes that the rows which are decoded together may take
+SWELL = 100  # how often larger than its file a Parquet table may become, beyond `SMALL` bytes
+SMALL = 1 << 30
 
 
 def cells_of(row: Any) -> dict[str, Any]:
@@ -28,8 +39,12 @@ def cells_of(row: Any) -> dict[str, Any]:
 
 
 def jsonl_rows(table: Path) -> Iterator[Row]:
-    """One value a line; empty lines are passed over."""
-    for number, line in enumerate(table.read_bytes().split(b"\n"), start=1):
+    """One value a line; empty lines are passed over.
+
+    Raises:
+        DataError: a line of more than `LONGEST_LINE` characters.
+    """
+    for number, line in enumerate(_lines(table), start=1):
         if line.strip():
             try:
                 yield f"{table}, line {number}", parse_json(line)
@@ -38,54 +53,237 @@ def jsonl_rows(table: Path) -> Iterator[Row]:
 
 
 def csv_rows(
-    table: Path, needed: Collection[str] = (), columns: Sequence[str] | None = None, separator: str = ","
+    table: Path, needed: Collection[str] = (), columns: Sequence[str] | None = None, separator: str = ""
 ) -> Iterator[Row]:
-    """Cells by column; those that are empty are left out.
+    """Cells by column; those that are empty are left out, blanks round a name of a column or behind a separator as well.
+
+    Args:
+        table: the file, UTF-8 or, with their marks, UTF-16 and UTF-32.
+        needed: columns that it must have.
+        columns: the names of the columns of a table without a header; a first line that repeats them is passed over.
+        separator: between two cells; by default that of comma, tab, semicolon and bar under which the header has known names.
+
+    Raises:
+        DataError: a column that is `needed` is not there, a quote that is not closed, or a line that breaks the format.
+    """
+    with _csv_errors(table):
+        separator = separator or _separator(table)
+        reader = csv.reader(_lines(table, ""), delimiter=separator, skipinitialspace=True, strict=True)
+        names = list(columns or ())
+        while not names and (row := _next(reader, table)) is not None:
+            names = [name.strip() for name in row]
+        if lacking := [column for column in needed if column not in names]:
+            raise DataError(f"{table} has no column {lacking[0]!r}; it has {', '.join(names) or 'none'}")
+        if twice := sorted({name for name in names if name and names.count(name) > 1}):
+            raise DataError(f"{table} has two columns {twice[0]!r}; rename one")
+        begun = reader.line_num + 1
+        while (row := _next(reader, table)) is not None:
+            where, begun, first = f"{table}, line {reader.line_num}", reader.line_num + 1, begun
+            if not row or row == names:
+                continue
+            if len(row) != len(names):
+                yield where, Unreadable("wrong number of columns")
+            elif not all(map(is_utf8, row)):
+                yield where, Unreadable("not UTF-8")
+            else:
+                _refuse_swallowed(table, row, separator, first)
+                yield where, {name: value for name, value in zip(names, row, strict=True) if not is_empty(value)}
+
+
+def table_rows(
+    table: Path, wanted: Callable[[Mapping[str, list[Any]], int], Collection[str]] | None = None
+) -> Iterator[Row]:
+    """The rows of a table by the ending of its name.
 
     Args:
         table: the file.
-        needed: columns that it must have.
-        columns: the names of the columns of a table without a header; a first line that repeats them is passed over.
-        separator: between two cells.
+        wanted: where the format can leave out columns, which to decode: called with all columns and their first cells, and the
+            number of rows.
 
     Raises:
-        DataError: a column that is `needed` is not there, or a line that breaks the format.
+        DataError: it cannot be read as what its ending says.
     """
-    text = table.read_bytes().decode("utf-8-sig", "surrogateescape")
-    reader = csv.DictReader(io.StringIO(text, newline=""), columns, delimiter=separator)
-    held = reader.fieldnames or ()
-    if lacking := [column for column in needed if column not in held]:
-        raise DataError(f"{table} has no column {lacking[0]!r}; it has {', '.join(held) or 'none'}")
+    ending = table.suffix.lower()
+    if ending == ".parquet":
+        return parquet_rows(table, None if wanted is None else wanted(parquet_columns(table), parquet_length(table)))
+    return (jsonl_rows if ending in (".jsonl", ".ndjson") else csv_rows)(table)
+
+
+TABLES = (".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".parquet")
+
+
+def _lines(table: Path, ends: str = "\n") -> Iterator[str]:
+    """The lines of a text, with their ends; bytes that are not text are half pairs.
+
+    Args:
+        table: the file.
+        ends: what ends a line; empty for all that does on any system.
+
+    Raises:
+        DataError: a line of more than `LONGEST_LINE` characters, or an encoding that is none.
+    """
+    with open_regular(table) as raw:
+        encoding = encoding_of(raw.read(4))
+        raw.seek(0)
+        if encoding == "utf-8-sig" and raw.read(200).count(0) > 20:
+            raise DataError(f"{table} is no text, or UTF-16 without its mark; save it as UTF-8")
+        raw.seek(0)
+        errors = "surrogateescape" if encoding == "utf-8-sig" else "strict"
+        text = TextIOWrapper(raw, encoding, errors, newline=ends)
+        number = 0
+        try:
+            while line := text.readline(LONGEST_LINE + 1):
+                number += 1
+                if len(line) > LONGEST_LINE:
+                    raise DataError(
+                        f"{table}, line {number} has more than {LONGEST_LINE:,} characters; that is no table"
+                    )
+                yield line
+        except UnicodeError as error:
+            raise DataError(f"{table} is not {encoding.upper()}, as its first bytes say; save it as UTF-8") from error
+        except OSError as error:
+            raise DataError(f"{table} cannot be read: {error.strerror}") from error
+
+
+@contextmanager
+def _csv_errors(table: Path) -> Iterator[None]:
     try:
-        for row in reader:
-            where = f"{table}, line {reader.line_num}"
-            if columns and list(row.values()) == list(columns):
-                continue
-            if None in row or None in row.values():
-                yield where, Unreadable("wrong number of columns")
-            elif any("\ud800" <= c <= "\udfff" for value in row.values() for c in value):
-                yield where, Unreadable("not UTF-8")
-            else:
-                yield where, {name: value for name, value in row.items() if value != ""}
+        yield
     except csv.Error as error:
+        raise DataError(f"{table}: {error}; mend that line") from error
+
+
+def _next(reader: Any, table: Path) -> list[str] | None:
+    """The next row, with cells as long as a line may be; `None` at the end."""
+    begun = reader.line_num + 1
+    before = csv.field_size_limit(LONGEST_LINE)  # of the whole process, so it is put back
+    try:
+        return next(reader, None)
+    except csv.Error as error:
+        if "unexpected end" in str(error):
+            raise DataError(
+                f"{table}, line {begun}: a quote opens there that is never closed, so that all lines behind it are lost; close it, or "
+                'write a quote that is part of a text as "" within quotes'
+            ) from error
+        if "expected after" in str(error):
+            lines = f"line {begun}" if begun == reader.line_num else f"lines {begun} to {reader.line_num}"
+            raise DataError(
+                f"{table}, {lines}: a quoted cell goes on behind its closing quote; write a quote that is part of a text as "
+                '"" within quotes, and close those that open a cell'
+            ) from error
         raise DataError(f"{table}, line {reader.line_num}: {error}; mend that line") from error
+    finally:
+        csv.field_size_limit(before)
 
 
-def parquet_rows(table: Path) -> Iterator[Row]:
-    """Cells by column.
+def _refuse_swallowed(table: Path, row: Sequence[str], separator: str, line: int) -> None:
+    """Refuses a cell in quotes that holds what were whole rows: two stray quotes, each in a line of its own, make it."""
+    for cell in row:
+        for inner in cell.split("\n")[1:-1] if "\n" in cell else ():
+            parts = inner.strip("\r").split(separator)
+            if len(parts) == len(row) > 1 and any(kind_of(part) for part in parts):
+                raise DataError(
+                    f"{table}, line {line}: a quote opens there that takes whole rows into its cell, among them {inner.strip()[:60]!r}; "
+                    'close it, or write a quote that is part of a text as "" within quotes'
+                )
+
+
+def _separator(table: Path) -> str:
+    """What stands between the names of the header: that with which most of them are known."""
+    lines = _lines(table, "")
+    header = next((line for line in lines if line.strip()), "")
+    lines.close()  # type: ignore[attr-defined]
+    usual = "\t," if table.suffix.lower() == ".tsv" else ",\t"
+
+    def known(separator: str) -> int:
+        names = [name.strip(' "\r\n') for name in header.split(separator)]
+        return sum(role_of(name) is not None for name in names) if len(names) > 1 else 0
+
+    return max((*usual, ";", "|"), key=known)
+
+
+def parquet_columns(table: Path) -> dict[str, list[Any]]:
+    """The names of the columns, with their first cells.
 
     Raises:
         DataError: no Parquet file.
     """
+    with _parquet(table) as file:
+        names = file.schema_arrow.names
+        batch = next(file.iter_batches(min(_batch_rows(file), KEPT)), None)
+        columns = [[] for _ in names] if batch is None else [arrow_cells(column) for column in batch.columns]
+        return dict(zip(names, columns, strict=True))
+
+
+def parquet_length(table: Path) -> int:
+    """How many rows a Parquet file says that it has."""
+    with _parquet(table) as file:
+        return int(file.metadata.num_rows)
+
+
+def parquet_rows(table: Path, columns: Collection[str] | None = None) -> Iterator[Row]:
+    """Cells by column, a few rows at a time, so that small files of large contents do not fill the memory.
+
+    Args:
+        table: the file.
+        columns: those to decode; by default all.
+
+    Raises:
+        DataError: no Parquet file, or one whose contents are many times its size.
+    """
+    size, held, number = table.stat().st_size if table.is_file() else 0, 0, 0
+    with _parquet(table) as file:
+        names = [name for name in file.schema_arrow.names if columns is None or name in columns]
+        for batch in file.iter_batches(_batch_rows(file), columns=names):
+            held += batch.nbytes
+            if held > max(SMALL, SWELL * size):
+                raise DataError(
+                    f"{table} has {size:,} bytes and holds more than {held:,}: it was made to fill the memory, or repeats itself; write "
+                    "its texts once"
+                )
+            cells = {name: arrow_cells(column) for name, column in zip(names, batch.columns, strict=True)}
+            for row in range(batch.num_rows):
+                yield f"{table}, row {number}", {name: values[row] for name, values in cells.items()}
+                number += 1
+
+
+def arrow_cells(column: Any) -> list[Any]:
+    """The values of an Arrow column; where one cannot be had, such as a far date or a text that is not UTF-8, its reason."""
+    try:
+        values: list[Any] = column.to_pylist()
+        return values
+    except (ValueError, OverflowError, ArithmeticError):
+        return [_cell(value) for value in column]
+
+
+def _cell(value: Any) -> Any:
+    try:
+        return value.as_py()
+    except UnicodeDecodeError:
+        return Unreadable("not UTF-8")
+    except (ValueError, OverflowError, ArithmeticError):
+        return Unreadable("a value that cannot be read")
+
+
+def _batch_rows(file: Any) -> int:
+    """How many rows are decoded together: each can be as large as all that its column stores once."""
+    meta = file.metadata
+    groups = [meta.row_group(i) for i in range(meta.num_row_groups)]
+    largest = max((g.column(c).total_uncompressed_size for g in groups for c in range(g.num_columns)), default=1)
+    return max(1, min(1024, BATCH // max(largest, 1)))
+
+
+@contextmanager
+def _parquet(table: Path) -> Iterator[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        with pq.ParquetFile(table) as file:
-            number = 0
-            for batch in file.iter_batches(1024):
-                for row in batch.to_pylist():
-                    yield f"{table}, row {number}", row
-                    number += 1
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{table} cannot be read as Parquet: {error}") from error
+    with open_regular(table) as raw:
+        try:
+            with pq.ParquetFile(raw) as file:
+                yield file
+        except (pa.ArrowException, OSError, MemoryError, ValueError, OverflowError) as error:
+            if isinstance(error, DataError):
+                raise
+            reason = " ".join(re.sub(r"[^\x20-\x7e]+", " ", str(error)).split())[:200] or "it asks for too much memory"
+            raise DataError(f"{table} cannot be read as Parquet: {reason}") from error

@@ -2,7 +2,8 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from limbeck.core.recipe import Recipe
 from limbeck.core.synthetic import Synthetic
 from limbeck.engine.run import Run
 from limbeck.errors import ConfigError, Diverged
+from limbeck.signals import asked, deferred
 
 __all__ = ["State", "distill", "steps"]
 
@@ -49,6 +51,7 @@ def steps(problem: Problem, method: Method, run: str | Path | None = None, *, sa
 
     Raises:
         Diverged: a logged value, the gradient or a parameter is not finite; the last good state is kept.
+        StorageError: another process works on the run folder; it is free again when this generator is closed.
 
     Example:
         >>> import limbeck as lb
@@ -56,52 +59,91 @@ def steps(problem: Problem, method: Method, run: str | Path | None = None, *, sa
         >>> [state.step for state in lb.steps(problem, lb.methods.CF(steps=2))]
         [0, 1, 2]
     """
+    _check(save_every)
+    folder = None if run is None else Run(run, Recipe.of(problem, method))
+    with _owned(folder):
+        yield from _steps(problem, method, folder, save_every)
+
+
+def _check(save_every: int) -> None:
     if save_every < 1:
         raise ConfigError(f"save_every counts steps between checkpoints and must be 1 or more, got {save_every}")
+
+
+def _owned(folder: Run | None) -> AbstractContextManager[None]:
     processes.count()  # several processes choose their devices before anything is put on one
-    folder = None if run is None else Run(run, Recipe.of(problem, method))
+    return nullcontext() if folder is None else folder.owned("distil")
+
+
+def _steps(problem: Problem, method: Method, folder: Run | None, save_every: int) -> Generator[State]:
     method.check(problem)
     synthetic = method.start(problem)
     if folder is not None:
         folder.begin()  # a budget that cannot work was refused by now, and has claimed no folder
     optimizer = method.optimizer(synthetic)
     rates = [] if optimizer is None else [group["lr"] for group in optimizer.param_groups]
-    first = 0 if folder is None else folder.restore(synthetic, optimizer)
-    yield State(first, method.steps, {}, synthetic)
-    for t in range(first, method.steps):
+    done = 0 if folder is None else folder.restore(synthetic, optimizer)
+    stop = False
+    with deferred():  # a signal waits until the state is whole, and this ends with `Stopped`
+        yield State(done, method.steps, {}, synthetic)
+        while done < method.steps and not stop:
+            logs = _step(problem, method, synthetic, optimizer, rates, done, folder)
+            done += 1
+            if folder is not None:
+                folder.log({"step": done, **logs})
+            stop = processes.agree(asked())
+            if folder is not None and (stop or done % save_every == 0 or done == method.steps):
+                folder.save(done, synthetic, optimizer)
+            if not stop:
+                try:
+                    yield State(done, method.steps, logs, synthetic)
+                except KeyboardInterrupt:  # outside of the command line, while the state is whole
+                    if folder is not None:
+                        folder.save(done, synthetic, optimizer)
+                    raise
+    if stop:
+        raise KeyboardInterrupt  # the signal reached another process
 
-        def stop(what: str, cure: str = "", t: int = t) -> Diverged:
-            return _diverged(what, t, synthetic, optimizer, folder, cure)
 
-        before = None
-        if optimizer is not None:
-            optimizer.zero_grad(set_to_none=True)
-        try:
-            logs = {name: float(value) for name, value in method.step(problem, synthetic, t).items()}
-        except Diverged as error:
-            raise stop(str(error)) from error
-        if bad := [name for name, value in logs.items() if not math.isfinite(value)]:
-            raise stop(f"{bad[0]} = {logs[bad[0]]} is not finite", method.cure(bad[0]))
-        if optimizer is not None:
-            norm = _gradient_norm(synthetic, method.clip)
-            if not math.isfinite(norm):
-                raise stop(f"the gradient norm = {norm} is not finite", method.cure("gradient"))
-            before = None if folder is None else copy.deepcopy((synthetic.state_dict(), optimizer.state_dict()))
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * method.rate(t)
-            optimizer.step()
-            logs["gradient"] = norm
-        synthetic.project()
-        if wrong := _wrong(method, synthetic):
-            if optimizer is not None and before is not None:  # what this step was computed from was still good
-                synthetic.load_state_dict(before[0])
-                optimizer.load_state_dict(before[1])
-            raise stop(*wrong)
-        if folder is not None:
-            folder.log({"step": t + 1, **logs})
-            if (t + 1) % save_every == 0 or t + 1 == method.steps:
-                folder.save(t + 1, synthetic, optimizer)
-        yield State(t + 1, method.steps, logs, synthetic)
+def _step(
+    problem: Problem,
+    method: Method,
+    synthetic: Synthetic,
+    optimizer: Optimizer | None,
+    rates: list[float],
+    t: int,
+    folder: Run | None,
+) -> dict[str, float]:
+    """Step `t`, in place; returns its scalars."""
+
+    def stop(what: str, cure: str = "") -> Diverged:
+        return _diverged(what, t, synthetic, optimizer, folder, cure)
+
+    before = None
+    if optimizer is not None:
+        optimizer.zero_grad(set_to_none=True)
+    try:
+        logs = {name: float(value) for name, value in method.step(problem, synthetic, t).items()}
+    except Diverged as error:
+        raise stop(str(error)) from error
+    if bad := [name for name, value in logs.items() if not math.isfinite(value)]:
+        raise stop(f"{bad[0]} = {logs[bad[0]]} is not finite", method.cure(bad[0]))
+    if optimizer is not None:
+        norm = _gradient_norm(synthetic, method.clip)
+        if not math.isfinite(norm):
+            raise stop(f"the gradient norm = {norm} is not finite", method.cure("gradient"))
+        before = None if folder is None else copy.deepcopy((synthetic.state_dict(), optimizer.state_dict()))
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * method.rate(t)
+        optimizer.step()
+        logs["gradient"] = norm
+    synthetic.project()
+    if wrong := _wrong(method, synthetic):
+        if optimizer is not None and before is not None:  # what this step was computed from was still good
+            synthetic.load_state_dict(before[0])
+            optimizer.load_state_dict(before[1])
+        raise stop(*wrong)
+    return logs
 
 
 def distill(
@@ -122,18 +164,34 @@ def distill(
     Raises:
         Diverged: see `steps`.
         ConfigError: the run folder belongs to another recipe.
+        StorageError: another process works on it, or it cannot be read or written.
+        KeyboardInterrupt: a person stopped it; a checkpoint of all whole steps is kept, where the step was not cut short.
     """
+    _check(save_every)
     recipe = Recipe.of(problem, method)
-    if run is not None and (done := Run(run, recipe).result).is_dir():
-        return load(done)
-    for state in steps(problem, method, run, save_every=save_every):
+    folder = None if run is None else Run(run, recipe)
+    if folder is not None and folder.result.is_dir():  # also where others may only read
+        folder.settle()
+        return load(folder.result)
+    with _owned(folder):
+        if folder is not None and folder.result.is_dir():  # another process has finished it meanwhile
+            return load(folder.result)
+        return _distilled(problem, method, recipe, folder, save_every)
+
+
+def _distilled(problem: Problem, method: Method, recipe: Recipe, folder: Run | None, save_every: int) -> DistilledSet:
+    states = _steps(problem, method, folder, save_every)
+    for state in states:
         if problem.tick and state.total:
-            problem.tick(f"distil {recipe.method['name']}", state.step, state.total)
-    made = method.finish(problem, state.synthetic, None if run is None else Path(run))
+            try:
+                problem.tick(f"distil {recipe.method['name']}", state.step, state.total)
+            except KeyboardInterrupt as stopped:
+                states.throw(stopped)
+    made = method.finish(problem, state.synthetic, None if folder is None else folder.folder)
     small = freeze(problem, recipe, made, learned_text=method.learns_text)
-    if run is not None:
+    if folder is not None:
         if processes.is_first():
-            small.save(Run(run, recipe).result)
+            small.save(folder.result)
         processes.wait()
     return small
 

@@ -3,16 +3,17 @@
 recipe.yaml        what is run, resolved; a run folder belongs to one recipe
 environment.json   versions and machine
 log.jsonl          one line a step
-checkpoint/step-*  the latest state: tensors in safetensors, the rest in JSON
+checkpoint/step-*  the two latest states: tensors in safetensors, the rest in JSON, and the SHA-256 of both
 set/               the result, when it is finished
+.limbeck-lock      while a process works on the folder: which
 """
 
 import json
-import os
 import platform
-import shutil
 import sys
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,11 @@ from torch.optim import Optimizer
 
 from limbeck.core import processes
 from limbeck.core.recipe import Recipe, differences
-from limbeck.data.files import write_text
-from limbeck.errors import ConfigError, StorageError
+from limbeck.data.files import WORK, settle, write_text
+from limbeck.data.locks import LOCK, owned
+from limbeck.engine import log
+from limbeck.engine.checkpoints import Checkpoint, Checkpoints
+from limbeck.errors import ConfigError, LimbeckWarning, StorageError
 
 __all__ = ["Run"]
 
@@ -54,6 +58,30 @@ class Run:
         elif self.folder.is_dir() and any(p for p in self.folder.iterdir() if not p.name.startswith(".")):
             raise StorageError(f"{self.folder} exists and is not a run; choose another folder")
         self._recipe = recipe
+        self._checkpoints = Checkpoints(self.folder / "checkpoint")
+
+    @contextmanager
+    def owned(self, doing: str) -> Iterator[None]:
+        """Makes this process the only one that works on the folder; of several that work together the first is it for all.
+
+        Args:
+            doing: what it does, for the message that another process gets.
+
+        Raises:
+            StorageError: another process works on it, or the folder cannot be written.
+        """
+        if not processes.is_first():
+            yield
+            return
+        with owned(self.folder, doing):
+            yield
+
+    def settle(self) -> None:
+        """Ends what a killed process left in a finished run; does nothing where another works on it, or it is read-only."""
+        with suppress(OSError):
+            if any(WORK.fullmatch(p.name) or p.name == LOCK for p in self.folder.iterdir()):
+                with self.owned("tidy"):
+                    settle(self.result)
 
     def begin(self) -> None:
         """Makes the folder and writes recipe and environment, where they are not there yet; the first process does."""
@@ -71,93 +99,93 @@ class Run:
         return self.folder / "set"
 
     def restore(self, synthetic: nn.Module, optimizer: Optimizer | None) -> int:
-        """Loads the latest checkpoint into both; returns the step it was taken after, 0 where there is none."""
-        found = self._checkpoints()
-        if not found:
-            self._trim_log(0)
-            processes.wait()
-            return 0
-        from safetensors.torch import load_file
+        """Loads the newest whole checkpoint into both; returns the step it was taken after, 0 where there is none.
 
-        folder = found[-1]
-        step = _number(folder)
-        tensors = load_file(folder / "state.safetensors")
-        plain = json.loads((folder / "state.json").read_text())
-        try:
-            synthetic.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("set.")})
-            if optimizer is not None:
-                optimizer.load_state_dict(_unflatten(tensors, plain["optimizer"]))
-        except (RuntimeError, KeyError, ValueError) as error:
-            raise StorageError(
-                f"{folder} does not fit this recipe: {error}; delete the run folder to start anew"
-            ) from error
-        self._trim_log(step)
-        processes.wait()
+        Raises:
+            StorageError: it does not fit what is run.
+        """
+        if not processes.is_first():
+            processes.wait()  # until the first has set aside what is damaged
+        found = self._checkpoints.newest()
+        step = 0 if found is None else found.step
+        if found is not None:
+            try:
+                _load(found, synthetic, optimizer)
+            except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+                raise StorageError(
+                    f"{found.folder} does not fit this recipe: {error}; delete the run folder to start anew"
+                ) from error
+        if processes.is_first():
+            self._trim_log(step)
+            processes.wait()
         return step
 
     def save(self, step: int, synthetic: nn.Module, optimizer: Optimizer | None) -> Path:
-        """Writes a checkpoint after `step`, then drops older ones. It appears by one rename."""
-        from safetensors.torch import save_file
+        """Writes a checkpoint after `step`, then drops all older ones but one; it appears whole or not at all.
 
-        root = self.folder / "checkpoint"
-        work, final = root / f".step-{step}", root / f"step-{step}"
-        if final.is_dir():  # a run repeats itself to the bit: this step's checkpoint is already there
-            return final
+        Raises:
+            StorageError: it cannot be written.
+        """
         if not processes.is_first():
-            return final
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        tensors = {f"set.{k}": v.detach().cpu().contiguous() for k, v in synthetic.state_dict().items()}
-        plain: dict[str, Any] = {"step": step}
+            return self._checkpoints.path(step)
+        tensors = {f"set.{k}": v for k, v in synthetic.state_dict().items()}
+        plain: dict[str, Any] = {}
         if optimizer is not None:
             flat, plain["optimizer"] = _flatten(optimizer.state_dict())
             tensors |= flat
-        save_file(tensors, work / "state.safetensors")
-        (work / "state.json").write_text(json.dumps(plain))
-        for path in work.iterdir():
-            with path.open("r+b") as file:  # Windows flushes only what can be written
-                os.fsync(file.fileno())
-        os.replace(work, final)
-        for old in self._checkpoints()[:-1]:
-            shutil.rmtree(old, ignore_errors=True)
-        return final
+        log.flush(self.folder / "log.jsonl")  # no checkpoint is ahead of its log, whatever the power does
+        return self._checkpoints.save(step, tensors, plain)
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Appends one line to `log.jsonl`."""
-        if not processes.is_first():
-            return
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(dict(row)) + "\n")
+        if processes.is_first():
+            log.append(self.folder / "log.jsonl", row)
 
     def history(self) -> list[dict[str, Any]]:
-        """The lines of the log, without a torn last one."""
+        """The rows of the log, one a step; says which lines cannot be read."""
         path = self.folder / "log.jsonl"
-        rows = []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
+        rows, lost = log.read(path)
+        if lost:
+            warnings.warn(f"{path}: {_lines(lost)} cannot be read, and is left out", LimbeckWarning, stacklevel=2)
         return rows
 
     @property
     def latest(self) -> Path | None:
         """The latest checkpoint, `None` where there is none."""
-        found = self._checkpoints()
-        return found[-1] if found else None
+        return self._checkpoints.latest
 
     def _trim_log(self, step: int) -> None:
-        if not processes.is_first():
-            return
-        kept = [row for row in self.history() if row["step"] <= step]
-        write_text(self.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+        """Keeps one row of each step until `step`, and says which of them are lost."""
+        path = self.folder / "log.jsonl"
+        rows, lost = log.read(path)
+        kept = [row for row in rows if row["step"] <= step]
+        if len(kept) < step:
+            reason = f"; its {_lines(lost)} cannot be read" if lost else ""
+            warnings.warn(
+                f"{path} lacks {step - len(kept)} of the {step} steps that are done{reason}; the set is not changed by it, its curve is",
+                LimbeckWarning,
+                stacklevel=3,
+            )
+        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
 
-    def _checkpoints(self) -> list[Path]:
-        return sorted((self.folder / "checkpoint").glob("step-*[0-9]"), key=_number)
+
+def _lines(numbers: list[int]) -> str:
+    listed = ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
+    return f"line{'s' if len(numbers) > 1 else ''} {listed}"
 
 
-def _number(folder: Path) -> int:
-    return int(folder.name.removeprefix("step-"))
+def _load(found: Checkpoint, synthetic: nn.Module, optimizer: Optimizer | None) -> None:
+    """Raises what torch raises where a checkpoint is of something else."""
+    state = None if optimizer is None else _unflatten(found.tensors, found.plain["optimizer"])
+    if optimizer is not None and state is not None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        for i, slots in state["state"].items():
+            wrong = [k for k, v in slots.items() if isinstance(v, Tensor) and v.shape not in ((), parameters[i].shape)]
+            if wrong:
+                raise ValueError(f"{wrong[0]} of the optimizer has another shape than what it is of")
+    synthetic.load_state_dict({k[4:]: v for k, v in found.tensors.items() if k.startswith("set.")})
+    if optimizer is not None and state is not None:
+        optimizer.load_state_dict(state)
 
 
 def _flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -13,7 +13,8 @@ from typing import Any
 from limbeck import registry
 from limbeck.core import Budget, DistilledSet, Method, Problem
 from limbeck.data.cache import Cache, digest
-from limbeck.data.files import write_text
+from limbeck.data.files import sha256, write_text
+from limbeck.data.locks import owned
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, LimbeckWarning, StorageError
 from limbeck.evaluation.contrast import Contrast, contrasts
@@ -28,8 +29,8 @@ __all__ = ["Comparison", "compare"]
 
 Tick = Callable[[str, int, int], None]
 WRITTEN = ("scores.json", "table.md", "table.csv", "score_vs_bytes.svg", "score_vs_bytes.png")
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)  # what reading scores may raise
 SECONDS = "seconds.json"  # in the folder of a run: how long it took
+SUM = ".sha256"  # beside the scores of a cell
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,8 @@ def compare(
 
     Raises:
         ConfigError: an empty grid, one method twice, no test split, or whatever `distill` or `evaluate` refuse.
-        StorageError: a file in `run` that would be written is not of a comparison, or it cannot be written.
         DataError: no validation split to choose students on, or data that lack what the protocol needs.
+        StorageError: a file in `run` that would be written is of no comparison, another process works on it, or it cannot be written.
 
     Example:
         >>> import limbeck as lb, tempfile
@@ -153,12 +154,27 @@ def compare(
         problem = Problem(train, space, Budget(pairs=budget), numbers[0], device, bench.cache)
         for method in made:
             method.check(problem)
+    with owned(bench.folder, "compare"):
+        found = _filled(bench, train, list(zip(made, labels, strict=True)), pairs, judges, full)
+        _write(found)
+    return found
+
+
+def _filled(
+    bench: "_Bench",
+    train: Source,
+    methods: Sequence[tuple[Method, str]],
+    pairs: Sequence[int],
+    judges: Sequence[Protocol],
+    full: bool,
+) -> Comparison:
+    """Every cell of the grid: those that are kept, and those that are missing."""
     bench.embed(train, judges, full)
-    total, done = len(made) * len(pairs) + full, 0
+    total, done = len(methods) * len(pairs) + full, 0
     sets: dict[tuple[str, int], list[DistilledSet]] = {}
     runs: dict[tuple[str, int], list[Path]] = {}
     scores: list[Score] = []
-    for method, label in zip(made, labels, strict=True):
+    for method, label in methods:
         for budget in pairs:
             small = sets[label, budget] = bench.distil(train, method, budget)
             runs[label, budget] = bench.cells(method, budget)
@@ -170,10 +186,8 @@ def compare(
         whole = [s for judge in judges for s in bench.judge([train], judge, "full data", "full-data")]
         scores += [replace(s, method="full") for s in whole]  # also where `on` is not of the same data
         bench.say(total, total)
-    one_shot = tuple(label for method, label in zip(made, labels, strict=True) if method.steps == 0)
-    found = Comparison(scores, sets, bench.folder, runs, one_shot)
-    _write(found)
-    return found
+    one_shot = tuple(label for method, label in methods if method.steps == 0)
+    return Comparison(scores, sets, bench.folder, runs, one_shot)
 
 
 @dataclass(frozen=True)
@@ -239,17 +253,15 @@ class _Bench:
         key = digest(protocol.fingerprint(test, self.space), [s.fingerprint for s in sets], self.seeds, slug)
         student = protocol.student.replace(":", "-")
         path = self.folder / "scores" / f"{slug}-{len(sets[0])}-{student}-{key[:12]}.json"
-        if os.path.lexists(path):
-            try:
-                return [replace(score, name=name) for score in read_scores(path)]
-            except UNREADABLE as error:
-                warnings.warn(f"{error}; the row is judged anew", LimbeckWarning, stacklevel=2)
+        if (kept := _kept(path)) is not None:
+            return [replace(score, name=name) for score in kept]
         small = sets if len(sets) > 1 else sets[0]
         scores = evaluate(
             small, self.on, protocol, self.space, self.seeds, name, cache=self.cache, device=self.device, tick=self.tick
         )
         scores = [replace(score, seconds=score.seconds + made) for score in scores]
         write_scores(path, scores)
+        write_text(path.with_suffix(SUM), sha256(path))
         return scores
 
 
@@ -279,6 +291,23 @@ def _slug(method: Method) -> str:
     return str(method.describe()["name"]) + (f"-{digest(changed)[:8]}" if changed else "")
 
 
+def _kept(path: Path) -> list[Score] | None:
+    """The scores of a cell that was judged before; `None` where they are not there, or are damaged, which is told."""
+    if not path.is_file():
+        return None
+    try:
+        kept, total = read_scores(path), path.with_suffix(SUM)
+        if not total.is_file():  # killed between the two, or from before there were checksums
+            write_text(total, sha256(path))
+        if total.read_bytes() == sha256(path).encode():
+            return kept
+        reason = f"{path} differs from its checksum"
+    except StorageError as error:
+        reason = str(error)
+    warnings.warn(f"{reason}; the row is judged again", LimbeckWarning, stacklevel=2)
+    return None
+
+
 def _read_seconds(path: Path) -> float:
     """How long a run took, of a resumed one its last part; 0 where the file is missing or cannot be read."""
     try:
@@ -291,7 +320,7 @@ def _refuse_foreign(folder: Path) -> None:
     """Refuses to overwrite a table or a plot, unless the scores beside it say that it is one of ours."""
     there = [name for name in WRITTEN if os.path.lexists(folder / name)]
     ours = False
-    with suppress(*UNREADABLE):
+    with suppress(StorageError):
         ours = bool(there and read_scores(folder / WRITTEN[0]))
     if there and not ours:
         raise StorageError(

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from limbeck.data.cache import Cache, digest
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
-from limbeck.evaluation.students import Components, Pretrained, Schedule, pictures
+from limbeck.evaluation.students import Components, Pretrained, Samples, Schedule, Trainer, pictures
 from limbeck.networks._spec import network
 from limbeck.spaces import Features, Space, embed_source
 from limbeck.spaces.pictures import PICTURED
@@ -181,6 +181,47 @@ class Protocol(ABC):
         features = embed_source(source, frozen, context.cache, device=context.device, tick=context.tick)
         pixels = {m: pictures(source, m, side, context.cache) for m in trained}
         return {m: (features | pixels)[m] for m in modalities}
+
+    @abstractmethod
+    def modalities(self, small: Source, test: Source, space: Space) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Those that students are trained on, and those of them that they are tested with.
+
+        Args:
+            small, test, space: see `run`.
+
+        Raises:
+            ConfigError: set, data and space share too few.
+        """
+
+    @abstractmethod
+    def read(self, source: Source, modalities: tuple[str, ...], space: Space, context: Context, side: int) -> Samples:
+        """What students read of a source.
+
+        Args:
+            source: a set, or the data it is judged on.
+            modalities: of `modalities`.
+            space, context: see `run`.
+            side: pixels a side of what is trained on pixels.
+        """
+
+    @abstractmethod
+    def trainer(
+        self,
+        train: Any,
+        tested: tuple[str, ...],
+        classes: int,
+        context: Context,
+        pretrained: Callable[[float], Pretrained] | None = None,
+    ) -> Trainer[Any]:
+        """The students of a set, for whoever judges it and whoever attacks it.
+
+        Args:
+            train: what `read` gave of the set.
+            tested: the modalities that they are tested with.
+            classes: how many the data have, where they are labelled.
+            context: see `run`.
+            pretrained: of `pretrained`.
+        """
 
     @abstractmethod
     def run(self, small: Source, test: Source, space: Space, context: Context) -> dict[str, float]:

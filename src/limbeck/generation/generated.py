@@ -98,7 +98,7 @@ class Generated(Method):
             )
         if self.captions > 1:
             check_ability(check_captioner(self.captioner), self.stage, self.captions - 1)
-        self.images(problem)
+        self.images(problem, problem.available)
 
     def reads(self) -> dict[str, str]:
         """A digest of the prior's files, and of a list of prompts."""
@@ -108,8 +108,12 @@ class Generated(Method):
             **({"prompts": sha256(path)} if path and path.is_file() else {}),
         }
 
-    def images(self, problem: Problem) -> int:
+    def images(self, problem: Problem, available: int | None = None) -> int:
         """How many images the budget holds.
+
+        Args:
+            problem: whose budget.
+            available: samples that can make a pair; by default those that do, which only their features tell.
 
         Raises:
             ConfigError: captions or repeats do not divide it.
@@ -125,10 +129,11 @@ class Generated(Method):
                 raise ConfigError(
                     f"a budget of {budget.bytes} bytes holds no image; one takes {size:.0f} bytes with its captions"
                 )
-        if count // self.repeats > len(problem.complete):
+        available = len(problem.complete) if available is None else available
+        if count // self.repeats > available:
             raise ConfigError(
                 f"this budget asks for {count // self.repeats} captions of different samples, and {problem.source.name} has "
-                f"{len(problem.complete)}; ask for less, or for more images of each caption (repeats)"
+                f"{available}; ask for less, or for more images of each caption (repeats)"
             )
         if count % self.repeats:
             raise ConfigError(

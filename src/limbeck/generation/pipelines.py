@@ -2,19 +2,20 @@
 
 import json
 import os
-import shutil
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from limbeck.data.cache import digest
-from limbeck.data.files import sha256
-from limbeck.errors import ConfigError
+from limbeck.data.files import checksums, flush, foreign_files, sha256, work_folder, write_text, writing
+from limbeck.errors import ConfigError, StorageError
 from limbeck.generation.quiet import quietly
 
-__all__ = ["factor_of", "prior_fingerprint", "read_index", "side_of", "write_pipeline"]
+__all__ = ["factor_of", "prior_fingerprint", "read_index", "refuse_others", "side_of", "write_pipeline"]
 
 PARTS = ("unet", "transformer", "vae", "text_encoder", "tokenizer", "scheduler")  # and their folders
+INDEX, CARD, MANIFEST = "model_index.json", "README.md", "pipeline.json"
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -54,25 +55,73 @@ def _hub_commit(name: str) -> str:
         return ""
 
 
+def refuse_others(folder: Path) -> None:
+    """Refuses a folder that holds, under the names of a pipeline, what `write_pipeline` did not write.
+
+    Raises:
+        StorageError: it does.
+    """
+    _check(folder, [*PARTS, INDEX, CARD])
+
+
 def write_pipeline(pipe: Any, folder: Path, card: str) -> None:
     """Writes a pipeline into a folder, which may hold other things; `model_index.json`, which makes it one, comes last.
+
+    `pipeline.json` there names, before anything else, each file with its SHA-256: what it does not name is never touched. The
+    same pipeline is written to the same bits, whatever its tokenizer was asked before.
 
     Args:
         pipe: of diffusers.
         folder: is made where it is not there.
         card: the text of its README.md.
+
+    Raises:
+        StorageError: the folder holds something else under one of these names, or cannot be written.
     """
-    work = folder / ".pipeline"
-    shutil.rmtree(work, ignore_errors=True)
-    with quietly():
-        pipe.save_pretrained(work)
-    (work / "README.md").write_text(card, encoding="utf-8")
-    for path in sorted(work.iterdir(), key=lambda p: p.name == "model_index.json"):
-        target = folder / path.name
-        if target.is_dir():
-            shutil.rmtree(target)
-        os.replace(path, target)
-    work.rmdir()
+    for part in ("", "_2", "_3"):
+        tokenizer, encoder = (getattr(pipe, f"{name}{part}", None) for name in ("tokenizer", "text_encoder"))
+        if tokenizer is not None:  # fast ones are saved with what they were last asked
+            most = getattr(getattr(encoder, "config", None), "max_position_embeddings", None) or 300
+            tokenizer([""], padding="max_length", max_length=min(tokenizer.model_max_length, most), truncation=True)
+    with writing(folder), work_folder(folder / INDEX) as work:
+        made, gone = work / "new", work / "gone"
+        made.mkdir()
+        gone.mkdir()
+        (made / CARD).write_text(card, encoding="utf-8")
+        mode = (made / CARD).stat().st_mode & 0o777
+        with quietly():
+            _save(pipe, made)
+        for path in sorted(made.rglob("*"), reverse=True):
+            if path.is_file():
+                path.chmod(mode)  # safetensors makes files that only their owner reads
+            flush(path)
+        _check(folder, os.listdir(made))
+        write_text(folder / MANIFEST, json.dumps({"limbeck": "pipeline", "files": checksums(made)}, indent=1) + "\n")
+        for path in sorted(made.iterdir(), key=lambda p: p.name == INDEX):
+            target = folder / path.name
+            if target.exists():
+                os.replace(target, gone / path.name)  # ours: `_check` found every file of it in the manifest
+            os.replace(path, target)
+        flush(folder)
+
+
+def _save(pipe: Any, folder: Path) -> None:
+    try:
+        pipe.save_pretrained(folder)
+    except Exception as error:
+        if type(error) is Exception:  # tokenizers tells so that a file cannot be written
+            raise OSError(str(error)) from error
+        raise
+
+
+def _check(folder: Path, names: Iterable[str]) -> None:
+    """Refuses what lies in `folder` under some names and is not in its manifest."""
+    foreign = set(foreign_files(folder, MANIFEST)) if folder.is_dir() else set()
+    if others := sorted(path for path in foreign if path.split("/")[0] in names):
+        raise StorageError(
+            f"{folder} holds {', '.join(others[:3])}, which is in the way of the pipeline and none of it; move it elsewhere, and give the same "
+            "command again"
+        )
 
 
 def prior_fingerprint(name: str) -> str:

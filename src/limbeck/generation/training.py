@@ -18,10 +18,11 @@ from limbeck.data.captions import check_captions
 from limbeck.data.source import Source
 from limbeck.engine.run import Run
 from limbeck.errors import ConfigError, DataError, Diverged, LimbeckWarning
-from limbeck.generation.pipelines import write_pipeline
+from limbeck.generation.pipelines import refuse_others, write_pipeline
 from limbeck.generation.prior import DiffusersPrior
 from limbeck.generation.small import small_pipeline
 from limbeck.objectives.diffusion import denoising_target
+from limbeck.signals import asked, deferred
 
 __all__ = ["PriorTraining", "losses", "train_prior"]
 
@@ -109,6 +110,7 @@ def train_prior(
     Raises:
         DataError: no images with captions.
         ConfigError: the folder belongs to other options, or a resolution that cannot be halved often enough.
+        StorageError: another process works on the folder, or it holds what would lie in the pipeline's way.
         Diverged: the loss is no longer finite.
 
     Example:
@@ -131,8 +133,16 @@ def train_prior(
     )
     folder = Path(folder)
     run = Run(folder, recipe)
-    if (folder / "model_index.json").is_file():
+    if (folder / "model_index.json").is_file():  # also where others may only read
         return DiffusersPrior.open(str(folder), device)
+    refuse_others(folder)
+    with run.owned("train a prior"):
+        if not (folder / "model_index.json").is_file():  # else another process has finished it meanwhile
+            _train(run, source, how, save_every, device, tick)
+    return DiffusersPrior.open(str(folder), device)
+
+
+def _train(run: Run, source: Source, how: PriorTraining, save_every: int, device: str, tick: Tick | None) -> None:
     held, images = _read(source)
     captions = [text for i in held for text in source.captions[i]]
     side = source.modalities["image"].shape[-1]
@@ -149,8 +159,7 @@ def train_prior(
     run.begin()
     trainer = _Trainer(source, held, images, pipe, how, device, tick)
     trainer.train(run, save_every)
-    trainer.write(folder, source)
-    return DiffusersPrior.open(str(folder), device)
+    trainer.write(run.folder, source)
 
 
 def _read(source: Source) -> tuple[list[int], Tensor]:
@@ -206,28 +215,43 @@ class _Trainer:
         return self.how.vae_steps + self.how.steps
 
     def train(self, run: Run, save_every: int) -> None:
-        how, first = self.how, run.restore(self.state, self.optimizer)
-        rates = (2 * how.lr, how.lr)
-        for t in range(first, self.total):
-            done, of = (t, how.vae_steps) if t < how.vae_steps else (t - how.vae_steps, how.steps)
-            for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * min((done + 1) / 50, 1) * (0.05 + 0.95 * (1 + cos(pi * done / of)) / 2)
-            self.optimizer.zero_grad(set_to_none=True)
-            what, loss = self._loss(t)
-            loss.backward()
-            nn.utils.clip_grad_norm_([p for g in self.optimizer.param_groups for p in g["params"]], 1.0)
-            value = float(loss.detach())
-            if not value < float("inf"):
-                raise Diverged(f"step {t + 1}: the loss of the {what} is {value}; lower lr, in a new folder")
-            self.optimizer.step()
-            if t >= how.vae_steps and how.ema:
-                decay = min(how.ema, (1 + done) / (10 + done))
-                torch._foreach_lerp_(list(self.averages), [p.detach() for p in self.second], 1 - decay)
-            run.log({"step": t + 1, what: value})
-            if (t + 1) % save_every == 0 or t + 1 == self.total:
-                run.save(t + 1, self.state, self.optimizer)
-            if self.tick:
-                self.tick(f"train {what}", done + 1, of)
+        with deferred():  # a signal waits until the state is whole, and this ends with `Stopped`
+            done = run.restore(self.state, self.optimizer)
+            while done < self.total and not asked():
+                run.log(self._update(done))
+                done += 1
+                if asked() or done % save_every == 0 or done == self.total:
+                    run.save(done, self.state, self.optimizer)
+                try:
+                    self._tell(done)
+                except KeyboardInterrupt:  # outside of the command line, while the state is whole
+                    run.save(done, self.state, self.optimizer)
+                    raise
+
+    def _update(self, t: int) -> dict[str, float]:
+        """Step `t`, in place; returns its line of the log."""
+        how, rates = self.how, (2 * self.how.lr, self.how.lr)
+        done, of = (t, how.vae_steps) if t < how.vae_steps else (t - how.vae_steps, how.steps)
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * min((done + 1) / 50, 1) * (0.05 + 0.95 * (1 + cos(pi * done / of)) / 2)
+        self.optimizer.zero_grad(set_to_none=True)
+        what, loss = self._loss(t)
+        loss.backward()
+        nn.utils.clip_grad_norm_([p for g in self.optimizer.param_groups for p in g["params"]], 1.0)
+        value = float(loss.detach())
+        if not value < float("inf"):
+            raise Diverged(f"step {t + 1}: the loss of the {what} is {value}; lower lr, in a new folder")
+        self.optimizer.step()
+        if t >= how.vae_steps and how.ema:
+            decay = min(how.ema, (1 + done) / (10 + done))
+            torch._foreach_lerp_(list(self.averages), [p.detach() for p in self.second], 1 - decay)
+        return {"step": t + 1, what: value}
+
+    def _tell(self, done: int) -> None:
+        if self.tick:
+            first = done <= self.how.vae_steps
+            at, of = (done, self.how.vae_steps) if first else (done - self.how.vae_steps, self.how.steps)
+            self.tick(f"train {'vae' if first else 'denoiser'}", at, of)
 
     def _loss(self, t: int) -> tuple[str, Tensor]:
         how = self.how

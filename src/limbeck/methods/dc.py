@@ -1,6 +1,7 @@
 """DC: matches the gradients that real and synthetic images of a class give to a classifier."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -49,6 +50,7 @@ class DC(Method):
     """
 
     needs = ("image",)
+    per_class: ClassVar[bool] = True
 
     steps: int = 1000
     renew: int | None = None
@@ -72,11 +74,11 @@ class DC(Method):
 
     def check(self, problem: Problem) -> None:
         """Refuses data without labels, and modalities that it would leave as they were."""
-        super().check(problem)
         if problem.source.labels is None:
             raise DataError(
                 f"dc matches gradients of a classifier, and {problem.source.name} has no labels; use cf or dm"
             )
+        super().check(problem)
         refuse_others(self, problem, {"image": "images"})
 
     def start(self, problem: Problem) -> Synthetic:

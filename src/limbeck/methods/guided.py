@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -102,6 +102,7 @@ class Guided(Method):
     """
 
     needs = ("image",)
+    per_class: ClassVar[bool] = True
 
     steps: int = 1000
     base: Literal["dm", "dc", "none"] = "dm"
@@ -151,10 +152,10 @@ class Guided(Method):
 
     def check(self, problem: Problem) -> None:
         """Refuses data without labels, masks or captions that an option asks for."""
-        super().check(problem)
         source = problem.source
         if source.labels is None:
             raise DataError(f"guided works class by class, and {source.name} has no labels; use cf or dm")
+        super().check(problem)
         refuse_others(self, problem, {"image": "images", "text": "captions"})
         if (self._has("alignment") or self._has("gradients")) and "mask" not in source.modalities:
             raise DataError(

@@ -12,6 +12,7 @@ from limbeck.errors import ConfigError, StorageError
 from limbeck.report.gallery import began
 from limbeck.report.page import page
 from limbeck.report.words import count, size
+from limbeck.terminal import visible
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -77,15 +78,15 @@ def view(small: DistilledSet, *, samples: int = 5) -> "Group":
     rows |= {"masks": covered} if (covered := coverage(small)) else {}
     rows |= {f"{modality} encoder": licence for modality, licence in small.encoder_licences.items()}
     for key, value in rows.items():
-        facts.add_row(Text(key, style="dim"), Text(value))
+        facts.add_row(Text(key, style="dim"), Text(visible(value)))
     said = [" / ".join(captions) for captions in small.captions]
     column = "nearest captions" if "text" in small.tensors else "captions"
     if not any(said) and small.labels is not None:
         column, said = "class", [small.classes[label] if label >= 0 else "" for label in small.labels.tolist()]
     first = Table("sample", column, began(small), box=None, header_style="dim")
     for key, text, origin in list(zip(small.keys, said, small.origins, strict=True))[:samples]:
-        first.add_row(Text(key), Text(text), Text(origin))
-    return Group(Text(small.name, style="bold"), facts, Text(), first)
+        first.add_row(*(Text(visible(cell)) for cell in (key, text, origin)))
+    return Group(Text(visible(small.name), style="bold"), facts, Text(), first)
 
 
 def _refuse_foreign(default: Path) -> None:

@@ -1,12 +1,12 @@
 """AVE: audio-visual events of 28 classes, in ten-second videos."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from limbeck.data.clips import Clips, SoundSpan, clip_cells, cut_files
+from limbeck.data.clips import Clips, SoundSpan, clip_cells, cut_files, unused_clips
 from limbeck.data.form import Form, ImageForm, SoundForm
 from limbeck.data.layout import FileImage, Layout, Listing
 from limbeck.data.parse import Unreadable
@@ -16,6 +16,7 @@ from limbeck.errors import DataError
 
 __all__ = ["Ave"]
 
+LONGEST = 86400.0  # seconds of a video
 COLUMNS = ("Category", "VideoID", "Quality", "StartTime", "EndTime")
 SETS = {"trainSet.txt": "train", "valSet.txt": "val", "testSet.txt": "test"}
 CUT = """mkdir -p audio frames
@@ -77,7 +78,9 @@ class Ave(Layout):
                 f"{self.name}: neither {', '.join(SETS)} nor Annotations.txt in {root.absolute()}; check the path"
             )
         clips = cut_files(self.name, root, {"audio": self.audio, "frames": self.frames}, CUT)
-        return list_rows(self._rows(clips), root, root / "Annotations.txt")
+        again = "another event of its video starts together with it"
+        listing = list_rows(self._rows(clips), root, root / "Annotations.txt", again=again)
+        return replace(listing, unread=unused_clips(clips, listing.records))
 
     def _rows(self, clips: Clips) -> Iterator[Row]:
         root = self.root()
@@ -94,9 +97,11 @@ def _event(row: dict[str, str], clips: Clips) -> dict[str, Any]:
         span = float(start), float(row["EndTime"])
     except ValueError:
         raise Unreadable("start or end is no number") from None
+    if not span[1] < LONGEST:
+        raise Unreadable("start or end is no time within a day")
     if not 0 <= span[0] < span[1]:
         raise Unreadable("ends before it starts")
     sound = cells.get("audio")
     if isinstance(sound, Path) and sound.stem == video:
         cells["audio"] = SoundSpan(FileImage.of(sound), *span)
-    return {**cells, "key": f"{video}_{start}", "group": video, "label": row["Category"]}
+    return {**cells, "key": f"{video}_{start}", "group": video, "label": row["Category"], "split_from": "its lists"}

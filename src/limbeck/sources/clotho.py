@@ -6,11 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from limbeck.data.columns import Columns
 from limbeck.data.form import Form, SoundForm
 from limbeck.data.layout import Layout, Listing
-from limbeck.data.parse import inside
-from limbeck.data.rows import list_rows, translated
+from limbeck.data.parse import Unreadable
+from limbeck.data.regular import Place
+from limbeck.data.rows import file_of, list_rows, translated
 from limbeck.data.tables import Row, csv_rows
+from limbeck.data.unread import SOUNDS, Unread
 from limbeck.errors import DataError
 
 __all__ = ["Clotho"]
@@ -71,9 +74,10 @@ class Clotho(Layout):
                 f"{self.name}: no clotho_captions_development.csv, nor that of another part, in {folder}; "
                 "name their folder with --source.captions (in Python captions=)"
             )
-        return list_rows(self._rows(held), root, root / self.captions, LICENCE)
+        unread = Unread()
+        return list_rows(self._rows(held, unread), root, root / self.captions, LICENCE, unread=unread)
 
-    def _rows(self, tables: dict[str, Path]) -> Iterator[Row]:
+    def _rows(self, tables: dict[str, Path], unread: Unread) -> Iterator[Row]:
         for part, table in tables.items():
             folder = self.root() / self.audio / part
             if not folder.is_dir():
@@ -81,10 +85,21 @@ class Clotho(Layout):
                     f"{self.name}: {table.name} is there, but no folder {folder.absolute()} with its sounds; unpack them, "
                     "or name the folder above it with --source.audio (in Python audio=)"
                 )
-            yield from translated(csv_rows(table, ["file_name"]), partial(_sound, folder=folder), PARTS[part])
+            columns, named = Columns(table, ("audio", "caption"), unread=unread), set[str]()
+            rows = translated(
+                csv_rows(table), partial(_sound, columns=columns, folder=folder, named=named), PARTS[part]
+            )
+            yield from rows
+            if columns.met and not any(role == "audio" for role, _ in columns.used):
+                raise DataError(f"{table} has no column 'file_name'; it has {', '.join(columns.met)}")
+            more = sum(f.suffix.lower() in SOUNDS and f.name not in named for f in folder.iterdir())
+            unread.add("files", f"sounds of {part} that the table does not name", more) if more else None
 
 
-def _sound(row: dict[str, str], folder: Path) -> dict[str, Any]:
-    captions = [text for column, text in row.items() if column.startswith("caption")]
-    file = row["file_name"]
-    return {"key": f"{folder.name}/{file}", "audio": inside(folder, file), "caption": captions}
+def _sound(row: dict[str, str], columns: Columns, folder: Path, named: set[str]) -> dict[str, Any]:
+    cells = columns.cells(row)
+    if "audio" not in cells:
+        raise Unreadable("no file_name")
+    named.add(file := cells["audio"])
+    sound = file_of(Place(folder), file, "audio")
+    return {"key": f"{folder.name}/{file}", "audio": sound, "caption": cells.get("caption"), "split_from": "its files"}

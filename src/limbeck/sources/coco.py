@@ -1,18 +1,21 @@
 """COCO's annotations of instances: masks, one label an image, and captions where there are some."""
 
+import math
 import os
-import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from limbeck.data.form import Form, ImageForm, MaskForm
-from limbeck.data.layout import Layout, Listing, canonical_split
-from limbeck.data.parse import Unreadable, inside, read_json
-from limbeck.data.rows import list_rows
+from limbeck.data.layout import ImageRef, Listing, NamedLayout
+from limbeck.data.parse import Unreadable
+from limbeck.data.regular import Place, matching, read_json
+from limbeck.data.rows import file_of, list_rows
+from limbeck.data.splits import file_split
 from limbeck.data.tables import Row
+from limbeck.data.unread import Unread
 from limbeck.errors import ConfigError, DataError
 
 __all__ = ["Coco"]
@@ -22,12 +25,12 @@ Entry = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Coco(Layout):
+class Coco(NamedLayout):
     """Images with the masks of their instances, as COCO and all that follow its format write them (LVIS, CVAT, Label Studio).
 
         coco/
             annotations/instances_train2017.json    {"images": [...], "annotations": [...], "categories": [...]}
-            annotations/captions_train2017.json     may be left out
+            annotations/captions_train2017.json     may be left out, or stand alone: captions, without labels and masks
             train2017/000000000009.jpg
 
     The label of an image is the category of its largest instance, and its mask the union of all instances of that category,
@@ -43,8 +46,10 @@ class Coco(Layout):
         resolution: pixels a side, of images and masks.
         max_skipped: the largest share of unreadable records.
         workers: processes that decode.
-        annotations: pattern of the files of instances; by default `annotations/instances_*.json`, else `instances_*.json`,
-            else the only JSON file.
+        split_by: files (their names), or hash; by default the files.
+        ignore: fields of annotations that are left out, with commas between them: they are not reported.
+        annotations: pattern of the files of instances, or of captions; by default `annotations/instances_*.json`, else `instances_*.json`,
+            else such `captions_*.json`, else the only JSON file.
         images: folder of the images, relative to the folder; by default that which is called as the split is in the name of
             the file (`train2017`), also within `images`, else `images`, else the folder.
         categories: names of the categories that count, such as `dog,cat`; images without one of them are left out. By
@@ -53,6 +58,8 @@ class Coco(Layout):
 
     Paper: Lin et al., Microsoft COCO: common objects in context, ECCV 2014.
     """
+
+    ways: ClassVar[tuple[str, ...]] = ("files", "hash")
 
     annotations: str = ""
     images: str = ""
@@ -74,23 +81,28 @@ class Coco(Layout):
         root = self.root()
         files = [root] if root.is_file() else self._files(root)
         folder = next((f for f in (root, *root.parents) if f.is_dir() and f.name != "annotations"), root.parent)
-        splits = {file: _split_of(file) for file in files}
+        splits = {file: None if self.split_by == "hash" else file_split(file.stem) for file in files}
         if "train" in splits.values() and "test" not in splits.values():
             splits = {file: "test" if split == "val" else split for file, split in splits.items()}
-        rows = (row for file, split in splits.items() for row in self._rows(file, folder, split))
-        return list_rows(rows, folder, root)
+        unread = Unread(self.ignore)
+        rows = (row for file, split in splits.items() for row in self._rows(file, folder, split, unread))
+        listing = list_rows(rows, folder, root)
+        for file in sorted(
+            {p for f in files for p in f.parent.glob("*.json")} - set(files) - {_beside(f) for f in files}
+        ):
+            unread.add("files", file.name)
+        return replace(listing, unread=unread.listed())
 
     def _files(self, root: Path) -> list[Path]:
-        patterns = (
-            [self.annotations] if self.annotations else ["annotations/instances_*.json", "instances_*.json", "*.json"]
-        )
-        files = next((found for pattern in patterns if (found := sorted(root.glob(pattern)))), [])
+        usual = [f"{folder}{kind}_*.json" for kind in ("instances", "captions") for folder in ("annotations/", "")]
+        patterns = [self.annotations] if self.annotations else [*usual, "*.json"]
+        files = next((found for pattern in patterns if (found := matching(root, pattern))), [])
         if not files:
             raise DataError(
                 f"{self.name}: no {' or '.join(patterns)} in {root.absolute()}; name the files of instances with "
                 "--source.annotations (in Python annotations=)"
             )
-        if len(files) > 1 and len({_split_of(file) for file in files} - {None}) < len(files):
+        if len(files) > 1 and len({file_split(file.stem) for file in files} - {None}) < len(files):
             names = ", ".join(file.name for file in files[:8])
             raise DataError(
                 f"{self.name}: several files of instances ({names}) whose names tell no split each; choose with "
@@ -98,16 +110,24 @@ class Coco(Layout):
             )
         return files
 
-    def _rows(self, file: Path, folder: Path, split: str | None) -> Iterator[Row]:
+    def _rows(self, file: Path, folder: Path, split: str | None, unread: Unread) -> Iterator[Row]:
         """A row for each image of one file."""
         found = _parts(file)
         names = {c["id"]: str(c["name"]) for c in found["categories"]}
         wanted = self._wanted(file, names)
+        captions = _captions_of(found["annotations"], file) if not names else _captions(file)
+        listed = {entry.get("id") for entry in found["images"]}
         instances: dict[Any, list[Entry]] = defaultdict(list)
-        for annotation in found["annotations"]:
-            if annotation.get("category_id") in wanted:
+        left: Counter[str] = Counter()
+        for annotation in found["annotations"] if names else ():
+            if annotation.get("category_id") in wanted and annotation.get("image_id") in listed:
                 instances[annotation.get("image_id")].append(annotation)
-        captions = _captions(file)
+            elif annotation.get("category_id") not in names:
+                left["of no category"] += 1
+            elif annotation.get("image_id") not in listed:
+                left["of images that are not listed"] += 1
+        for what, count in left.items():
+            unread.add("annotations", what, count)
         pictures = self._images(file, folder)
         for entry in found["images"]:
             here = instances.get(entry.get("id"), [])
@@ -118,12 +138,15 @@ class Coco(Layout):
                 kind = max(here, key=_size)["category_id"]
                 here = [annotation for annotation in here if annotation["category_id"] == kind]
             segments = [s for annotation in here if (s := _segment(annotation, entry))]
+            if here and not segments:
+                unread.add("annotations", "with a box only", len(here))
             cells = {
                 "key": _key(entry, pictures, folder),
                 "image": _path(pictures, entry),
                 "caption": captions.get(entry.get("id"), []),
-                "label": None if kind is None else names[kind],
+                **({} if kind is None else {"class": names[kind]}),
                 "split": split,
+                "split_from": "file names",
             }
             yield f"{file}, image {entry.get('id')}", {**cells, **({"mask": segments} if segments else {})}
 
@@ -140,16 +163,9 @@ class Coco(Layout):
                     f"{self.name}: there is no folder {(folder / self.images).absolute()}; check --source.images (in Python images=)"
                 )
             return folder / self.images
-        named = file.stem.removeprefix("instances_")
+        named = file.stem.removeprefix("instances_").removeprefix("captions_")
         usual = (folder / named, folder / "images" / named, folder / "images")
         return next((path for path in usual if path.is_dir()), folder)
-
-
-def _split_of(file: Path) -> str | None:
-    """The split in the name of a file, as of `instances_val2017.json`."""
-    words = re.split(r"[^a-z]+", file.stem.lower())
-    splits = [canonical_split(word) for word in words]
-    return next((split for split in reversed(splits) if split in ("train", "val", "test")), None)
 
 
 def _parts(file: Path) -> dict[str, list[Entry]]:
@@ -157,6 +173,8 @@ def _parts(file: Path) -> dict[str, list[Entry]]:
     data = read_json(file)
     wanted = ("images", "annotations", "categories")
     held = data if isinstance(data, dict) else {}
+    if _has_captions(held):
+        held = {"categories": [], **held}
     if lacking := [name for name in wanted if not isinstance(held.get(name), list)]:
         raise DataError(
             f"{file} is no file of COCO's instances: it has no list {', '.join(lacking)}; it has {', '.join(held) or 'none'}"
@@ -177,24 +195,44 @@ def _parts(file: Path) -> dict[str, list[Entry]]:
     return {name: held[name] for name in wanted}
 
 
+def _has_captions(held: Mapping[str, Any]) -> bool:
+    """Whether a file is one of captions: it has no categories, and its annotations have captions."""
+    rows = held.get("annotations")
+    return (
+        not held.get("categories")
+        and isinstance(rows, list)
+        and any(isinstance(r, dict) and "caption" in r for r in rows)
+    )
+
+
+def _beside(file: Path) -> Path:
+    """The file of captions that belongs to one of instances."""
+    return file.with_name(file.name.replace("instances", "captions", 1))
+
+
 def _captions(file: Path) -> dict[Any, list[Any]]:
     """The captions of each image in the file beside, called `captions_` where this is called `instances_`."""
-    beside = file.with_name(file.name.replace("instances", "captions", 1))
-    said: dict[Any, list[Any]] = defaultdict(list)
+    beside = _beside(file)
     if beside == file or not beside.is_file():
-        return said
+        return {}
     data = read_json(beside)
-    rows = data.get("annotations") if isinstance(data, dict) else None
+    return _captions_of(data.get("annotations") if isinstance(data, dict) else None, beside)
+
+
+def _captions_of(rows: object, file: Path) -> dict[Any, list[Any]]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise DataError(f"{beside} is no file of COCO's captions: it has no list 'annotations' of objects")
+        raise DataError(f"{file} is no file of COCO's captions: it has no list 'annotations' of objects")
+    said: dict[Any, list[Any]] = defaultdict(list)
     for row in rows:
-        said[row.get("image_id")].append(row.get("caption"))
+        if not isinstance(row.get("image_id"), int | str):
+            raise DataError(f"{file}: annotations holds a value of image_id that is neither a number nor a name")
+        said[row["image_id"]].append(row.get("caption"))
     return said
 
 
-def _path(pictures: Path, entry: Entry) -> Path | Unreadable:
+def _path(pictures: Path, entry: Entry) -> ImageRef | Unreadable:
     try:
-        return inside(pictures, entry.get("file_name"))
+        return file_of(Place(pictures), entry.get("file_name"))
     except Unreadable as error:
         return error
 
@@ -204,12 +242,16 @@ def _key(entry: Entry, pictures: Path, folder: Path) -> str:
 
 
 def _size(annotation: Entry) -> tuple[bool, float]:
-    """Crowds come after instances, small ones after large ones."""
-    area, box = annotation.get("area"), annotation.get("bbox")
-    if not isinstance(area, int | float):
-        sides: Sequence[Any] = box if isinstance(box, list) and len(box) == 4 else (0, 0, 0, 0)
-        area = sides[2] * sides[3]
-    return not annotation.get("iscrowd"), float(area)
+    """Crowds come after instances, small ones after large ones; what is no number is 0."""
+    box = annotation.get("bbox")
+    sides = [_number(side) for side in box[2:]] if isinstance(box, list) and len(box) == 4 else [0.0]
+    area = annotation.get("area")
+    return not annotation.get("iscrowd"), _number(area) if isinstance(area, int | float) else math.prod(sides)
+
+
+def _number(value: object) -> float:
+    """A plain number of a size that can be; else 0."""
+    return float(value) if isinstance(value, int | float) and abs(value) < 1e15 else 0.0
 
 
 def _segment(annotation: Entry, entry: Entry) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
-from limbeck.data.layout import FileImage, Layout, Listing, Record, hash_share, hash_split
-from limbeck.data.parse import index_labels
+from limbeck.data.layout import FileImage, Layout, Listing, Record
+from limbeck.data.parse import index_names
+from limbeck.data.splits import hash_share, hash_split
 from limbeck.errors import ConfigError, DataError
 
 __all__ = ["Demo"]
@@ -99,7 +100,7 @@ class Demo(Layout):
                 key = f"{design}/{path.stem.replace('U+', '').lower()}"
                 records.append(Record(key, FileImage.of(path), captions, None, split))
                 categories.append(category)
-        labels, classes = index_labels(categories)
+        labels, classes = index_names(categories)
         records = [replace(record, label=label) for record, label in zip(records, labels, strict=True)]
         licence = "; ".join(LICENCES[design] for design in designs) + "; names: Unicode License and MIT"
         return Listing(records, classes, licence)

@@ -1,36 +1,32 @@
 """Anything that `datasets.load_dataset` opens: a hub name, or a local folder of Parquet, JSON or images."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
-from limbeck.data.form import Form, ImageForm, MaskForm
-from limbeck.data.layout import (
-    FileImage,
-    ImageRef,
-    Layout,
-    Listing,
-    Record,
-    Skipped,
-    assign_splits,
-    canonical_split,
-    joined,
-)
-from limbeck.data.parse import Unreadable, clean_captions, index_labels
-from limbeck.data.rows import mask_of
-from limbeck.errors import ConfigError, DataError
+from limbeck.data.columns import ROLES, Columns, plain_name, role_of
+from limbeck.data.form import Form, ImageForm, MaskForm, SoundForm
+from limbeck.data.layout import FileImage, ImageRef, Listing, NamedLayout
+from limbeck.data.parse import WORDS, Unreadable, clean_captions
+from limbeck.data.regular import Place
+from limbeck.data.rows import file_of, list_rows
+from limbeck.data.splits import canonical_split, file_split, word_split
+from limbeck.data.tables import Row, arrow_cells
+from limbeck.data.unread import KEPT, Unread, is_empty, kind_of
+from limbeck.errors import ConfigError, DataError, MissingDependency
 
 __all__ = ["HuggingFace"]
 
-CAPTION = ("caption", "captions", "text", "sentences", "sentence", "alt_text", "description")
-MASK = ("mask", "masks", "segmentation_mask")
+MASKS = ROLES["mask"][0] + ROLES["mask"][1]
+VALUES = ("caption", "label", "class", "split")  # roles of columns that are no files
 
 
 @dataclass(frozen=True)
 class RowImage(ImageRef):
-    """An image or a mask inside an Arrow table.
+    """An image, a sound or a mask inside an Arrow table.
 
     Args:
         table: a `datasets.Dataset` of that column alone.
@@ -54,6 +50,8 @@ class RowImage(ImageRef):
             raise Unreadable("cannot be read") from error
         if value is None:
             raise Unreadable("missing")
+        if isinstance(value, bytes):
+            return value
         if value.get("bytes") is not None:
             return bytes(value["bytes"])
         return FileImage.of(value.get("path") or "").read()
@@ -65,28 +63,18 @@ class RowImage(ImageRef):
 
 
 @dataclass(frozen=True)
-class Found:
-    """A record whose label is still what the data say, and what tells its image and its mask from others."""
-
-    record: Record
-    label: Any
-    image: str
-    mask: str
-
-
-@dataclass(frozen=True)
-class HuggingFace(Layout):
+class HuggingFace(NamedLayout):
     """A dataset of the Hugging Face hub or in its formats on disk.
 
         hf:nlphuji/flickr30k         a name on the hub
-        hf:data/pets                 a local folder:
-            train-00000.parquet          an image column (bytes), captions (text, or a list), a label, a mask
+        hf:data/pets                 a local folder, or one that save_to_disk wrote:
+            train-00000.parquet          an image column (bytes), a sound column, captions (text, or a list), a label, a mask, a split
             test-00000.parquet
 
-    Columns are found by their type: the one image, or the one called image; the one text column, or the only one with a usual
-    name (caption, captions, text, ...); the one class label. Where that leaves a choice, name the column. A column called mask,
+    Columns are found by their type and their usual names: the one image, the one sound, the one text, the one class label, which
+    is a class label of `datasets`, a whole number or a name. Where that leaves a choice, name the column. A column called mask,
     masks or segmentation_mask holds masks as large as the images: images, or COCO's runs and polygons as in `manifest`, also as
-    JSON text where the column is named. `validation` becomes `val`.
+    JSON text where the column is named. A column called split tells the split of each row; `validation` becomes `val`.
 
     Rows of one image, mask, split and label are joined into one record with the captions of all. One image is the same bytes,
     or the same path where the table holds no bytes. Without splits of their own, records are split 80/10/10 by the hash
@@ -97,59 +85,65 @@ class HuggingFace(Layout):
         resolution: pixels a side.
         max_skipped: the largest share of unreadable records.
         workers: processes that decode.
+        split_by: column:NAME, files (what `datasets` makes of the names of files), or hash; by default the column `split`, else the
+            files.
+        ignore: columns that are left out, with commas between them: they are not reported.
         config: name of the configuration, where the dataset has several.
         image: image column.
-        caption: caption column.
+        audio: sound column.
+        caption: caption column, or several with commas between them.
         label: label column.
         mask: column of the masks of objects.
+        audio_rate: samples a second, to which sounds are resampled.
+        audio_seconds: length; longer sounds are cut at the end, shorter ones padded with silence.
+        mels: bands of the log-mel spectrogram that stands for a sound; 0 for waveforms.
         mask_values: what is object in a mask file: auto (255, or, where all numbers are small, all but 0), soft (number / 255),
             nonzero, trimap (1 object, 2 background, 3 border, a half), or numbers such as 1,4,7.
     """
 
     requires: ClassVar[tuple[tuple[str, str], ...]] = (("datasets", "hf"),)
+    ways: ClassVar[tuple[str, ...]] = ("column", "files", "hash")
 
     config: str = ""
     image: str = ""
+    audio: str = ""
     caption: str = ""
     label: str = ""
     mask: str = ""
+    audio_rate: int = 16000
+    audio_seconds: float = 2.0
+    mels: int = 64
     mask_values: str = "auto"
 
     @property
     def forms(self) -> tuple[Form, ...]:
-        """Of images and masks."""
-        return (ImageForm(self.resolution), MaskForm(self.resolution, self.mask_values))
+        """Of images, sounds and masks."""
+        sound = SoundForm(self.audio_rate, self.audio_seconds, self.mels)
+        return (ImageForm(self.resolution), sound, MaskForm(self.resolution, self.mask_values))
 
     def read(self) -> Listing:
-        """Opens the tables; reads captions, labels and the bytes of images and masks that lie in them; decodes none."""
+        """Opens the tables; reads captions, labels and the bytes of files that lie in them; decodes none."""
         tables = self._load()
         first = next(iter(tables.values()))
-        mask = self._mask(first)
-        image = self._image(first, mask)
-        caption, label = self._caption(first, mask), self._label(first)
-        if not caption and not label:
-            raise DataError(
-                f"{self.name} has no caption or label column; {_listed(first)}; name one with --source.caption (in Python caption=)"
-            )
-        named = tuple(getattr(first.features[label], "names", None) or ()) if label else ()
-        found: list[Found] = []
-        skipped: list[Skipped] = []
+        unread = Unread(self.ignore)
+        files = self._files(first)
+        columns, label = self._columns(first, files, unread)
+        told = self._told(tables)
+        rows: list[Row] = []
         licence = "unknown"
         for split, table in tables.items():
             licence = (table.info.license if table.info else "") or licence
-            found += self._rows(table, canonical_split(split), (image, mask, caption, label), skipped)
-        indices, met = index_labels([f.label for f in found])
-        classes = named or met
-        made = [
-            replace(f.record, label=n if n is not None and n < len(classes) else None)
-            for f, n in zip(found, indices, strict=True)
-        ]
-        if made and not any(r.captions or r.label is not None for r in made):
-            raise DataError(f"{self.name}: none of the {len(made)} rows has a caption or a label; {_listed(first)}")
-        records = joined(made, [(f.image, f.mask) if f.image else None for f in found])
-        images = {f.record.key: f.image for f in found}
-        names = [images[r.key] or " ".join(r.captions) or r.key for r in records]
-        return Listing(assign_splits(records, names), classes, str(licence), skipped)
+            rows += self._rows(table, split, files, columns, told)
+        listing = list_rows(rows, self._place(), self.name, str(licence), unread=unread)
+        columns.check()
+        records = listing.records
+        unread.refuse_lost(self.name, records, {"image": "image", "audio": "audio", "text": "caption"})
+        if records and not any(r.captions or r.label is not None for r in records):
+            raise DataError(f"{self.name}: none of the {len(records)} rows has a caption or a label; {_listed(first)}")
+        if any(r.ref("audio") for r in records) and find_spec("soundfile") is None:
+            raise MissingDependency("decoding audio", "soundfile", "audio")
+        named = tuple(getattr(first.features[label], "names", None) or ()) if label else ()
+        return _with_classes(listing, named) if named else listing
 
     def _load(self) -> dict[str, Any]:
         import datasets
@@ -157,39 +151,93 @@ class HuggingFace(Layout):
         if not self.path:
             raise ConfigError("hf needs a dataset, as in 'hf:nlphuji/flickr30k' or 'hf:data/pets'")
         local = Path(self.path).expanduser()
+        if local.is_dir() and (
+            odd := next((p for p in local.rglob("*") if p.exists() and not (p.is_file() or p.is_dir())), None)
+        ):
+            raise DataError(f"{self.name}: {odd} is not a regular file; remove it")
+        saved = any((local / name).is_file() for name in ("state.json", "dataset_dict.json"))
         try:
-            loaded = datasets.load_dataset(str(local) if local.exists() else self.path, self.config or None)
+            if saved:
+                loaded = datasets.load_from_disk(str(local))
+            else:
+                loaded = datasets.load_dataset(str(local) if local.exists() else self.path, self.config or None)
         except Exception as error:  # whatever builders, Arrow, the hub and the network raise
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise DataError(f"{self.name} cannot be opened by datasets.load_dataset: {reason}") from error
+            verb = "load_from_disk" if saved else "load_dataset"
+            raise DataError(f"{self.name} cannot be opened by datasets.{verb}: {reason}") from error
+        if isinstance(loaded, datasets.Dataset):
+            loaded = {str(loaded.split or "train"): loaded}
         tables = {str(split): table for split, table in loaded.items() if len(table)}
         if not tables:
             raise DataError(f"{self.name} has no rows")
         return tables
 
-    def _image(self, table: Any, mask: str) -> str:
-        held = [name for name, kind in table.features.items() if name != mask and _is_image(kind)]
-        usual = [name for name in held if name.lower() == "image"]
-        return self._choose("image", self.image, usual or held, table) or self._none("image", table)
-
-    def _mask(self, table: Any) -> str:
-        held = [
-            n for n, kind in table.features.items() if n.lower() in MASK and (_is_image(kind) or _is_segments(kind))
-        ]
-        return self._choose("mask", self.mask, [name for name in held if name != self.image], table)
-
-    def _caption(self, table: Any, mask: str) -> str:
-        held = [name for name, kind in table.features.items() if name != mask and _is_text(kind)]
-        usual = [name for name in held if name.lower() in CAPTION]
-        return self._choose("caption", self.caption, usual or held, table)
-
-    def _label(self, table: Any) -> str:
+    def _place(self) -> Place:
+        """Where files lie that the tables name by their path: in the local folder, or where `datasets` puts what it fetched."""
         import datasets
 
-        held = [name for name, kind in table.features.items() if isinstance(kind, datasets.ClassLabel)]
-        if not held and str(getattr(table.features.get("label"), "dtype", "")).startswith(("int", "uint")):
-            held = ["label"]
-        return self._choose("label", self.label, held, table)
+        local, fetched = Path(self.path).expanduser(), Path(datasets.config.DOWNLOADED_DATASETS_PATH)
+        hub = Path(getattr(datasets.config, "HF_CACHE_HOME", fetched)).expanduser()
+        return Place(local.absolute(), fetched) if local.exists() else Place(hub, fetched)
+
+    def _told(self, tables: Mapping[str, Any]) -> bool:
+        """Whether the splits are told by whole words in the names of files and folders, and not by `datasets` alone."""
+        local = Path(self.path).expanduser()
+        if not local.is_dir() or len(tables) < 2 or (local / "dataset_dict.json").is_file():
+            return True
+        names = [p.relative_to(local) for p in local.rglob("*") if p.is_file()]
+        words = {file_split(p.stem) for p in names} | {word_split(part) for p in names for part in p.parts[:-1]}
+        beside = any(
+            name.name.lower() in ("readme.md", "dataset_infos.json") for name in names
+        )  # which may declare splits
+        return beside or bool(words & {canonical_split(split) for split in tables})
+
+    def _files(self, table: Any) -> dict[str, str]:
+        """The columns of images, sounds and masks."""
+        held = {name: kind for name in table.features if (kind := _file_kind(table, name))}
+        masks = [
+            n
+            for n in table.features
+            if plain_name(n) in MASKS and (held.get(n) == "image" or _is_segments(table.features[n]))
+        ]
+        mask = self._choose("mask", self.mask, [n for n in masks if n != self.image], table)
+        found = {"mask": mask}
+        for role in ("image", "audio"):
+            fit = [n for n, kind in held.items() if kind == role and n not in (mask, *self.ignore.split(","))]
+            usual = next((same for tier in ROLES[role] if (same := [n for n in fit if plain_name(n) in tier])), fit)
+            found[role] = self._choose(role, getattr(self, role), usual, table)
+        if not found["image"] and not found["audio"]:
+            raise DataError(f"{self.name} has no image column; {_listed(table)}; name it with image=")
+        return {role: name for role, name in found.items() if name}
+
+    def _columns(self, table: Any, files: Mapping[str, str], unread: Unread) -> tuple[Columns, str]:
+        """What reads the values of a row, and the label column."""
+        ignored = {*files.values(), *unread.ignored}
+        free = {name: kind for name, kind in table.features.items() if name not in ignored}
+        caption, label = self.caption, self.label or self._label(table, free)
+        if not caption and not any(role_of(n, ("caption",)) and _is_text(kind) for n, kind in free.items()):
+            texts = [
+                n
+                for n, kind in free.items()
+                if _is_text(kind) and n != label and role_of(n) is None and _is_said(table, n)
+            ]
+            caption = self._choose("caption", "", texts, table)
+        for role, name in (("caption", self.caption), ("label", self.label)):
+            if name and name not in table.features and "," not in name:
+                self._choose(role, name, (), table)
+        if not label and not caption and not any(role_of(n, VALUES) in ("caption", "label") for n in free):
+            cure = "name one with --source.caption (in Python caption=)"
+            raise DataError(f"{self.name} has no caption or label column; {_listed(table)}; {cure}")
+        return Columns(
+            self.name, VALUES, {"caption": caption, "label": label, "split": self.column_of_split}, unread
+        ), label
+
+    def _label(self, table: Any, free: Mapping[str, Any]) -> str:
+        import datasets
+
+        held = [name for name, kind in free.items() if isinstance(kind, datasets.ClassLabel)]
+        usual = next((same for tier in ROLES["label"] if (same := [n for n in held if plain_name(n) in tier])), held)
+        return self._choose("label", "", usual, table)
 
     def _choose(self, what: str, named: str, held: Sequence[str], table: Any) -> str:
         if named and named not in table.features:
@@ -199,68 +247,139 @@ class HuggingFace(Layout):
             raise DataError(f"{self.name}: {choice} could be the {what}; choose with {what}=. {_listed(table)}")
         return named or next(iter(held), "")
 
-    def _none(self, what: str, table: Any) -> str:
-        raise DataError(f"{self.name} has no {what} column; {_listed(table)}; name it with {what}=")
-
-    def _rows(
-        self, table: Any, split: str | None, columns: tuple[str, str, str, str], skipped: list[Skipped]
-    ) -> Iterator[Found]:
-        image, mask, caption, label = columns
-        folder = Path(self.path).expanduser().absolute()
-        text = [name for name in (caption, label) if name]
-        values = table.select_columns(text)[:]
-        pictures = zip(_images(table, image, folder), _masks(table, mask, folder), strict=True)
-        for row, (pixel, outline) in enumerate(pictures):
-            key = f"{split}/{row}"
+    def _rows(self, table: Any, split: str, files: Mapping[str, str], columns: Columns, told: bool) -> Iterator[Row]:
+        """The rows of one table of `datasets`."""
+        rest = [name for name in table.features if name not in files.values()]
+        wanted = [name for name in columns.wanted(tuple(rest)) if _file_kind(table, name) is None]
+        for name in (name for name in rest if name not in wanted):
+            if filled := [cell for cell in _cells(table, name, KEPT) if not is_empty(cell)]:
+                columns.unread.add("columns", name, len(table), filled)
+        values = {name: _cells(table, name) for name in rest if name in wanted}
+        place = self._place()
+        refs = {role: list(_refs(table, name, place)) for role, name in files.items()}
+        known = {"split": canonical_split(split), "split_from": "the splits of the dataset"}
+        for row in range(len(table)):
+            key = f"{known['split']}/{row}"
             try:
-                others = {"mask": mask_of(folder, outline, pixel)} if outline else {}
-                said = clean_captions(values[caption][row]) if caption else ()
-                value = values[label][row] if label else None
-                value = None if value == -1 or value == "" else value
+                cells = columns.cells({name: column[row] for name, column in values.items()})
+                if self.split_by not in ("files", "hash") and "split" in cells:
+                    cells["split_from"] = columns.said("split")
+                else:
+                    cells |= known if told and self.split_by != "hash" else {"split": None}
+                held = {role: column[row] for role, column in refs.items() if column[row] is not None}
+                yield f"{self.name}, row {row}", {**cells, **held, **_identity(cells, held, place), "key": key}
             except Unreadable as error:
-                skipped.append(Skipped(key, str(error), f"{self.name}, row {row}", split))
-                continue
-            of_mask = outline.content if isinstance(outline, RowImage) else str(outline or "")
-            record = Record(key, pixel, said, None, split, others)
-            yield Found(record, value, "" if pixel is None else pixel.content, of_mask)
+                yield f"{self.name}, row {row}", {"image": error, "key": key, "split": known["split"]}
 
 
-def _masks(table: Any, column: str, folder: Path) -> Iterator[Any]:
-    """Where the mask of each row lies, or, where the column holds no images, its cell."""
-    if column and _is_image(table.features[column]):
-        yield from _images(table, column, folder)
-    else:
-        yield from table.select_columns([column])[:][column] if column else [None] * len(table)
+def _identity(cells: Mapping[str, Any], held: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    """What tells a row from others, and by what it is split."""
+    same = {role: _content(ref, place) for role, ref in held.items()}
+    name = same.get("image") or same.get("audio")
+    group = name or " ".join(clean_captions(cells.get("caption")))
+    return {"same": tuple(sorted(same.items())) if name else None, **({"group": group} if group else {})}
 
 
-def _images(table: Any, column: str, folder: Path) -> Iterator[RowImage | None]:
-    """Where the image of each row lies; `None` where it has none."""
+def _content(ref: Any, place: Place) -> str:
+    """What tells the bytes that a cell stands for: their digest, else their path, relative where it is in the folder."""
+    if isinstance(ref, RowImage):
+        return ref.content
+    return _relative(ref.path, place) if isinstance(ref, FileImage) else str(ref)
+
+
+def _relative(path: str, place: Place) -> str:
+    return Path(path).relative_to(place.folder).as_posix() if Path(path).is_relative_to(place.folder) else path
+
+
+def _with_classes(listing: Listing, names: tuple[str, ...]) -> Listing:
+    """The listing with the classes that the table declares; a number beyond them is no label."""
+    records = [
+        replace(r, label=r.label if r.label is not None and r.label < len(names) else None) for r in listing.records
+    ]
+    return replace(listing, records=records, classes=names)
+
+
+def _cells(table: Any, column: str, count: int | None = None) -> list[Any]:
+    """The values of a column, or the first of them; numbers of declared classes are names where they are no labels."""
     import datasets
 
-    pixels = table.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-    empty = table.data.column(column).is_null().to_pylist()
-    for row, content in enumerate(_contents(pixels, column, folder)):
-        yield None if empty[row] else RowImage(pixels, column, row, table._fingerprint, content)
+    part = table.select_columns([column])
+    part = part if count is None else part.select(range(min(count, len(part))))
+    values = arrow_cells(part.with_format("arrow")[:].column(0))
+    kind = table.features[column]
+    if isinstance(kind, datasets.ClassLabel):
+        named = role_of(column, ("split",)) is not None
+        return [
+            None if v is None or v < 0 else kind.int2str(v) if named and v < kind.num_classes else v for v in values
+        ]
+    return values
 
 
-def _contents(table: Any, column: str, folder: Path) -> Iterator[str]:
-    """What tells the image of each row: the digest of its bytes, else its path, relative where it is in `folder`."""
-    for rows in table.iter(16):
-        for value in rows[column]:
-            data, path = (value or {}).get("bytes"), (value or {}).get("path") or ""
-            if data is not None:
-                yield hashlib.sha256(data).hexdigest()
+def _refs(table: Any, column: str, place: Place) -> Iterator[Any]:
+    """Where the file of each row lies, or, where the column holds no files, its cell; `None` where it has none."""
+    import datasets
+
+    kind = _file_kind(table, column)
+    if kind is None or getattr(table.features[column], "dtype", "") in ("string", "large_string"):
+        for cell in _cells(table, column):
+            if kind is None or is_empty(cell):
+                yield None if is_empty(cell) else cell
             else:
-                yield Path(path).relative_to(folder).as_posix() if Path(path).is_relative_to(folder) else path
+                yield _found(place, cell)
+        return
+    cast = {"image": datasets.Image, "audio": datasets.Audio}[kind](decode=False)
+    held = table.select_columns([column])
+    held = (
+        held.cast_column(column, cast)
+        if isinstance(table.features[column], datasets.Image | datasets.Audio | dict)
+        else held
+    )
+    row = 0
+    for rows in held.with_format("arrow").iter(16):
+        for value in arrow_cells(rows.column(0)):
+            yield _row_image(held, column, row, table._fingerprint, value, place)
+            row += 1
 
 
-def _is_image(kind: Any) -> bool:
-    """Whether a column holds encoded images, although nobody may have declared it as such."""
+def _row_image(table: Any, column: str, row: int, version: str, value: Any, place: Place) -> Any:
+    """Where the bytes of one cell lie."""
+    if value is None or isinstance(value, Unreadable):
+        return value
+    data = value if isinstance(value, bytes) else value.get("bytes")
+    if data is not None:
+        return RowImage(table, column, row, version, hashlib.sha256(data).hexdigest())
+    if not value.get("path"):
+        return None
+    found = _found(place, value["path"])
+    return (
+        found
+        if isinstance(found, Unreadable)
+        else RowImage(table, column, row, version, _relative(value["path"], place))
+    )
+
+
+def _found(place: Place, name: object) -> Any:
+    """The file of a name, or why there is none."""
+    try:
+        return file_of(place, name)
+    except Unreadable as error:
+        return error
+
+
+def _file_kind(table: Any, column: str) -> str | None:
+    """Whether a column holds images or sounds, encoded or by their names, although nobody may have declared it as such."""
     import datasets
 
-    if isinstance(kind, datasets.Image | dict):
-        return isinstance(kind, datasets.Image) or set(kind) == {"bytes", "path"}
-    return getattr(kind, "dtype", "") in ("binary", "large_binary")
+    kind = table.features[column]
+    if isinstance(kind, datasets.Image | datasets.Audio):
+        return "image" if isinstance(kind, datasets.Image) else "audio"
+    dtype = getattr(kind, "dtype", "")
+    if (isinstance(kind, dict) and set(kind) == {"bytes", "path"}) or dtype in ("binary", "large_binary"):
+        first = next((cell for cell in _cells(table, column, 16) if not is_empty(cell)), None)
+        return kind_of(first) or "image"
+    if dtype in ("string", "large_string") and role_of(column, ("image", "audio")):
+        return kind_of(next((cell for cell in _cells(table, column, 16) if not is_empty(cell)), None))
+    return None
 
 
 def _is_segments(kind: Any) -> bool:
@@ -270,9 +389,21 @@ def _is_segments(kind: Any) -> bool:
 
 
 def _is_text(kind: Any) -> bool:
+    """Whether a column holds texts, lists of them, or structs in which they lie."""
     kind = getattr(kind, "feature", kind)
     kind = kind[0] if isinstance(kind, list) and kind else kind
+    if isinstance(kind, dict):
+        return any(_is_text(inner) for name, inner in kind.items() if name in WORDS)
     return getattr(kind, "dtype", "") in ("string", "large_string")
+
+
+def _is_said(table: Any, column: str) -> bool:
+    """Whether most of the first cells of a column are more than a word, as captions are and names are not."""
+    try:
+        said = [text for cell in _cells(table, column, KEPT) for text in clean_captions(cell)]
+    except Unreadable:
+        return False
+    return sum(" " in text for text in said) * 2 > len(said)
 
 
 def _listed(table: Any) -> str:

@@ -1,39 +1,48 @@
 """Caption files of the Flickr8k, Flickr30k and COCO kind beside a folder of images."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
+from limbeck.data.columns import Columns, known_names
 from limbeck.data.form import Form, ImageForm, MaskForm
-from limbeck.data.layout import FileImage, Layout, Listing, Record, Skipped, assign_splits, canonical_split
-from limbeck.data.parse import Unreadable, clean_captions, inside, read_json
-from limbeck.data.rows import mask_of
+from limbeck.data.layout import Listing, NamedLayout
+from limbeck.data.parse import Unreadable
+from limbeck.data.regular import Place, matching, read_json
+from limbeck.data.rows import file_of, list_rows, translated
+from limbeck.data.splits import file_split
+from limbeck.data.tables import Row
+from limbeck.data.unread import Unread
 from limbeck.errors import DataError
 
 __all__ = ["Karpathy"]
 
-FILE = ("filename", "file", "file_name", "image", "path")
-TEXT = ("sentences", "captions", "caption", "text")
+ROLES = ("image", "caption", "split")
 
 
 @dataclass(frozen=True)
-class Karpathy(Layout):
+class Karpathy(NamedLayout):
     """Images with several captions each, listed in JSON: Karpathy's Flickr and COCO files, BLIP's lists, plain lists.
 
         flickr8k/
             dataset_flickr8k.json    {"images": [{"filename", "split", "sentences": [{"raw"}], "filepath"?}]}
             images/1000268201_693b08cb0e.jpg
 
-    The JSON may also be a list of `{"image", "caption"}` (a file a split, named `..._train.json`, `..._val.json`,
+    Fields are known by their usual names, as columns of a table are. The JSON may also be a list of `{"image", "caption"}` (a file a split, named `..._train.json`, `..._val.json`,
     `..._test.json`; a caption or a list of them; rows of one image are joined), or of `{"file", "split", "captions"}`.
-    The split `restval` of COCO is part of `train`.
+    The split `restval` of COCO is part of `train`. Of a file with `images` and `annotations`, as COCO's own captions, each image gets
+    the captions of its id.
 
     Args:
         path: the folder, or the JSON file in it.
         resolution: pixels a side.
         max_skipped: the largest share of unreadable records.
         workers: processes that decode.
+        split_by: column:NAME (a field), files (the names of the JSON files), or hash; by default the field `split`, else the files.
+        ignore: fields that are left out, with commas between them: they are not reported.
         annotations: name or pattern of the JSON files in the folder; by default the only one, or those whose names end
             in a split.
         images: folder of the images, relative to the folder; by default `images` where there is one, else the folder.
@@ -44,6 +53,8 @@ class Karpathy(Layout):
 
     Paper: Karpathy and Fei-Fei, Deep visual-semantic alignments for generating image descriptions, CVPR 2015.
     """
+
+    ways: ClassVar[tuple[str, ...]] = ("files", "hash", "column")
 
     annotations: str = ""
     images: str = ""
@@ -61,26 +72,18 @@ class Karpathy(Layout):
         folder = root.parent if root.is_file() else root
         files = [root] if root.is_file() else self._files(folder)
         images, masks = self._images(folder), folder / self.masks if self.masks else None
-        found: dict[str, Record] = {}
-        skipped: list[Skipped] = []
+        unread = Unread(self.ignore)
+        fields = Columns(self.name, ROLES, {"split": self.column_of_split}, unread, "field")
+        rows: list[Row] = []
         for file in files:
-            split = _split_of(file) if len(files) > 1 else None
-            for where, row in _rows(file):
-                try:
-                    record = _record(row, images, masks, split)
-                except Unreadable as error:
-                    skipped.append(_skip(row, str(error), where, split))
-                    continue
-                before = found.get(record.key)
-                if before is None:
-                    found[record.key] = record
-                elif before.split == record.split and isinstance(row.get("caption"), str):
-                    found[record.key] = replace(record, captions=before.captions + record.captions)
-                else:
-                    skipped.append(Skipped(record.key, "duplicate key", where, record.split))
-        records = assign_splits(list(found.values()))
+            told = file_split(file.stem) if len(files) > 1 or self.split_by == "files" else None
+            rows += translated(_rows(file), partial(self._cells, fields=fields, images=images, masks=masks, told=told))
+        listing = list_rows(rows, Place(images), root, unread=unread)
+        records = listing.records
+        fields.check()
+        unread.refuse_lost(self.name, records, {})
         if records and not any(record.captions for record in records):
-            known = ", ".join(TEXT)
+            known = known_names("caption")
             raise DataError(f"{self.name}: none of the {len(records)} images has a caption; known fields: {known}")
         if masks and records and not any(record.others for record in records):
             raise DataError(
@@ -88,19 +91,39 @@ class Karpathy(Layout):
                 f"{records[0].key} would be {PurePosixPath(records[0].key).with_suffix('.png')}; check --source.masks (in "
                 "Python masks=)"
             )
-        return Listing(records, skipped=skipped)
+        return listing
+
+    def _cells(
+        self, row: Mapping[str, Any], fields: Columns, images: Path, masks: Path | None, told: str | None
+    ) -> dict[str, Any]:
+        """What `list_rows` reads of a row."""
+        held = fields.cells(_whole(row))
+        if not isinstance(held.get("image"), str):
+            raise Unreadable("no file name")
+        if self.split_by in ("files", "hash"):
+            held.pop("split", None)
+        way = fields.said("split") if "split" in held else "file names"
+        if told and "split" not in held and self.split_by in ("", "files"):
+            held["split"] = told
+        try:
+            name = Place(images).path(held["image"]).relative_to(images)
+        except ValueError as error:
+            raise error if isinstance(error, Unreadable) else Unreadable("no file name") from None
+        outline = name.with_suffix(".png")
+        others = {"mask": file_of(Place(masks), str(outline))} if masks and (masks / outline).exists() else {}
+        return {**held, **others, "key": name.as_posix(), "split_from": way}
 
     def _files(self, folder: Path) -> list[Path]:
-        files = sorted(folder.glob(self.annotations or "*.json"))
+        files = matching(folder, self.annotations or "*.json")
         if not files:
             wanted = self.annotations or "*.json"
             raise DataError(
                 f"{self.name}: no {wanted} in {folder.absolute()}; name it with --source.annotations (in Python annotations=)"
             )
-        by_split = [file for file in files if _split_of(file)]
+        by_split = [file for file in files if file_split(file.stem)]
         if len(files) > 1 and not self.annotations:
             files = by_split
-        if not files or len({_split_of(file) for file in files}) < len(files):
+        if not files or len({file_split(file.stem) for file in files}) < len(files):
             names = ", ".join(file.name for file in sorted(folder.glob("*.json"))[:8])
             raise DataError(
                 f"{self.name}: several JSON files ({names}); choose one with --source.annotations (in Python annotations=)"
@@ -118,41 +141,30 @@ class Karpathy(Layout):
         return folder
 
 
-def _split_of(file: Path) -> str | None:
-    """The split that the name of a caption file ends in."""
-    split = canonical_split(file.stem.replace("-", "_").rsplit("_", 1)[-1])
-    return split if split in ("train", "val", "test") else None
+def _whole(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with the whole name of its file: `filepath` of Karpathy's COCO is the folder of `filename`."""
+    folder, name = row.get("filepath"), row.get("filename")
+    if isinstance(folder, str) and isinstance(name, str):
+        return {k: v for k, v in row.items() if k != "filepath"} | {"filename": f"{folder}/{name}"}
+    return dict(row)
 
 
-def _rows(file: Path) -> Iterator[tuple[str, Any]]:
+def _rows(file: Path) -> Iterator[Row]:
     """Each row of a caption file with the place where it stands."""
     data = read_json(file)
     rows = data.get("images") if isinstance(data, dict) else data
     if not isinstance(rows, list):
         raise DataError(f"{file}: expected a list of images, or an object with the list 'images'")
+    said: dict[Hashable, list[Any]] = defaultdict(list)
+    for one in _annotations(data):
+        if isinstance(one, dict) and isinstance(one.get("image_id"), int | str) and "caption" in one:
+            said[one["image_id"]].append(one["caption"])
     for i, row in enumerate(rows):
-        yield f"{file}, entry {i}", row
+        number = row.get("id") if isinstance(row, dict) else None
+        more = {"captions": said[number]} if isinstance(number, int | str) and number in said else {}
+        yield f"{file}, entry {i}", {**row, **more} if more else row
 
 
-def _record(row: Any, images: Path, masks: Path | None, split: str | None) -> Record:
-    if not isinstance(row, dict):
-        raise Unreadable("not an object")
-    name = next((row[field] for field in FILE if field in row), None)
-    if isinstance(name, str) and isinstance(row.get("filepath"), str):
-        name = f"{row['filepath']}/{name}"
-    path = inside(images, name)
-    said = next((row[field] for field in TEXT if field in row), None)
-    if isinstance(said, list):
-        said = [sentence.get("raw") if isinstance(sentence, dict) else sentence for sentence in said]
-    split = canonical_split(row.get("split")) or split
-    image, name = FileImage.of(path), path.relative_to(images)
-    mask = masks / name.with_suffix(".png") if masks else None
-    others = {"mask": mask_of(images, mask, image)} if mask and mask.exists() else {}
-    return Record(name.as_posix(), image, clean_captions(said), None, split, others)
-
-
-def _skip(row: Any, reason: str, where: str, split: str | None) -> Skipped:
-    row = row if isinstance(row, dict) else {}
-    named = row.get("split")
-    split = canonical_split(named) if isinstance(named, str) and named else split
-    return Skipped(str(next((row[f] for f in FILE if f in row), "?")), reason, where, split)
+def _annotations(data: Any) -> list[Any]:
+    held = data.get("annotations") if isinstance(data, dict) else None
+    return held if isinstance(held, list) else []

@@ -1,71 +1,63 @@
 """A table with one column a modality: image, audio, depth, mask, captions, in any mix."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from limbeck.data.columns import Columns, known_names
 from limbeck.data.form import DepthForm, Form, ImageForm, MaskForm, SoundForm
-from limbeck.data.layout import Layout, Listing, Record
-from limbeck.data.rows import FILES, list_rows, translated
-from limbeck.data.tables import csv_rows, jsonl_rows, parquet_rows
+from limbeck.data.layout import Listing, NamedLayout
+from limbeck.data.regular import Place
+from limbeck.data.rows import list_rows, translated
+from limbeck.data.tables import TABLES, table_rows
+from limbeck.data.unread import Unread, is_empty, kind_of
 from limbeck.errors import ConfigError, DataError, MissingDependency
 from limbeck.spaces.encoders.vectors import Vectors
 
 __all__ = ["Manifest"]
 
-USUAL = {
-    "image": ("image",),
-    "audio": ("audio",),
-    "depth": ("depth",),
-    "mask": ("mask",),
-    "caption": ("caption", "captions", "text"),
-    "caption_vectors": (),
-    "label": ("label", "class"),
-    "split_column": ("split",),
-    "key": ("key", "id"),
-}
-READERS: dict[str, Callable[[Path], Iterator[tuple[str, Any]]]] = {
-    ".jsonl": jsonl_rows,
-    ".csv": csv_rows,
-    ".parquet": parquet_rows,
-}
+ROLES = ("image", "audio", "depth", "mask", "caption", "caption_vectors", "label", "class", "split", "key")
 
 
 @dataclass(frozen=True)
-class Manifest(Layout):
-    """A JSON-lines, CSV or Parquet table with one column a modality, for audio-visual, RGB-D, masked and other sets.
+class Manifest(NamedLayout):
+    """A table with one column a modality, for audio-visual, RGB-D, masked and other sets: JSON lines, CSV, TSV or Parquet.
 
         clips/
             clips.jsonl      {"image": "a.jpg", "audio": "a.wav", "caption": "a dog barks", "label": "dog", "split": "train"}
-            a.jpg            (or clips.csv, clips.parquet with those columns)
+            a.jpg            (or clips.csv, clips.tsv, clips.parquet with those columns)
             a.wav
 
     Cells of image, audio, depth and mask are paths relative to the table (in Parquet also encoded bytes); captions and labels
     are values, captions also lists. A mask is as large as its image; it may also be COCO's runs, `{"size": [height, width],
-    "counts": ...}`, its polygons, `{"size": ..., "polygons": ...}`, or a list of these. An empty cell means that the sample lacks the modality. A sample's key is that of its
-    key column, else the names of its files, else its row. Rows of one key, files, split and label are joined, with the
-    captions of all. Without splits of their own, samples are split 80/10/10 by the hash of their key.
+    "counts": ...}`, its polygons, `{"size": ..., "polygons": ...}`, or a list of these. An empty cell means that the sample
+    lacks the modality. Columns are known by their usual names, see above. A sample's key is that of its key column, else the names
+    of its files, else its row. Rows of one key, files, split and label are joined, with the captions of all. Without splits of
+    their own, samples are split 80/10/10 by the hash of their key.
 
     Args:
         path: the table.
         resolution: pixels a side, of images, depth and masks.
         max_skipped: the largest share of unreadable records.
         workers: processes that decode.
-        image: column of the images; by default `image` where there is one.
-        audio: column of the sounds; by default `audio`.
-        depth: column of the depth maps; by default `depth`.
-        mask: column of the masks of objects; by default `mask`.
-        caption: column of the captions; by default `caption`, `captions` or `text`.
+        split_by: hash, or column:NAME; by default the column of the split, where there is one.
+        ignore: columns that are left out, with commas between them: they are not reported.
+        files: another folder in which files may lie and their names may begin, relative to that of the table, such as ../audio.
+        image: column of the images; by default one called so or alike (img, image_path, filename, ...).
+        audio: column of the sounds; by default one called so or alike (sound, wav, ...).
+        depth: column of the depth maps.
+        mask: column of the masks of objects.
+        caption: column of the captions, or several with commas between them; by default those called caption, captions,
+            caption_0, text, sentence, title, or alike.
         caption_vectors: column of vectors in place of captions, which the encoder `vectors:D` reads: lists of D numbers, or
             names of NPY files of shape `[D]`. A sample has one, beside at most one caption, which then is for people alone; by
             default none.
-        label: column of the label; by default `label` or `class`.
-        split_column: column of the split; by default `split`.
-        key: column of the key; by default `key` or `id`.
+        label: column of the label; by default label, target, class, category, or alike; where it holds numbers, another of these
+            names the classes.
+        split_column: column of the split; by default split, set, subset or partition.
+        key: column of the key; by default key or id.
         audio_rate: samples a second, to which sounds are resampled.
         audio_seconds: length; longer sounds are cut at the end, shorter ones padded with silence.
         mels: bands of the log-mel spectrogram that stands for a sound; 0 for waveforms.
@@ -79,6 +71,9 @@ class Manifest(Layout):
         ConfigError: an option that cannot be.
     """
 
+    ways: ClassVar[tuple[str, ...]] = ("hash", "column")
+
+    files: str = ""
     image: str = ""
     audio: str = ""
     depth: str = ""
@@ -105,39 +100,54 @@ class Manifest(Layout):
     def read(self) -> Listing:
         """Lists the rows whose files exist."""
         table = self.root()
-        if not table.is_file() or table.suffix.lower() not in READERS:
-            known = ", ".join(READERS)
+        if not table.is_file() or table.suffix.lower() not in TABLES:
+            known = ", ".join(TABLES)
             raise DataError(f"{self.name}: {table.absolute()} is no table; a manifest is a file that ends in {known}")
-        columns: set[str] = set()
-        rows = translated(READERS[table.suffix.lower()](table), partial(self._cells, columns=columns))
-        listing = list_rows(rows, table.parent, table)
-        self._refuse(table, columns, listing.records)
+        unread = Unread(self.ignore)
+        named = {"split": self.column_of_split or self.split_column}
+        named |= {role: getattr(self, role) for role in ROLES if role not in ("class", "split")}
+        columns = Columns(table, ROLES, named, unread)
+
+        def wanted(cells: Mapping[str, list[Any]], count: int) -> Collection[str]:
+            """Leaves out the columns of no role, after a look at what they hold."""
+            held = columns.wanted(tuple(cells))
+            for name in (name for name in cells if name not in held):
+                if filled := [cell for cell in cells[name] if not is_empty(cell)]:
+                    unread.add("columns", name, count, filled)
+            return held
+
+        more = table.parent / Path(self.files).expanduser() if self.files else None
+        cure = "say where files may lie with --source.files FOLDER (in Python files=)"
+        rows = translated(table_rows(table, wanted), lambda row: self._cells(columns, row))
+        listing = list_rows(rows, Place(table.parent, more, cure), table, unread=unread)
+        self._refuse(table, columns, listing)
         length = next((len(record.vector) // 4 for record in listing.records if record.vector), 0)
         return replace(listing, embedded_by={"text": Vectors(str(length), "text").fingerprint} if length else {})
 
-    def _cells(self, row: Mapping[str, Any], columns: set[str]) -> dict[str, Any]:
-        """What the row holds under each of our names, without the empty cells; its columns are added to `columns`."""
-        columns |= set(row)
-        cells: dict[str, Any] = {}
-        for ours, usual in USUAL.items():
-            named = (getattr(self, ours),) if getattr(self, ours) else usual
-            held = [row[column] for column in named if not _empty(row.get(column))]
-            cells |= {ours.removesuffix("_column"): held[0]} if held else {}
+    def _cells(self, columns: Columns, row: Mapping[str, Any]) -> dict[str, Any]:
+        """What `list_rows` reads of a row."""
+        cells = columns.cells(row)
+        if "split" in cells:
+            cells["split_from"] = columns.said("split")
+        if self.split_by == "hash":
+            cells.pop("split", None)
         if self.caption_vectors and "caption_vectors" not in cells:
             cells.pop("caption", None)  # no encoder reads both
         return cells
 
-    def _refuse(self, table: Path, columns: set[str], records: Sequence[Record]) -> None:
+    def _refuse(self, table: Path, columns: Columns, listing: Listing) -> None:
         """Refuses what would otherwise be found out late, or never."""
-        for ours in USUAL:
-            column = getattr(self, ours)
-            if column and column not in columns:
-                raise DataError(
-                    f"{table} has no filled column {column!r}; it has {', '.join(sorted(columns)) or 'none'}"
-                )
-        for ours in FILES:
-            if getattr(self, ours) and records and not any(record.ref(ours) for record in records):
+        records = listing.records
+        columns.check()
+        files = [m for m in ("image", "audio", "depth", "mask") if any(record.ref(m) for record in records)]
+        for ours in ("image", "audio", "depth", "mask"):
+            if getattr(self, ours) and records and ours not in files:
                 raise DataError(f"{self.name}: no row holds a file in the column {getattr(self, ours)!r}")
+        used = {role for role, _ in columns.used}
+        if columns.met and not used & {"image", "audio", "depth", "caption", "caption_vectors"}:
+            raise DataError(self._no_columns(table, list(columns.met)))
+        if records:
+            columns.unread.refuse_lost(self.name, records, {"image": "image", "audio": "audio", "text": "caption"})
         if not self.depth_unit and any(record.ref("depth") for record in records):
             raise ConfigError(
                 f"{self.name} holds depth, whose unit no file tells; name it with --source.depth_unit (in Python depth_unit=): "
@@ -146,6 +156,15 @@ class Manifest(Layout):
         if any(record.ref("audio") for record in records) and find_spec("soundfile") is None:
             raise MissingDependency("decoding audio", "soundfile", "audio")
 
-
-def _empty(value: object) -> bool:
-    return value is None or value == "" or value == [] or (isinstance(value, float) and math.isnan(value))
+    def _no_columns(self, table: Path, met: list[str]) -> str:
+        """Why nothing was found in a table, by what stands in the place of the names of its columns."""
+        known = "; ".join(f"{role} ({known_names(role)}, ...)" for role in ("image", "audio", "caption"))
+        guess = ""
+        if any(kind_of(name) for name in met):
+            guess = " Its first line looks like a row: put the names of the columns above it."
+        elif len(met) == 1 and table.suffix.lower() in (".csv", ".tsv", ".txt"):
+            guess = " It has one column: cells stand apart by commas, tabs, semicolons or bars."
+        return (
+            f"{table} has no column of images, sounds or captions; it has {', '.join(map(repr, met))}.{guess} Known are {known}; name "
+            "another with --source.image, --source.audio, --source.caption (in Python image=, ...)"
+        )

@@ -2,14 +2,19 @@
 
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from limbeck.data.decode import check_size
 from limbeck.data.form import DepthForm, Form, ImageForm
 from limbeck.data.layout import FileImage, ImageRef, Layout, Listing
+from limbeck.data.matfile import mat_numbers
+from limbeck.data.parse import Unreadable
 from limbeck.data.rows import list_rows
 from limbeck.data.tables import Row
 from limbeck.errors import DataError
@@ -17,6 +22,11 @@ from limbeck.errors import DataError
 __all__ = ["NYUv2"]
 
 SPLITS = {"trainNdxs": "train", "testNdxs": "test"}
+HDF5 = b"\x89HDF\r\n\x1a\n"
+HEADER = 512  # bytes of MATLAB's own before those of HDF5
+MOST_IMAGES = 1_000_000
+LONGEST_TEXT = 1000  # characters of a scene's name
+LARGEST_CHUNK = 2**28  # bytes, which are unpacked together
 
 
 @dataclass(frozen=True)
@@ -34,11 +44,13 @@ class MatArray(ImageRef):
     row: int
 
     def read(self) -> bytes:
-        """A PPM of an image, an NPY of depth. MATLAB turns the axes round: width comes before height."""
-        import h5py
+        """A PPM of an image, an NPY of depth. MATLAB turns the axes round: width comes before height.
 
-        with h5py.File(self.file.path) as file:
-            values = np.ascontiguousarray(file[self.name][self.row].T)
+        Raises:
+            Unreadable: `damaged`, `too many pixels`, or numbers that do not lie in the file itself.
+        """
+        with _opened(self.file.path) as file:
+            values = np.ascontiguousarray(_array(file, self.name)[self.row].T)
         if values.ndim == 3:
             return b"P6 %d %d 255\n" % (values.shape[1], values.shape[0]) + values.tobytes()
         buffer = io.BytesIO()
@@ -92,6 +104,48 @@ class NYUv2(Layout):
         return list_rows(_rows(path), path.parent, path)
 
 
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+    """An HDF5 file; what its library stumbles on inside the block is a reason."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (Unreadable, MemoryError, FileNotFoundError, PermissionError):
+        raise
+    except Exception as error:  # a damaged file ends in errors of nearly every kind
+        raise Unreadable("damaged") from error
+
+
+def _array(file: Any, name: str) -> Any:
+    """An array whose numbers lie in the file itself, of which one picture takes no more memory than it may.
+
+    Raises:
+        Unreadable: the reason.
+    """
+    import h5py
+
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise Unreadable(f"{name} is a link")
+    return _own(file[name], name)
+
+
+def _own(array: Any, name: str) -> Any:
+    """As `_array`, of something that was read."""
+    import h5py
+
+    if not isinstance(array, h5py.Dataset):
+        raise Unreadable(f"{name} is no array")
+    if array.external or array.is_virtual:
+        raise Unreadable(f"the numbers of {name} lie in another file")
+    if prod(array.chunks or (0,)) * array.dtype.itemsize > LARGEST_CHUNK:
+        raise Unreadable(f"{name} is packed in parts of more than {LARGEST_CHUNK} bytes")
+    if array.ndim > 2:
+        check_size(*array.shape[-2:])
+    return array
+
+
 def _rows(path: Path) -> Iterator[Row]:
     file, facts = FileImage.of(path), _facts(path)
     splits = _splits(path.with_name("splits.mat"), len(facts["scenes"]))
@@ -111,43 +165,87 @@ def _rows(path: Path) -> Iterator[Row]:
 
 def _facts(path: Path) -> dict[str, list[str]]:
     """`scenes` and `sceneTypes`, once the arrays are what they should be."""
+    try:
+        with _opened(path) as file:
+            if lacking := [name for name in ("images", "depths", "scenes", "sceneTypes") if name not in file]:
+                raise Unreadable(f"it has no {', '.join(lacking)}; it has {', '.join(file) or 'nothing'}")
+            arrays = {name: _array(file, name) for name in ("images", "depths", "scenes", "sceneTypes")}
+            shapes = {name: array.shape for name, array in arrays.items()}
+            images, depths = shapes["images"], shapes["depths"]
+            whole = len(images) == 4 and images[1] == 3 and depths == (images[0], *images[2:])
+            kinds = arrays["images"].dtype == np.uint8 and arrays["depths"].dtype.kind in "fui"
+            lengths = {name: arrays[name].size for name in ("scenes", "sceneTypes")}
+            if not (whole and kinds and set(lengths.values()) == {images[0]}):
+                raise Unreadable(
+                    f"expected images [N, 3, W, H] of 8 bits, depths [N, W, H], N scenes and N sceneTypes; got {shapes}"
+                )
+            if images[0] > MOST_IMAGES:
+                raise Unreadable(f"{images[0]} images are more than {MOST_IMAGES}")
+            return {name: [_text(file, ref, name) for ref in arrays[name][()].ravel()] for name in lengths}
+    except (Unreadable, OSError) as error:
+        what = f"{error}{f' ({error.__cause__})' if error.__cause__ else ''}"
+        raise DataError(
+            f"{path} cannot be read as a MATLAB 7.3 file (HDF5) of NYU Depth v2: {what}; fetch it again"
+        ) from error
+
+
+def _text(file: Any, ref: Any, name: str) -> str:
+    """The text that a reference leads to: characters as numbers."""
     import h5py
 
+    if not isinstance(ref, h5py.Reference) or not ref:
+        raise Unreadable(f"{name} holds something that is no reference to a text")
+    characters = _own(file[ref], f"a text of {name}")
+    if characters.dtype.kind not in "ui" or characters.size > LONGEST_TEXT:
+        raise Unreadable(f"a text of {name} is none")
     try:
-        with h5py.File(path) as file:
-            if lacking := [name for name in ("images", "depths", "scenes", "sceneTypes") if name not in file]:
-                raise DataError(f"{path} has no {', '.join(lacking)}; it has {', '.join(file) or 'nothing'}")
-            shapes = {name: file[name].shape for name in ("images", "depths")}
-            images, depths = shapes.values()
-            eight_bits = file["images"].dtype == np.uint8
-            facts = {name: [_text(file[ref]) for ref in file[name][()].ravel()] for name in ("scenes", "sceneTypes")}
-    except OSError as error:
-        raise DataError(f"{path} cannot be read as a MATLAB 7.3 file (HDF5): {error}; fetch it again") from error
-    lengths = {name: len(values) for name, values in facts.items()}
-    whole = len(images) == 4 and images[1] == 3 and depths == (images[0], *images[2:])
-    if not (whole and eight_bits and set(lengths.values()) == {images[0]}):
-        raise DataError(
-            f"{path}: expected images [N, 3, W, H] of 8 bits, depths [N, W, H], N scenes and N sceneTypes; got {shapes}, {lengths}"
-        )
-    return facts
-
-
-def _text(characters: Any) -> str:
-    return "".join(chr(code) for code in characters[()].ravel())
+        text = "".join(map(chr, characters[()].ravel().tolist()))
+        text.encode()
+    except (ValueError, OverflowError):  # UnicodeEncodeError is a ValueError
+        raise Unreadable(f"a text of {name} is none") from None
+    return text
 
 
 def _splits(path: Path, size: int) -> dict[int, str]:
     """Position from 0 to split; empty where there is no such file."""
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
     if not path.is_file():
         return {}
     try:
-        held = loadmat(path)
-        splits = {int(i) - 1: split for name, split in SPLITS.items() for i in held[name].ravel()}
-    except (KeyError, ValueError, TypeError, OSError, NotImplementedError, MatReadError) as error:
+        lists = _lists(path)
+    except (ValueError, OSError) as error:
         raise DataError(f"{path} cannot be read as a MATLAB file with {', '.join(SPLITS)}: {error}") from error
-    if splits and not (min(splits) >= 0 and max(splits) < size):
-        raise DataError(f"{path} names images {min(splits) + 1} to {max(splits) + 1}, but there are {size}")
+    splits: dict[int, str] = {}
+    for name, split in SPLITS.items():
+        numbers = lists[name]
+        if not (np.isfinite(numbers).all() and (numbers == np.floor(numbers)).all()):
+            raise DataError(f"{path}: {name} holds something else than the numbers of images")
+        if numbers.size and not (numbers.min() >= 1 and numbers.max() <= size):
+            raise DataError(
+                f"{path}: {name} names images {numbers.min():g} to {numbers.max():g}, but there are {size}, from 1"
+            )
+        images = {int(number) - 1 for number in numbers}
+        if twice := sorted(images & set(splits)):
+            raise DataError(f"{path} has image {twice[0] + 1} in {' and in '.join(SPLITS)}; leave it in one of them")
+        splits |= dict.fromkeys(images, split)
     return splits
+
+
+def _lists(path: Path) -> dict[str, Any]:
+    """The numbers of `SPLITS` by name, `float64`.
+
+    Raises:
+        ValueError: the file is damaged, or lacks one.
+    """
+    with path.open("rb") as opened:
+        newer = HDF5 in opened.read(HEADER + len(HDF5))
+    if newer:
+        with _opened(path) as file:
+            arrays = {name: _array(file, name) for name in SPLITS if name in file}
+            if any(array.dtype.kind not in "fui" or array.size > MOST_IMAGES for array in arrays.values()):
+                raise Unreadable("its lists are no lists of numbers")
+            held = {name: array[()].ravel() for name, array in arrays.items()}
+    else:
+        held = mat_numbers(path.read_bytes())
+    if lacking := [name for name in SPLITS if name not in held]:
+        raise ValueError(f"it has no {', '.join(lacking)}; it has {', '.join(held) or 'nothing'}")
+    return {name: held[name].astype(np.float64) for name in SPLITS}

@@ -2,11 +2,11 @@
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
-from limbeck.data.clips import Clips, clip_cells, cut_files
+from limbeck.data.clips import Clips, clip_cells, cut_files, unused_clips
 from limbeck.data.form import Form, ImageForm, SoundForm
 from limbeck.data.layout import Layout, Listing
 from limbeck.data.parse import Unreadable
@@ -95,12 +95,19 @@ class VGGSound(Layout):
         if self.classes:
             rows = [(where, row) for where, row in rows if isinstance(row, dict) and row.get("label") in self.classes]
         clips = cut_files(self.name, table.parent, {"audio": self.audio, "frames": self.frames}, CUT)
-        return list_rows(translated(rows, partial(_clip, clips=clips)), table.parent, table, LICENCE)
+        listing = list_rows(translated(rows, partial(_clip, clips=clips)), table.parent, table, LICENCE)
+        return listing if self.classes else replace(listing, unread=unused_clips(clips, listing.records))
 
 
 def _clip(row: dict[str, str], clips: Clips) -> dict[str, Any]:
     video, start = row["video"], row["start"]
-    if not start.isdigit():
+    if not (start.isascii() and start.isdigit() and len(start) <= 6):
         raise Unreadable("start is no whole number of seconds")
     key = f"{video}_{int(start):06d}"
-    return {**clip_cells(clips, key), "key": key, "label": row["label"], "split": row["split"]}
+    return {
+        **clip_cells(clips, key),
+        "key": key,
+        "label": row["label"],
+        "split": row["split"],
+        "split_from": "its list",
+    }

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from limbeck import __version__
 from limbeck.data.cache import Cache, digest
+from limbeck.data.locks import owned
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError, Diverged
 from limbeck.objectives.binding import all_pairs, centroid, centroid_terms, fixed_terms, mean_of_terms
@@ -166,7 +167,7 @@ def bind(
     Raises:
         ConfigError: fewer than two modalities, an anchor or a weight of none of them, an `own` anchor of another dimension.
         DataError: a modality that no sample has, or too few samples with two.
-        StorageError: the folder holds something else.
+        StorageError: the folder holds something else, or another process binds into it.
         Diverged: the loss stopped being finite.
 
     Example:
@@ -183,13 +184,22 @@ def bind(
     shared = Space({m: e for m, e in space.encoders.items() if m in source.modalities or m in source.embeddings})
     _refuse(source, shared, binding)
     refuse_other(folder)
+    with owned(folder, "bind", beside=True):
+        write_heads(folder, *_bound(source, shared, binding, cache, device, tick))
+    return load_space(folder)
+
+
+def _bound(
+    source: Source, shared: Space, binding: Binding, cache: Cache | None, device: str, tick: Tick | None
+) -> tuple[dict[str, Head], dict[str, Any]]:
+    """Trained heads, and what the manifest tells of them."""
     features = embed_source(source, shared, cache, device=device, tick=tick)
     data = _Rows(features, len(source), source.name, device)
     heads = _heads(shared, features, binding)
     for head in heads.values():
         head.to(device)
     history = _train(data, heads, binding, tick)
-    facts = {
+    return heads, {
         "dim": binding.dim,
         "encoders": shared.describe(),
         "fingerprints": {m: e.fingerprint for m, e in shared.encoders.items()},
@@ -200,7 +210,6 @@ def bind(
         "history": history,
         "versions": {"limbeck": __version__, "torch": torch.__version__.split("+")[0]},
     }
-    return load_space(write_heads(folder, heads, facts))
 
 
 def load_space(folder: str | Path) -> Space:

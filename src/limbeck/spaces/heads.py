@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.data.files import save_tensors, sha256, whole_folder
+from limbeck.data.files import save_tensors, settle, sha256, whole_folder
 from limbeck.errors import StorageError
 
 __all__ = ["MANIFEST", "SCHEMA", "Head", "read_heads", "read_manifest", "write_heads"]
@@ -115,6 +115,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         StorageError: there is none, it is of a newer schema, or it is not what it should be.
     """
+    if not folder.exists():
+        settle(folder)  # puts back what a killed process was to replace
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         schema = int(manifest["schema"])

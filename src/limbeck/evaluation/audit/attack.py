@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = ["Interval", "auc", "class_confidence", "lira", "pair_confidence", "rates", "tpr_at"]
+__all__ = ["Interval", "auc", "confidence", "lira", "rates", "tpr_at"]
 
 PER_SAMPLE = 32  # students of each kind from which on every sample has variances of its own
 
@@ -22,38 +22,21 @@ class Interval:
     high: float
 
 
-def class_confidence(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """The logit-scaled confidence of the true class: log(p_y / (1 - p_y)) = z_y - log sum_{j != y} exp z_j.
+def confidence(logits: Float[Tensor, "n k"], right: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """The logit-scaled confidence in the right answer: log(p_y / (1 - p_y)) = z_y - log sum_{j != y} exp z_j.
 
     The cross-entropy is log(1 + exp(-phi)) of it, so that both rank alike.
 
     Args:
-        logits: `[N, K]`, of two classes or more.
-        labels: `int64 [N]`.
+        logits: `[N, K]`, of two answers or more.
+        right: `int64 [N]`, which of them is right.
 
     Example:
-        >>> class_confidence(torch.tensor([[2.0, 0.0, -torch.inf]]), torch.tensor([0])).tolist()
+        >>> confidence(torch.tensor([[2.0, 0.0, -torch.inf]]), torch.tensor([0])).tolist()
         [2.0]
     """
-    own = F.one_hot(labels, logits.shape[1]).bool()
+    own = F.one_hot(right, logits.shape[1]).bool()
     return logits[own] - logits.masked_fill(own, -torch.inf).logsumexp(1)
-
-
-def pair_confidence(logits: Float[Tensor, "n n"]) -> Float[Tensor, " n"]:
-    """The logit-scaled confidence that the own partner is found among all others, the mean of both ways.
-
-        phi_i = z_ii - (log sum_{j != i} exp z_ij + log sum_{j != i} exp z_ji) / 2
-
-    Args:
-        logits: `[N, N]`, similarity of every first value and every second one over the temperature.
-
-    Example:
-        >>> pair_confidence(torch.tensor([[3.0, 1.0], [0.0, 2.0]])).tolist()
-        [2.5, 1.5]
-    """
-    own = torch.eye(len(logits), dtype=torch.bool)
-    others = logits.masked_fill(own, -torch.inf)
-    return logits.diagonal() - (others.logsumexp(1) + others.logsumexp(0)) / 2
 
 
 def lira(

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from limbeck.data.source import Source
 from limbeck.errors import DataError
+from limbeck.objectives.nearest import CELLS, largest, similarities
 from limbeck.spaces import Features
 from limbeck.spaces.preprocess import resize
 
 __all__ = ["Column", "closest", "closest_vectors", "rmse", "ssim"]
 
 VALUES = 2**24  # numbers of one modality that are read at a time: 64 MB
-CELLS = 2**24  # similarities held in memory at a time
 
 
 @dataclass(frozen=True)
@@ -165,12 +165,11 @@ def closest_vectors(
         >>> [x.tolist() for x in found]
         [[[0.0, 1.0]], [[0, 2]], [1.0]]
     """
-    distances, index, own = [], [], []
-    step = max(1, CELLS // max(1, len(train.vectors)))
-    for part, start in zip(queries.split(step), origin.split(step), strict=True):
-        score = torch.full((len(part), samples), -torch.inf)
-        score = score.scatter_reduce(1, train.owner.expand(len(part), -1), part @ train.vectors.T, "amax")
-        top, found = score.topk(k, dim=1)
+    distances, index, own, first = [], [], [], 0
+    for score in similarities(queries, train.vectors, train.owner, samples, CELLS):
+        start = origin[first : first + len(score)]
+        first += len(score)
+        top, found = largest(score, k)
         to_start = score.gather(1, start.clamp(min=0)[:, None]).squeeze(1)
         distances.append((1 - top).clamp(min=0))
         index.append(found)

@@ -11,9 +11,9 @@ from torch import Tensor
 from limbeck.core import DistilledSet, load, stream
 from limbeck.data.cache import Cache
 from limbeck.data.source import Source
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.audit.diversity import density_and_coverage, vendi
-from limbeck.evaluation.audit.membership import Samples, membership, protocol_of, read_samples, readable
+from limbeck.evaluation.audit.membership import Bench, Given, membership, protocol_of
 from limbeck.evaluation.audit.nearest import Nearness, nearness
 from limbeck.evaluation.audit.result import Audit, Diversity, Leak
 from limbeck.evaluation.protocol import Context, Protocol
@@ -47,8 +47,9 @@ def audit(
         small: a distilled set, or the folder of a saved one.
         against: the training data.
         space: frozen encoders; by default those that the set was distilled with.
-        student: whose confidence is attacked: `"frozen"`, a network of `limbeck.networks`, or a protocol with its options, of
-            which the first point of the grid counts. There are students of classes in labelled data, else of pairs.
+        student: whose confidence is attacked: `"frozen"`, a network of `limbeck.networks`, or a protocol with its options. It is
+            the student that `evaluate` judges, trained with what the set carries and chosen on `val`, where there is a `test`
+            beside it to draw others from. There are students of classes in labelled data, else of pairs.
         seeds: students a target; 0 leaves membership inference out.
         shadows: shadow students of the likelihood-ratio attack, an even number: few, so that it takes seconds; papers take 64 to 256.
             0 leaves that attack out.
@@ -169,28 +170,35 @@ def _attacked(data: _Data, student: str | Protocol, seeds: int, shadows: int) ->
     """Membership inference, how its students were trained, and where it was left out, why."""
     small, source, space, context = data.small, data.source, data.space, data.context
     protocol = student if isinstance(student, Protocol) else protocol_of(small, source, student)
-    modalities = readable(protocol, small, source, space)
-    if not modalities:
-        return [], "", ["no membership inference: a student needs labels, or two modalities that the space encodes"]
-    side = protocol.side(small) if protocol.trained(modalities) else 0
-
-    def read(one: Source) -> Samples:
-        return read_samples(protocol, one, modalities, space, context, side)
-
-    held = [(read(one), rows) for one, rows in data.held_out]
-    others = [samples.take(torch.isin(samples.rows, rows).nonzero().squeeze(1)) for samples, rows in held]
-    leaks = []
-    if others:
-        origin = data.origin[data.origin >= 0]
-        leaks = membership(read(small), read(source), Samples.join(others), origin, protocol, context, seeds, shadows)
-    if not leaks:
-        return (
-            [],
-            "",
-            ["no membership inference: it needs two samples or more that the set started from, and two held-out ones"],
-        )
+    if protocol.student == "encoder":
+        raise ConfigError("an audit attacks students on frozen features and networks; leave student=encoder out")
+    leaks, given = [], None
+    try:
+        given = Given.read(protocol, small, source, space, context)
+    except ConfigError:
+        needs = "labels, or two modalities that the space encodes"
+        return [], "", [f"no membership inference: a student needs {needs}"]
+    except DataError as error:
+        return [], "", [f"no membership inference: {error}"]
+    if given is not None:
+        bench = Bench(protocol, given.tested, _classes(data), given.judge, context)
+        leaks = membership(given, data.origin[data.origin >= 0], bench, seeds, shadows)
+    if given is None or not leaks:
+        lacking = "two samples or more that the set started from, and two held-out ones"
+        return [], "", [f"no membership inference: it needs {lacking}"]
     count = f"{seeds} students a row" + (f", {shadows} shadow students" if shadows else "")
-    return leaks, f"{protocol.name}, {protocol.student} student of {' and '.join(modalities)}; {count}", []
+    chosen = (
+        "each chosen on val" if given.judge is not None else "none of them chosen: it takes the splits val and test"
+    )
+    carried = f" ({said})" if (said := protocol.training(small)) else ""
+    told = f"{protocol.name}, {protocol.student} student of {' and '.join(given.tested)}{carried}; {count}, {chosen}"
+    return leaks, told, []
+
+
+def _classes(data: _Data) -> int:
+    """How many classes set, data and held-out data have; 0 without labels."""
+    labels = [one.labels for one in (data.small, data.source, *(other for other, _ in data.held_out))]
+    return max(len(data.source.classes), *(0 if x is None or not len(x) else int(x.max()) + 1 for x in labels))
 
 
 def _diversity(data: _Data) -> list[Diversity]:

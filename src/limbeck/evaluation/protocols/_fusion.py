@@ -1,6 +1,6 @@
 """Classifiers of one modality or of several: what they read, how they are fused, and what they are trained with."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -13,13 +13,18 @@ from limbeck.core import stream
 from limbeck.evaluation.metrics import accuracy
 from limbeck.evaluation.protocol import Context
 from limbeck.evaluation.students import (
+    Candidate,
     Components,
+    Samples,
     Tower,
+    Trainer,
     backgrounds,
+    best_student,
     chunk_of,
     composite,
     distorted,
     fit,
+    last_student,
     noisy,
     shaken,
     swappable,
@@ -29,26 +34,46 @@ from limbeck.evaluation.students import (
 if TYPE_CHECKING:
     from limbeck.evaluation.protocols.classification import Classification
 
-__all__ = ["Samples", "Training"]
+__all__ = ["Labelled", "Training"]
 
 DROPPED = 0.5  # the chance that a caption is dropped where it helps in training alone
 
 
 @dataclass(frozen=True)
-class Samples:
-    """What a student reads of some samples, one row a sample.
+class Labelled(Samples):
+    """What a student reads of some labelled samples, each of which holds every modality, one row a sample.
 
     Args:
         values: by modality, features or `uint8` pixels.
         labels: `int64 [n]`.
+        rows: `int64 [n]`, which samples of their source they are.
         masks: of images, `uint8 [n, 1, R, R]`, where there are any.
     """
 
     values: Mapping[str, Tensor]
     labels: Tensor
+    rows: Tensor
     masks: Tensor | None = None
 
-    def without(self, modality: str) -> "Samples":
+    @property
+    def complete(self) -> Tensor:
+        """All of them."""
+        return torch.ones(len(self), dtype=torch.bool)
+
+    def take(self, index: Tensor) -> "Labelled":
+        """Those at `index`."""
+        values = {m: value[index] for m, value in self.values.items()}
+        return Labelled(values, self.labels[index], self.rows[index], None if self.masks is None else self.masks[index])
+
+    @classmethod
+    def join(cls, parts: Sequence["Labelled"]) -> "Labelled":
+        """Several one after the other."""
+        values = {m: torch.cat([part.values[m] for part in parts]) for m in parts[0].values}
+        masks = [part.masks for part in parts if part.masks is not None]
+        whole = torch.cat(masks) if len(masks) == len(parts) else None
+        return cls(values, torch.cat([part.labels for part in parts]), torch.cat([part.rows for part in parts]), whole)
+
+    def without(self, modality: str) -> "Labelled":
         """The same samples, of which one modality is not read."""
         return replace(self, values={m: value for m, value in self.values.items() if m != modality})
 
@@ -72,31 +97,48 @@ class Fusion(nn.Module):
         return total if self.head is None else self.head(F.gelu(total))
 
 
-class Training:
+class Training(Trainer[Labelled]):
     """What all students of one set share."""
 
     def __init__(
         self,
         protocol: "Classification",
-        train: Samples,
+        train: Labelled,
         classes: int,
         context: Context,
-        pretrained: Callable[[float], nn.Module] | None,
+        pretrained: Callable[[float], nn.Module] | None = None,
+        tested: tuple[str, ...] = (),
     ) -> None:
         self.protocol, self.train, self.classes, self.context = protocol, train, classes, context
+        self.tested = tested or tuple(train.values)
         self.pretrained = pretrained
         self.of = {m: Components.of(x, protocol.rank) for m, x in train.values.items() if x.dtype != torch.uint8}
         self.objects = None
         if protocol.background == "random" and train.masks is not None:
             self.objects = train.masks.to(context.device)
 
-    def inputs(self, samples: Samples, ridge: float) -> dict[str, Tensor]:
+    def chosen(self, judge: Labelled | None, tick: Callable[[int], None] | None = None) -> nn.Module:
+        """The student of all modalities that it is tested with: the joint one, where there are several."""
+        return self.student(self.tested, judge, tick)
+
+    def student(
+        self,
+        union: tuple[str, ...],
+        judge: Labelled | None,
+        tick: Callable[[int], None] | None = None,
+        helped: bool = False,
+    ) -> nn.Module:
+        """The student of the modalities `union`, the best on `judge`; `helped` by captions in training alone."""
+        candidates = (self.candidate(union, r, n, judge, helped) for r, n in self.protocol.grid)
+        return last_student(next(candidates), tick) if judge is None else best_student(candidates, tick)
+
+    def inputs(self, samples: Labelled, ridge: float) -> dict[str, Tensor]:
         """Features whitened as those of training; pixels as they are."""
         return {m: self.of[m].whiten(x, ridge) if m in self.of else x for m, x in samples.values.items()}
 
     def candidate(
-        self, union: tuple[str, ...], ridge: float, noise: float, judge: Samples | None, helped: bool = False
-    ) -> tuple[nn.Module, Iterator[int], Callable[[nn.Module], float]]:
+        self, union: tuple[str, ...], ridge: float, noise: float, judge: Labelled | None, helped: bool = False
+    ) -> Candidate:
         """A student of the modalities `union`, its training, and how it is judged; `helped` by captions in training alone."""
         p, seed, device = self.protocol, self.context.seed, self.context.device
         linear, network = len(union) == 1 or not p.dim, self.pretrained(ridge) if self.pretrained else p.student
@@ -139,7 +181,7 @@ class Training:
         logits = student(seen)
         return F.cross_entropy(logits, self.train.labels[index].to(logits.device))
 
-    def swaps(self, student: nn.Module, samples: Samples, logits: Tensor) -> dict[str, float]:
+    def swaps(self, student: nn.Module, samples: Labelled, logits: Tensor) -> dict[str, float]:
         """`swapped accuracy` and `flip rate` in percent; nothing where no two samples have a background to swap.
 
         The backgrounds are the same whatever set is judged and with whatever seed.
@@ -155,12 +197,16 @@ class Training:
             return {}
         images = swapped(samples.values["image"][rows], samples.masks[rows], stream(0, "swapped backgrounds"))
         labels = samples.labels[rows]
-        found = self.logits(student, Samples({"image": images}, labels))
+        found = self.logits(student, Labelled({"image": images}, labels, samples.rows[rows]))
         flipped = (found.argmax(dim=1) != logits[rows].argmax(dim=1)).double().mean()
         return {"swapped accuracy": accuracy(found, labels), "flip rate": 100.0 * float(flipped)}
 
+    def answers(self, student: nn.Module, samples: Labelled) -> list[tuple[Tensor, Tensor]]:
+        """The logits of the classes, and the labels."""
+        return [(self.logits(student, samples), samples.labels)]
+
     @torch.no_grad()
-    def logits(self, student: nn.Module, samples: Samples) -> Tensor:
+    def logits(self, student: nn.Module, samples: Labelled) -> Tensor:
         """`float [n, classes]` of a student in eval mode, on the CPU."""
         assert isinstance(student, Fusion)
         inputs, device = self.inputs(samples, student.ridge), self.context.device

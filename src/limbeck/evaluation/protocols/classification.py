@@ -1,23 +1,22 @@
 """Classification: how well students trained on the set tell the classes of the test split apart."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import nn
 
 from limbeck.data.cache import Cache
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.metrics import accuracy
 from limbeck.evaluation.protocol import Context, Protocol, Selection
-from limbeck.evaluation.protocols._fusion import Samples, Training
-from limbeck.evaluation.students import Schedule, best_student, masks
-from limbeck.spaces import Features, Space
+from limbeck.evaluation.protocols._fusion import Labelled, Training
+from limbeck.evaluation.students import Schedule, masks, mean_direction
+from limbeck.spaces import Space
 
 __all__ = ["Classification"]
 
@@ -191,21 +190,20 @@ class Classification(Protocol):
             raise DataError(
                 f"{small.name} has the classes {small.classes}, {test.name} has {test.classes}; they must be the same"
             )
-        modalities, tested = self._modalities(small, test, space)
+        modalities, tested = self.modalities(small, test, space)
         side = self.side(small) if self.trained(modalities) else 0
-        train = self._read(small, modalities, space, context, side)
-        judge = None if self.selection == "last" else self._read(self.judge(test), tested, space, context, side)
+        train = self.read(small, modalities, space, context, side)
+        judge = None if self.selection == "last" else self.read(self.judge(test), tested, space, context, side)
         pretrained = self.pretrained(small, space, context) if "image" in modalities else None
-        fitting = Training(self, train, max(len(test.classes), int(train.labels.max()) + 1), context, pretrained)
+        fitting = self.trainer(train, tested, len(test.classes), context, pretrained)
         wanted = {m: (m,) for m in tested} | ({"joint": tested} if len(tested) > 1 else {})
         wanted |= {"train_only": modalities} if "text" in modalities and len(modalities) > 1 else {}
-        held_out = self._read(test, tested, space, context, side)
+        held_out = self.read(test, tested, space, context, side)
         students, logits = {}, {}
         for i, (name, union) in enumerate(wanted.items()):
             tick, helped = partial(self._tell, context, i, len(wanted)), name == "train_only"
             seen = [x.without("text") if helped and x else x for x in (judge, held_out)]
-            candidates = (fitting.candidate(union, r, n, seen[0], helped) for r, n in self.grid)
-            students[name] = best_student(candidates, tick)
+            students[name] = fitting.student(union, seen[0], tick, helped)
             assert seen[1] is not None
             logits[name] = fitting.logits(students[name], seen[1])
         swaps: dict[str, float] = {}
@@ -225,8 +223,19 @@ class Classification(Protocol):
         looks = self.looks * len(self.grid)
         context.say("student", i * looks + done, parts * looks)
 
-    def _modalities(self, small: Source, test: Source, space: Space) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Those that students are trained on, and those of them that they are tested with."""
+    def trainer(
+        self,
+        train: Labelled,
+        tested: tuple[str, ...],
+        classes: int,
+        context: Context,
+        pretrained: Callable[[float], nn.Module] | None = None,
+    ) -> Training:
+        """Classifiers of every union of modalities."""
+        return Training(self, train, max(classes, int(train.labels.max()) + 1), context, pretrained, tested)
+
+    def modalities(self, small: Source, test: Source, space: Space) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """As of every protocol; with captions that help in training alone, or are not read, they differ."""
         held = dict.fromkeys([*test.modalities, *(["text"] if self.captions == "train_only" else [])])
         shared = tuple(m for m in held if m in small.modalities and (m in space or self.trained([m])))
         if not shared:
@@ -243,7 +252,12 @@ class Classification(Protocol):
         trained = uncaptioned if self.captions == "none" else shared
         return trained, shared if self.captions == "both" else uncaptioned
 
-    def _read(self, source: Source, modalities: tuple[str, ...], space: Space, context: Context, side: int) -> Samples:
+    def read(self, source: Source, modalities: tuple[str, ...], space: Space, context: Context, side: int) -> Labelled:
+        """Samples with a label and every modality; several captions are averaged.
+
+        Raises:
+            DataError: there is none.
+        """
         labels = source.labels
         assert labels is not None  # see `check`
         seen, trained = self.seen(source, modalities, space, context, side), self.trained(modalities)
@@ -254,14 +268,8 @@ class Classification(Protocol):
         if len(index) == 0:
             raise DataError(f"{source.name}: no sample has a label and all of {', '.join(modalities)}")
         values = {
-            m: (found.vectors[found.first(len(source))] if m in trained else _averaged(found, len(source)))[index]
+            m: (found.vectors[found.first(len(source))] if m in trained else mean_direction(found, len(source)))[index]
             for m, found in seen.items()
         }
         objects = masks(source, side, context.cache) if "image" in trained else None
-        return Samples(values, labels[index], None if objects is None else objects[index])
-
-
-def _averaged(features: Features, samples: int) -> Tensor:
-    """The mean direction of each sample's rows: `float [samples, D]`."""
-    total = torch.zeros(samples, features.vectors.shape[1]).index_add_(0, features.owner, features.vectors)
-    return F.normalize(total, dim=1)
+        return Labelled(values, labels[index], index, None if objects is None else objects[index])

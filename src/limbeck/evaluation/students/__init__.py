@@ -2,23 +2,38 @@
 
 from limbeck.evaluation.students.background import backgrounds, composite, masks, swappable, swapped
 from limbeck.evaluation.students.components import Components
-from limbeck.evaluation.students.inputs import Side, distorted, pictures, shaken, side_of
+from limbeck.evaluation.students.inputs import Side, distorted, mean_direction, pictures, shaken, side_of
 from limbeck.evaluation.students.pretrained import Pretrained
-from limbeck.evaluation.students.training import Schedule, Tower, best_student, chunk_of, fit, noisy
+from limbeck.evaluation.students.trainer import Samples, Trainer
+from limbeck.evaluation.students.training import (
+    Candidate,
+    Schedule,
+    Tower,
+    best_student,
+    chunk_of,
+    fit,
+    last_student,
+    noisy,
+)
 
 __all__ = [
+    "Candidate",
     "Components",
     "Pretrained",
+    "Samples",
     "Schedule",
     "Side",
     "Tower",
+    "Trainer",
     "backgrounds",
     "best_student",
     "chunk_of",
     "composite",
     "distorted",
     "fit",
+    "last_student",
     "masks",
+    "mean_direction",
     "noisy",
     "pictures",
     "shaken",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.data.augment import OPERATIONS
@@ -13,7 +14,7 @@ from limbeck.spaces import Features
 from limbeck.spaces.pictures import picture
 from limbeck.spaces.preprocess import resize
 
-__all__ = ["Side", "distorted", "pictures", "seen_pixels", "shaken", "side_of"]
+__all__ = ["Side", "distorted", "mean_direction", "pictures", "seen_pixels", "shaken", "side_of"]
 
 CHUNK = 256  # images decoded at a time
 
@@ -46,6 +47,17 @@ def side_of(features: Features, samples: Tensor, total: int) -> Side:
         total: samples of the source.
     """
     return Side(features.vectors, features.first(total)[samples], features.counts(total)[samples])
+
+
+def mean_direction(features: Features, samples: int) -> Tensor:
+    """The mean direction of each sample's rows: `float [samples, D]`; zero where it has none.
+
+    Args:
+        features: of the samples.
+        samples: how many there are.
+    """
+    total = torch.zeros(samples, features.vectors.shape[1]).index_add_(0, features.owner, features.vectors)
+    return F.normalize(total, dim=1)
 
 
 def pictures(source: Source, modality: str, resolution: int, cache: Cache) -> Features:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,7 +18,9 @@ from limbeck.errors import ConfigError
 from limbeck.networks._spec import network as by_name
 from limbeck.spaces.trainable import TrainableEncoder
 
-__all__ = ["Schedule", "Tower", "best_student", "chunk_of", "fit", "noisy"]
+__all__ = ["Candidate", "Schedule", "Tower", "best_student", "chunk_of", "fit", "last_student", "noisy"]
+
+Candidate = tuple[nn.Module, Iterator[int], Callable[[nn.Module], float]]  # a student, its training, how it is judged
 
 CHUNK = 1024 * 3 * 32 * 32  # numbers that are judged at a time
 PRETRAINED = 0.1  # of the rate, for weights that are pretrained
@@ -108,13 +111,16 @@ class Tower(nn.Module):
 
 def chunk_of(x: Tensor) -> int:
     """How many rows of `x` are judged at a time: 1024 of features or of small images, fewer of large ones."""
-    return max(1, min(1024, CHUNK // x[0].numel())) if len(x) else 1
+    return max(1, min(1024, CHUNK // max(1, x[0].numel()))) if len(x) else 1
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator, gain: float) -> nn.Linear:
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    with warnings.catch_warnings():
+        if not inputs:
+            warnings.simplefilter("ignore", UserWarning)  # that nothing is drawn
+        layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
     with torch.no_grad():
-        layer.weight.normal_(0, gain / math.sqrt(inputs), generator=generator)
+        layer.weight.normal_(0, gain / math.sqrt(max(inputs, 1)), generator=generator)  # of a constant nothing is seen
         layer.bias.zero_()
     return layer
 
@@ -181,14 +187,11 @@ def _optimizer(
     return optimizer, lambda t: 0.5 * (1 + math.cos(math.pi * t / schedule.steps))
 
 
-def best_student(
-    candidates: Iterator[tuple[nn.Module, Iterator[int], Callable[[nn.Module], float]]],
-    tick: Callable[[int], None] | None = None,
-) -> nn.Module:
+def best_student(candidates: Iterator[Candidate], tick: Callable[[int], None] | None = None) -> nn.Module:
     """The student with the best value at any look of any candidate; the earliest of equals.
 
     Args:
-        candidates: (student, its training, how it is judged), one a point of the grid.
+        candidates: one a point of the grid.
         tick: called with the number of looks done.
     """
     best: tuple[float, nn.Module] | None = None
@@ -204,6 +207,20 @@ def best_student(
     if best is None:
         raise ConfigError("the grid of the protocol is empty; give it a ridge and a noise or more")
     return best[1]
+
+
+def last_student(candidate: Candidate, tick: Callable[[int], None] | None = None) -> nn.Module:
+    """A student after all its steps, where nothing is chosen.
+
+    Args:
+        candidate: the student and its training; it is not judged.
+        tick: called with the number of looks done.
+    """
+    student, training, _ = candidate
+    for done, _ in enumerate(training):
+        if tick:
+            tick(done + 1)
+    return student
 
 
 def noisy(x: Float[Tensor, "b r"], noise: float, dim: int, generator: torch.Generator) -> Float[Tensor, "b r"]:

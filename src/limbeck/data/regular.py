@@ -1,0 +1,152 @@
+"""Opening the files that data name: regular files alone, of a bounded size, within the folders of the data."""
+
+import os
+import re
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from limbeck.data.parse import Unreadable, json_of
+from limbeck.errors import ConfigError, DataError
+
+__all__ = ["LARGEST_FILE", "Place", "matching", "open_regular", "read_json", "read_regular"]
+
+LARGEST_FILE = 4 << 30  # bytes of a file that is read whole: COCO's largest has 450 MB
+
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """The file at `path`, opened for reading; never a FIFO, which would wait for ever, nor a device.
+
+    Raises:
+        DataError: it cannot be read, or is not a regular file.
+    """
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISREG(mode):
+            return path.open("rb")
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    raise DataError(f"{path} is not a regular file but {_kind(mode)}; give the path of a file")
+
+
+def read_regular(path: Path, most: int = LARGEST_FILE) -> bytes:
+    """The bytes of the file at `path`.
+
+    Args:
+        path: the file.
+        most: bytes that it may have.
+
+    Raises:
+        DataError: it cannot be read, is not a regular file, or is larger.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise DataError(f"{path} has {size:,} bytes, and at most {most:,} are read at once; split it into several")
+        try:
+            return file.read(most)
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def read_json(path: Path) -> Any:
+    """What the JSON file at `path` holds.
+
+    Raises:
+        DataError: it cannot be read or does not parse; the message names the line.
+    """
+    return json_of(read_regular(path), path)
+
+
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """The files in a folder whose names match a pattern, in order.
+
+    Raises:
+        ConfigError: a pattern that is none, or leads out of the folder.
+    """
+    try:
+        if ".." in Path(pattern).parts:
+            raise ValueError("it leads out of the folder")
+        return sorted(path for path in folder.glob(pattern) if path.is_file())
+    except (ValueError, NotImplementedError, IndexError) as error:
+        reason = "it is absolute" if isinstance(error, NotImplementedError) else str(error)
+        raise ConfigError(
+            f"{pattern!r} is no pattern of files in {folder}: {reason}; name files as they are called there"
+        ) from error
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the files lie that data name. A name that leads elsewhere, by itself or over links, is not followed.
+
+    Args:
+        folder: where names begin.
+        more: another folder in which names may begin, and files may lie.
+        cure: what a person does about a name that leads elsewhere.
+
+    Example:
+        >>> Place(Path("/data/pets")).path("cats/../a.jpg").as_posix()
+        '/data/pets/a.jpg'
+        >>> Place(Path("/data/pets")).path("../b.jpg")
+        Traceback (most recent call last):
+        limbeck.data.parse.Unreadable: leads out of /data/pets
+    """
+
+    folder: Path
+    more: Path | None = None
+    cure: str = ""
+    _real: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """The folders in which files may lie."""
+        return (self.folder,) if self.more is None else (self.more, self.folder)
+
+    def path(self, name: object) -> Path:
+        """The path that a name stands for; whether anything is there is not looked at, except to choose between two folders.
+
+        Raises:
+            Unreadable: no name, or one that leads elsewhere.
+        """
+        if not isinstance(name, str) or not name.strip():
+            raise Unreadable("no file name")
+        if any("\ud800" <= c <= "\udfff" for c in name):
+            raise Unreadable("not UTF-8")
+        if URL.match(name):
+            raise Unreadable("a URL, not a file: fetch it first")
+        plain = name.replace("\\", "/")
+        whole = plain.startswith("/") or bool(DRIVE.match(name))
+        found = [Path(os.path.normpath(root / plain)) for root in self.roots]
+        roots = [Path(os.path.abspath(root)) for root in self.roots]
+        held = [path for path in found if any(Path(os.path.abspath(path)).is_relative_to(root) for root in roots)]
+        if not held or (whole and DRIVE.match(name) and os.name != "nt"):
+            raise Unreadable(f"{'an absolute path outside' if whole else 'leads'} {self._out(whole)}")
+        return next((path for path in held if len(held) > 1 and path.exists()), held[0])
+
+    def check(self, path: Path) -> None:
+        """Sees to it that a path lies within these folders also after links are followed.
+
+        Raises:
+            Unreadable: a link leads elsewhere.
+        """
+        parent, linked = str(path.parent), path.is_symlink()
+        if parent not in self._real:
+            self._real[parent] = os.path.realpath(parent)
+        real = Path(os.path.realpath(path) if linked else self._real[parent])
+        for root in self.roots:
+            self._real.setdefault(str(root), os.path.realpath(root))
+        if not any(real.is_relative_to(self._real[str(root)]) for root in self.roots):
+            raise Unreadable(f"a link that leads {self._out(False)}")
+
+    def _out(self, whole: bool) -> str:
+        where = f"{'' if whole else 'out of '}{os.path.abspath(self.folder)}"
+        return f"{where}: {self.cure}" if self.cure else where

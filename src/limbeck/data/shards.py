@@ -1,0 +1,203 @@
+"""Tar shards: the members of each sample, and the shards that a path or a pattern names."""
+
+import glob
+import re
+import tarfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from limbeck.data.layout import ImageRef, Skipped
+from limbeck.data.parse import Unreadable
+from limbeck.data.regular import Place, open_regular
+from limbeck.errors import ConfigError, DataError
+
+__all__ = ["TEXTS", "Member", "Sample", "expand", "names_of_shards", "read_shard", "shards_in"]
+
+TEXTS = ("txt", "text", "caption", "json", "cls")
+MAX_TEXT = 1 << 20  # bytes of a text member; a longer one is no caption
+MOST_SHARDS = 10**6
+MOST_BRACES = 32
+
+
+@dataclass(frozen=True)
+class Member(ImageRef):
+    """A file inside a tar file, read by its offset.
+
+    Args:
+        path: the tar file.
+        offset: of its first byte.
+        size: bytes.
+        shard: size and times of change of the tar file.
+        text: its content, where that is text.
+    """
+
+    path: str
+    offset: int
+    size: int
+    shard: tuple[int, ...]
+    text: bytes | None = field(default=None, repr=False)
+
+    def read(self) -> bytes:
+        """The bytes of the member."""
+        with open(self.path, "rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
+
+    @property
+    def stamp(self) -> tuple[Any, ...]:
+        """Where it lies, and the stamp of the tar file."""
+        return self.path, self.offset, self.size, *self.shard
+
+
+@dataclass
+class Sample:
+    """The members of one key.
+
+    Args:
+        key: the path before the first dot.
+        where: the shard, and its first member.
+        shard: in which it lies.
+        members: by what follows the first dot, in lower case.
+    """
+
+    key: str
+    where: str
+    shard: Path
+    members: dict[str, Member] = field(default_factory=dict)
+
+
+def read_shard(shard: Path, split: str | None, skipped: list[Skipped]) -> Iterator[Sample]:
+    """The samples of one shard, in order.
+
+    Args:
+        shard: a tar file.
+        split: of all its samples, for those that are skipped.
+        skipped: takes the members that cannot be: unsafe, special and repeated ones.
+
+    Raises:
+        DataError: no whole, uncompressed tar file.
+    """
+    samples: dict[str, Sample] = {}
+    stat = shard.stat()
+    for member, content in _members(shard):
+        where = f"{shard}: {member.name}"
+        parts = PurePosixPath(member.name.replace("\\", "/"))
+        stem, _, extension = parts.name.partition(".")
+        if parts.is_absolute() or ".." in parts.parts:
+            skipped.append(Skipped(member.name, "a member that leads out of its shard", where, split))
+            continue
+        if not member.isreg():
+            skipped.append(Skipped(member.name, "not a regular file", where, split))
+            continue
+        if not stem or not extension:
+            continue  # hidden files, and files without an extension, are no part of the format
+        key, extension = str(parts.with_name(stem)), extension.lower()
+        sample = samples.setdefault(key, Sample(key, where, shard))
+        if extension in sample.members:
+            skipped.append(Skipped(key, "duplicate key", where, split))
+            continue
+        facts = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        sample.members[extension] = Member(str(shard.absolute()), member.offset_data, member.size, facts, content)
+    yield from samples.values()
+
+
+def _members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, bytes | None]]:
+    """Members in order, with the content of those that are text and not too long."""
+    try:
+        size = shard.stat().st_size
+        with (
+            open_regular(shard) as raw,
+            tarfile.open(fileobj=raw, mode="r:", encoding="utf-8", errors="surrogateescape") as tar,
+        ):
+            for member in tar:
+                if member.isdir():
+                    continue
+                text = member.isreg() and member.name.lower().rpartition(".")[2] in TEXTS
+                file = tar.extractfile(member) if text and member.size <= MAX_TEXT else None
+                yield member, file.read() if file else None
+                if member.offset_data + member.size > size:
+                    raise tarfile.ReadError("unexpected end of data")
+    except DataError:
+        raise
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+        raise DataError(f"{shard} is no whole, uncompressed tar file ({error}); fetch or write it again") from error
+    except OSError as error:
+        raise DataError(f"{shard} cannot be read: {error}") from error
+
+
+def shards_in(spec: str, source: str) -> list[Path]:
+    """The tar files that a folder, a file, a glob pattern or a brace pattern names.
+
+    Args:
+        spec: the path.
+        source: its name, for errors.
+
+    Raises:
+        DataError: nothing is there.
+        ConfigError: braces that name more than a million shards.
+    """
+    found: list[Path] = []
+    for pattern in expand(spec):
+        path = Path(pattern)
+        if path.is_dir():
+            found += [_within(path, p, source) for p in sorted(path.rglob("*.tar")) if not p.is_dir()]
+        elif path.exists():
+            found.append(path)
+        elif "{" in spec:
+            raise DataError(f"{source}: there is no {pattern}; check the pattern")
+        else:
+            found += sorted(Path(p) for p in glob.glob(pattern, recursive=True))
+    if not found:
+        raise DataError(f"{source}: there is no tar file at {Path(spec).absolute()}; check the path")
+    return found
+
+
+def _within(folder: Path, shard: Path, source: str) -> Path:
+    try:
+        Place(folder).check(shard)
+    except Unreadable as error:
+        raise DataError(f"{source}: {shard} is {error}; give the path of the shard itself") from error
+    return shard
+
+
+def names_of_shards(shards: Sequence[Path]) -> dict[Path, str]:
+    """What tells each shard from the others: its name, with those of its folders where names repeat."""
+    stems = Counter(shard.stem for shard in shards)
+    return {s: s.stem if stems[s.stem] == 1 else f"{s.parent.name}/{s.stem}" for s in shards}
+
+
+def expand(spec: str) -> list[str]:
+    """A pattern such as `a-{00..11}.tar` or `{x,y}.tar` spelled out.
+
+    Raises:
+        ConfigError: more than a million names, or more braces than a person writes.
+
+    Example:
+        >>> expand("{a,b}-{08..09}")
+        ['a-08', 'a-09', 'b-08', 'b-09']
+    """
+    if spec.count("{") > MOST_BRACES:
+        raise ConfigError(f"{spec[:60]!r}... has {spec.count('{')} braces; at most {MOST_BRACES} are spelled out")
+    names = list(islice(_braces(spec), MOST_SHARDS + 1))
+    if len(names) > MOST_SHARDS:
+        raise ConfigError(f"{spec} names more than a million shards")
+    return names
+
+
+def _braces(spec: str) -> Iterator[str]:
+    match = re.search(r"\{([^{}]*)\}", spec)
+    if not match:
+        yield spec
+        return
+    numbers = re.fullmatch(r"([0-9]{1,18})\.\.([0-9]{1,18})", match[1])
+    middle = (
+        (str(i).zfill(len(numbers[1])) for i in range(int(numbers[1]), int(numbers[2]) + 1))
+        if numbers
+        else match[1].split(",")
+    )
+    for one in middle:
+        yield from _braces(spec[: match.start()] + one + spec[match.end() :])
