@@ -186,6 +186,9 @@ def test_of_a_large_file_a_sample_is_compared_and_when_verifying_all(
         with verifying() as contents, pytest.warns(LimbeckWarning, match="damaged"):
             assert cache.whole("features", "abcd") is None
         assert contents == Contents(entries=1, damaged=1)
+        with verifying(), pytest.warns(LimbeckWarning, match="damaged"):
+            assert torch.equal(cache.tensors("features", "abcd", lambda: made)["x"], made["x"])
+        assert path.read_bytes() == whole, "mended"
     assert sum(seen) == 16 and seen[0] and seen[-1], "the ends and a sample, the same within a process"
 
 

@@ -194,7 +194,7 @@ class Cache:
                 _seal(made, kind, key)
                 final.parent.mkdir(parents=True, exist_ok=True)
                 if os.path.lexists(final):
-                    if not anew and not _fault(final, kind, key):
+                    if not anew and not _fault(final, kind, key, asked() is not None):
                         return final
                     _refuse_foreign(final)
                     with suppress(FileNotFoundError):  # another process has just done so
@@ -275,7 +275,7 @@ def _fault(folder: Path, kind: str, key: str, all_of_it: bool = False) -> str:
                 return f"{name} is not what was written"
     except OSError as error:
         return f"{Path(error.filename or folder).name}: {error.strerror}"
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return f"{ENTRY} cannot be read"
     return ""
 

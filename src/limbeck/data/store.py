@@ -180,7 +180,8 @@ def _fill(
                 if tick and (done % CHUNK == 0 or done == len(at)):
                     tick(what, done, len(at))
         content = digest("pixels", *form.parts, [d for i, d in enumerate(digests) if d and i not in failed])
-        pixels = cache.put("pixels", content, lambda folder: os.replace(work / "pixels.bin", folder / "pixels.bin"))
+        moved = work / "pixels.bin"  # just written, and put into an entry that is new
+        pixels = cache.put("pixels", content, lambda folder: os.replace(moved, folder / moved.name))
     index = {"content": content, "digests": digests, "failed": failed}
 
     def write(folder: Path) -> None:
