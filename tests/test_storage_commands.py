@@ -165,6 +165,8 @@ def test_tables_and_pages_of_others_are_not_overwritten(data: str, run: Path, tm
     (tmp_path / "set.html").write_text("<title>my own page</title>")
     assert "set.html is there, and not a page of Limbeck; name another file" in say("show", tmp_path / "set", code=5)
     assert (tmp_path / "set.html").read_text() == "<title>my own page</title>"
+    (tmp_path / "report.html").write_text("mine")
+    assert "report.html is there, and not a page of Limbeck" in say("demo", "--out", tmp_path, code=5)
     (tmp_path / "set.html").unlink()
     for _ in range(2):
         say("show", tmp_path / "set")

@@ -53,7 +53,7 @@ def show(
     name = path.resolve().name
     default = path / "report.html" if (path / "recipe.yaml").is_file() else path.resolve().with_name(f"{name}.html")
     if out is None:
-        _refuse_foreign(default)
+        refuse_foreign(default)
     written = page(out or default, sets=[small], history={name: history} if history else {}, source=source)
     (console or Console()).print(view(small))
     return written
@@ -89,8 +89,15 @@ def view(small: DistilledSet, *, samples: int = 5) -> "Group":
     return Group(Text(visible(small.name), style="bold"), facts, Text(), first)
 
 
-def _refuse_foreign(default: Path) -> None:
-    """Refuses to overwrite a page that nobody named, unless it is one of ours."""
+def refuse_foreign(default: Path) -> None:
+    """Refuses to overwrite a page that nobody named, unless it is one of ours.
+
+    Args:
+        default: where a page is written when no file is named.
+
+    Raises:
+        StorageError: a file of others is there.
+    """
     if default.is_file() and GENERATOR not in default.read_bytes()[:4096]:
         raise StorageError(
             f"{default} is there, and not a page of Limbeck; name another file with --out (in Python out=)"
