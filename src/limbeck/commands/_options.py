@@ -67,6 +67,7 @@ class Command(ABC):
     Args:
         config: a YAML file with options, or recipe:NAME for one that is here; those on the command line stand above it.
         json: print the result as JSON.
+        verify: compare the contents of the data that are opened, and of the cache, with their digests, in whole.
         debug: show the traceback of an error.
     """
 
@@ -75,6 +76,7 @@ class Command(ABC):
 
     config: str | None = None
     json: bool = False
+    verify: bool = False
     debug: bool = False
     fingerprints: Mapping[str, str] = field(default_factory=dict, metadata={"hidden": True})
     named: frozenset[str] = field(default=frozenset(), metadata={"hidden": True})  # the options that were given

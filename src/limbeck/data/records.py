@@ -16,6 +16,7 @@ from torch import Tensor
 from limbeck.data.batch import Batch, Captions
 from limbeck.data.cache import Cache, digest
 from limbeck.data.decode import DECODER
+from limbeck.data.files import write_text
 from limbeck.data.form import Form
 from limbeck.data.layout import ImageRef, Layout, Listing, Record, Skipped
 from limbeck.data.modality import Modality
@@ -247,9 +248,7 @@ class RecordSource(Source):
     def write_skipped(self, folder: str | Path) -> Path:
         """Writes `skipped.jsonl`, one line a record left out, into `folder`."""
         path = Path(folder) / "skipped.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [json.dumps(row, ensure_ascii=True) + "\n" for row in self.skipped]
-        path.write_text("".join(lines), encoding="utf-8")
+        write_text(path, "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in self.skipped))
         return path
 
     def batch(self, index: Sequence[int] | Tensor) -> Batch:

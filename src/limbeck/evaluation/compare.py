@@ -1,9 +1,11 @@
 """`compare()`: the grid method x pairs x seed x student, and the full data, in one call that resumes."""
 
 import json
+import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 from limbeck import registry
 from limbeck.core import Budget, DistilledSet, Method, Problem
 from limbeck.data.cache import Cache, digest
-from limbeck.data.files import sha256, whole_file, write_text
+from limbeck.data.files import sha256, write_text
 from limbeck.data.locks import owned
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, LimbeckWarning, StorageError
@@ -28,6 +30,7 @@ __all__ = ["Comparison", "compare"]
 
 Tick = Callable[[str, int, int], None]
 FITS = 4  # tries at the number of samples that take so many bytes
+WRITTEN = ("scores.json", "table.md", "table.csv", "score_vs_bytes.svg", "score_vs_bytes.png")
 SECONDS = "seconds.json"  # in the folder of a run: how long it took
 SUM = ".sha256"  # beside the scores of a cell
 
@@ -126,7 +129,7 @@ def compare(
     Raises:
         ConfigError: an empty grid, one method twice, no test split, or whatever `distill` or `evaluate` refuse.
         DataError: no validation split to choose students on, or data that lack what the protocol needs.
-        StorageError: another process works on `run`, or it cannot be written.
+        StorageError: a file in `run` that would be written is of no comparison, another process works on it, or it cannot be written.
 
     Example:
         >>> import limbeck as lb, tempfile
@@ -152,6 +155,7 @@ def compare(
         device,
         tick,
     )
+    _refuse_foreign(bench.folder)
     bench.refuse(train, judges)
     for budget in pairs:  # refuses before the first set is made
         problem = Problem(train, space, Budget(pairs=budget), numbers[0], device, bench.cache)
@@ -383,11 +387,23 @@ def _read_seconds(path: Path) -> float:
         return 0.0
 
 
+def _refuse_foreign(folder: Path) -> None:
+    """Refuses to overwrite a table or a plot, unless the scores beside it say that it is one of ours."""
+    there = [name for name in WRITTEN if os.path.lexists(folder / name)]
+    ours = False
+    with suppress(StorageError):
+        ours = bool(there and read_scores(folder / WRITTEN[0]))
+    if there and not ours:
+        raise StorageError(
+            f"{folder} holds {there[0]}, which is of no comparison; choose another folder, or move the file away"
+        )
+
+
 def _write(found: Comparison) -> None:
     folder, scores = found.folder, found.scores
-    write_scores(folder / "scores.json", scores)
-    write_text(folder / "table.md", found.table("markdown") + "\n")
-    write_text(folder / "table.csv", found.table("csv"))
-    for name in ("score_vs_bytes.svg", "score_vs_bytes.png"):
-        with whole_file(folder / name) as made:
-            score_vs_bytes(scores, made)
+    _refuse_foreign(folder)
+    write_scores(folder / WRITTEN[0], scores)  # first: it says whose the others are
+    write_text(folder / WRITTEN[1], found.table("markdown") + "\n")
+    write_text(folder / WRITTEN[2], found.table("csv"))
+    for name in WRITTEN[3:]:
+        score_vs_bytes(scores, folder / name)

@@ -168,9 +168,11 @@ def write_scores(path: str | Path, scores: Sequence[Score]) -> Path:
     Args:
         path: the file.
         scores: its rows.
+
+    Raises:
+        StorageError: it cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps({"schema": SCHEMA, "rows": [s.row() for s in scores]}, indent=1) + "\n")
     return path
 
@@ -187,8 +189,10 @@ def read_scores(path: str | Path) -> list[Score]:
         schema, rows = content["schema"], content["rows"]
     except FileNotFoundError:
         raise StorageError(f"there is no {path}; check the path, or evaluate first") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise StorageError(f"{path} is not a scores.json ({error}); it needs 'schema' and 'rows'") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise StorageError(f"{path} is not a scores.json: 'rows' is no list of rows; evaluate again")
     if schema != SCHEMA:
         raise StorageError(f"{path} has schema {schema}, this version reads {SCHEMA}; upgrade limbeck")
     known = {f.name for f in fields(Score)}
@@ -201,7 +205,7 @@ def read_scores(path: str | Path) -> list[Score]:
             )
         try:
             scores.append(Score(**_typed(row)))
-        except (ConfigError, TypeError, ValueError) as error:
+        except (ConfigError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise StorageError(f"{path}, row {i}: {error}") from error
     return scores
 
