@@ -378,7 +378,7 @@ def test_the_line_stands_above_the_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="fingerprints must be a mapping"):
         read_line(base)
     path.write_text("cf: {since: [2026-01-01]}")
-    assert read_line(base).given["cf.since"] == '"2026-01-01"'
+    assert read_line(base).given["cf.since"] == "2026-01-01"  # as on a command line
 
 
 def test_distil_says_what_it_made_and_what_it_left_out(run_folder: Path) -> None:

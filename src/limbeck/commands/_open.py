@@ -34,6 +34,7 @@ __all__ = [
     "report_captions",
     "report_ceiling",
     "report_incomplete",
+    "report_opened",
     "report_skipped",
     "report_small_classes",
     "space_of",
@@ -197,7 +198,26 @@ def made_from(small: "DistilledSet", cure: str, tick: Tick, **options: Any) -> "
 
     if not small.recipe.source.get("name"):
         raise ConfigError(f"{small.name} does not say where it came from; {cure}")
+    report_opened(small, "source", {"data": small.recipe.source}, cure)
     return source(small.recipe.source, **options, tick=tick)
+
+
+def report_opened(
+    small: "DistilledSet", kind: Literal["source", "encoder"], things: Mapping[str, Any], instead: str
+) -> None:
+    """Says which data or encoders from elsewhere are opened because the set names them.
+
+    Args:
+        small: the set.
+        kind: of the things.
+        things: those of the set's recipe that are opened.
+        instead: how to name others.
+
+    Raises:
+        ConfigError: nobody allowed them.
+    """
+    if found := small.refuse_strangers(kind, things, instead):
+        note(f"{', '.join(found)}: opened because {small.name} names it")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -242,4 +242,5 @@ def _space(small: DistilledSet) -> Space:
             f"{small.name} does not say which encoders it was made with; name them with --space.image and --space.text (in "
             "Python space=limbeck.space(image=..., text=...))"
         )
+    small.refuse_strangers("encoder", small.recipe.space, "name the encoders yourself: --space.MODALITY")
     return space(**small.recipe.space)
