@@ -12,6 +12,7 @@ from torch import Tensor
 
 import limbeck as lb
 from limbeck.data.factors import factors
+from limbeck.data.locks import owned
 from limbeck.data.plain import seal
 from limbeck.data.vectors import VectorSource
 from limbeck.errors import ConfigError, DataError, Diverged, StorageError
@@ -283,3 +284,25 @@ def test_a_head_standardises_and_does_not_blow_up_what_hardly_moves() -> None:
     assert z[:, 2].abs().max() < 1e-3 and float(head.deviation[2]) == pytest.approx(
         0.01 * (x.std(0, correction=0).mean())
     )
+
+
+def test_one_process_at_a_time_binds_into_a_folder(tmp_path: Path) -> None:
+    place = tmp_path / "space"
+    with (
+        owned(place, "bind", beside=True),
+        pytest.raises(StorageError, match=r"space is in use by this process itself"),
+    ):
+        bind(lb.check.toy_source(), encoders(), place, FEW)
+    assert not place.exists()
+    for _ in range(2):
+        bind(lb.check.toy_source(), encoders(), place, FEW)
+    assert [p.name for p in tmp_path.iterdir()] == ["space"]
+
+
+def test_a_space_that_a_killed_process_was_to_replace_is_put_back(tmp_path: Path, bound: Path) -> None:
+    work = tmp_path / ".limbeck-work-01234567"
+    work.mkdir()
+    (work / "owner.json").write_text('{"limbeck": "work", "target": "space"}')
+    shutil.copytree(bound, work / "old")
+    assert load_space(tmp_path / "space").modalities == load_space(bound).modalities
+    assert [p.name for p in tmp_path.iterdir()] == ["space"]

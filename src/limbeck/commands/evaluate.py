@@ -12,6 +12,7 @@ from limbeck.commands._open import (
     ready_parts,
     recorded,
     report_captions,
+    report_ceiling,
     report_opened,
     report_skipped,
     space_of,
@@ -65,6 +66,7 @@ class Evaluate(OfSet):
             note(f"{' and '.join(unjudged)} of {small.name} is not judged: {on.name} has none")
         if self.protocol.spec == "retrieval":
             report_captions(small)
+            report_ceiling(on.split("test") if "test" in on.splits else on)
         options = {**self.protocol.options, "student": self.student}
         scores = evaluate(
             small,

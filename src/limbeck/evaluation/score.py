@@ -46,7 +46,7 @@ class Score:
         name: the set, as a person calls it.
         method: what made it; `"full"` for the whole real training data, `"subset"` for other real data.
         pairs: samples in the set.
-        bytes: what a student reads.
+        bytes: of the smallest files that hold exactly what a student reads, see `file_bytes`.
         protocol: how it was judged, readable.
         fingerprint: digest of the protocol's options, the evaluation data and the space; scores can be compared where
             it is equal.
@@ -192,9 +192,11 @@ def write_scores(path: str | Path, scores: Sequence[Score]) -> Path:
     Args:
         path: the file.
         scores: its rows.
+
+    Raises:
+        StorageError: it cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, dump_json(seal({"schema": SCHEMA, "rows": [s.row() for s in scores]})))
     return path
 

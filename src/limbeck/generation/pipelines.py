@@ -149,7 +149,7 @@ def write_pipeline(pipe: Any, folder: Path, card: str) -> None:
                 path.chmod(mode)  # safetensors makes files that only their owner reads
             flush(path)
         _check(folder, os.listdir(made))
-        write_text(folder / MANIFEST, json.dumps({"files": checksums(made)}, indent=1) + "\n")
+        write_text(folder / MANIFEST, json.dumps({"limbeck": "pipeline", "files": checksums(made)}, indent=1) + "\n")
         for path in sorted(made.iterdir(), key=lambda p: p.name == INDEX):
             target = folder / path.name
             if target.exists():
