@@ -18,7 +18,9 @@ __all__ = ["SOUND_DECODER", "cut_audio", "decode_audio"]
 SOUND_DECODER = 2  # part of every fingerprint; raise it whenever the same bytes decode to other samples
 
 RATES = 1000, 768_000  # samples a second that a file may claim; others are a damaged header
-STEPS = 200_000  # of the smallest step in time that two rates share, from one sample to the next: so long is their filter
+STEPS = (
+    200_000  # of the smallest step in time that two rates share, from one sample to the next: so long is their filter
+)
 SHORTEST = 0.01  # seconds
 SILENT = 1e-4  # the peak of a clip that holds no more than the dither of 16 bits
 LOUDEST = 2.0  # a peak above it is no overshoot but another scale
