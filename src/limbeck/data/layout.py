@@ -49,12 +49,14 @@ class FileImage(ImageRef):
     Args:
         path: absolute path.
         size: bytes.
-        mtime_ns: time of the last change.
+        mtime_ns: time of the last change, which copying programs may keep.
+        ctime_ns: time of the last change of the entry in its folder, which nobody can set.
     """
 
     path: str
     size: int
     mtime_ns: int
+    ctime_ns: int = 0
 
     @classmethod
     def of(cls, path: str | Path) -> "FileImage":
@@ -69,7 +71,7 @@ class FileImage(ImageRef):
             raise Unreadable("missing") from None
         if not stat.S_ISREG(facts.st_mode):
             raise Unreadable("not a regular file")
-        return cls(os.path.abspath(path), facts.st_size, facts.st_mtime_ns)
+        return cls(os.path.abspath(path), facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
 
     def read(self) -> bytes:
         """The bytes of the file."""
@@ -77,8 +79,8 @@ class FileImage(ImageRef):
 
     @property
     def stamp(self) -> Sequence[Any]:
-        """Path, size and time of change."""
-        return self.path, self.size, self.mtime_ns
+        """Path, size and the times of change."""
+        return self.path, self.size, self.mtime_ns, self.ctime_ns
 
 
 @dataclass(frozen=True)
@@ -227,6 +229,8 @@ class Layout(ABC):
             there = False
         if not there:
             raise DataError(f"{self.name}: there is no {root.absolute()}; check the path")
+        if not (root.is_dir() or root.is_file()):
+            raise DataError(f"{self.name}: {root.absolute()} is not a regular file, nor a folder; give the path of one")
         return root
 
 
