@@ -27,7 +27,7 @@ def test_fallbacks_say_what_they_are_and_what_comes_next(
     assert f"{pets}: 12 samples of train, val, test" in out and f"written: {table}" in out
     assert "captions: 7 made by template, 4 kept, 1 no caption\n  these captions hold the class word and nothing" in out
     assert "masks: 9 made by grabcut, 3 kept, 0 found nothing\n  these masks come from colours alone" in out
-    assert f"next:  limbeck distill manifest:{table} --source.files ../pets --source.resolution 24 --pairs 100" in out
+    assert f"next:  limbeck distill manifest:{table} --source.resolution 24 --pairs 100" in out
     again = shlex.split(out.splitlines()[-1])[3:-2]
     encoders = ["--space.image", "convnet", "--space.text", "bag_of_words"]
     assert main(["distill", *again, *encoders, "--method", "random", "--pairs", "2", "--run", str(tmp_path / "r")]) == 0
@@ -41,7 +41,7 @@ def test_json_options_of_parts_and_one_split(pets: str, tmp_path: Path, capsys: 
     data = json.loads(said.out)
     assert data["captions"]["by"] == {"name": "template", "template": "{class}"} and data["masks"] is None
     assert (data["samples"], data["splits"], data["captions"]["made"]) == (4, ["train"], 2)
-    assert data["opens"] == [f"manifest:{tmp_path / 'out' / 'annotated.jsonl'}", "--source.files", "../pets"]
+    assert data["opens"] == [f"manifest:{tmp_path / 'out' / 'annotated.jsonl'}"]
     assert "a table of train alone is split anew" in said.err
     assert main(words) == 0 and json.loads(capsys.readouterr().out) == data
     assert main([*words, "--captions.template", "a {class}"]) == 2

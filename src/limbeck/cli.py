@@ -61,7 +61,7 @@ def _guarded(words: list[str]) -> int:
     try:
         return _run(words)
     except KeyboardInterrupt as error:
-        signals.leave()
+        signals.leave(stopped=True)
         resumes = getattr(_loaded(words[0]), "resumes", "nothing is kept of it") if words[:1] else "nothing was begun"
         _complain(f"\nstopped: {resumes}")
         return error.code if isinstance(error, signals.Stopped) else 130
@@ -119,6 +119,13 @@ def help_text() -> str:
 
 
 def _run(words: list[str]) -> int:
+    from limbeck.registry import command_line
+
+    with command_line(words[1:]):
+        return _run_within(words)
+
+
+def _run_within(words: list[str]) -> int:
     if words[:1] == ["--version"]:
         say(f"limbeck {__version__}")
         return 0
@@ -149,8 +156,9 @@ def _json(data: Any) -> str:
 
 def _answer(asked: "Command") -> "Answer":
     from limbeck.commands._progress import Progress
+    from limbeck.registry import allow
 
-    with closing(Progress()) as progress, _notes(), _verifying(asked.verify):
+    with closing(Progress()) as progress, _notes(), _verifying(asked.verify), allow(*asked.allow):
         return asked.execute(progress.tick if _is_first() else lambda what, done, total: None)
 
 

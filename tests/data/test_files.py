@@ -139,6 +139,19 @@ def test_work_of_the_dead_is_swept_and_that_of_the_living_is_not(tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
+def test_a_kill_before_a_work_folder_says_whose_it_is_leaves_nothing(tmp_path: Path) -> None:
+    for name, text in (
+        (".limbeck-work-00000000", None),
+        (".limbeck-work-00000001", ""),
+        (".limbeck-work-00000002", "{"),
+    ):
+        (tmp_path / name).mkdir()
+        if text is not None:
+            (tmp_path / name / "owner.json").write_text(text)
+    settle(tmp_path / "x")
+    assert os.listdir(tmp_path) == [".limbeck-work-00000002"]
+
+
 def test_what_a_killed_replacement_took_away_comes_back(tmp_path: Path) -> None:
     target = tmp_path / "space"
     target.mkdir()

@@ -12,6 +12,7 @@ import limbeck as lb
 from limbeck.check import check_method, toy_source
 from limbeck.core.export import export
 from limbeck.errors import ConfigError, DataError, Diverged, LimbeckWarning, StorageError
+from limbeck.evaluation.filesize import file_bytes
 from limbeck.objectives.diffusion import clean_estimate
 from priors import CAPTIONS, tiny_prior
 
@@ -389,7 +390,7 @@ def test_the_set_tells_what_it_was_made_by(tmp_path: Path) -> None:
     again = lb.load(tmp_path / "set")
     assert again.generation == small.generation and again.captions == list(small.captions) and again.pairs == 4
     scores = lb.evaluate(again, source.split("test"), space=task().space, seeds=1)
-    assert {score.pairs for score in scores} == {4} and {score.bytes for score in scores} == {small.nbytes}
+    assert {score.pairs for score in scores} == {4} and {score.bytes for score in scores} == {file_bytes(small)}
     rows = [
         json.loads(line)
         for line in (export(small, tmp_path / "out", "folder") / "metadata.jsonl").read_text().splitlines()

@@ -21,7 +21,7 @@ from limbeck.data.parse import Unreadable
 from limbeck.data.records import RecordSource
 from limbeck.errors import DataError
 
-__all__ = ["VECTOR", "Sample", "originals", "samples_of", "write_mask"]
+__all__ = ["VECTOR", "Sample", "samples_of", "write_mask"]
 
 VECTOR = "caption_vector"  # the column of vectors of captions, where the data hold these
 
@@ -98,7 +98,10 @@ class Sample:
         return row
 
     def _placed(self, ref: ImageRef, folder: Path, modality: str) -> str:
-        """A link to a file, its copy where the system makes no links, or the bytes of what is no file of its own."""
+        """A second name of a file, its copy where that cannot be, or the bytes of what is no file of its own.
+
+        No symbolic link: a table may only name what lies in its folder.
+        """
         place = folder / ("images" if modality == "image" else modality)
         if not isinstance(ref, FileImage):
             data = self.read(modality)
@@ -109,9 +112,9 @@ class Sample:
             place.mkdir(exist_ok=True)
             path.unlink(missing_ok=True)  # of a batch that was stopped: the folder is ours, and the name has our number
             with suppress(OSError, NotImplementedError):
-                path.symlink_to(ref.path)
+                path.hardlink_to(os.path.realpath(ref.path))
                 return f"{place.name}/{path.name}"
-        return _put(path, self.read(modality))  # the system makes no links
+        return _put(path, self.read(modality))  # another file system, or one that makes no links
 
 
 def samples_of(parts: Sequence[RecordSource]) -> list[Sample]:
@@ -125,14 +128,6 @@ def samples_of(parts: Sequence[RecordSource]) -> list[Sample]:
             label = None if record.label is None else part.classes[record.label]
             found.append(Sample(len(found), key, record, label, meaning))
     return found
-
-
-def originals(folder: Path) -> str:
-    """The folder, relative to that of the table, that the links to original files lead into; empty where there are none."""
-    real = os.path.realpath(folder)
-    leads = {os.path.dirname(os.path.realpath(path)) for path in folder.glob("*/*") if path.is_symlink()}
-    outside = [lead for lead in leads if not Path(lead).is_relative_to(real)]
-    return os.path.relpath(os.path.commonpath(outside), real) if outside else ""
 
 
 def write_mask(folder: Path, stem: str, share: NDArray[Any]) -> str:

@@ -59,7 +59,7 @@ class Annotate(Command):
         if found["splits"] == ["train"]:
             note("a table of train alone is split anew, 80/10/10, where it is opened")
         here = ["--source.split", str(named)] if named not in (None, "train") else []
-        opens = [f"manifest:{folder / TABLE}", *here, *_options(source, folder)]
+        opens = [f"manifest:{folder / TABLE}", *here, *_options(source)]
         lines = [
             f"{source.name}: {found['samples']} samples of {', '.join(found['splits'])}",
             *_said(found, "captions", "no caption"),
@@ -79,14 +79,13 @@ def _beside(name: str) -> Path:
     return path.resolve().with_name(f"{path.resolve().stem if path.is_file() else path.resolve().name}_annotated")
 
 
-def _options(source: "Source", folder: Path) -> list[str]:
-    """What `manifest` must be told to follow the links of the table, and to read the other modalities as this source does."""
-    from limbeck.annotation.files import VECTOR, originals
+def _options(source: "Source") -> list[str]:
+    """What `manifest` must be told to read the other modalities as this source does."""
+    from limbeck.annotation.files import VECTOR
     from limbeck.data.form import DepthForm, ImageForm, SoundForm
     from limbeck.sources.manifest import Manifest
 
-    told: dict[str, Any] = {"files": originals(folder)}
-    told |= {"caption_vectors": VECTOR} if "text" in source.embeddings else {}
+    told: dict[str, Any] = {"caption_vectors": VECTOR} if "text" in source.embeddings else {}
     for form in getattr(source, "forms", ()):
         if isinstance(form, ImageForm):
             told["resolution"] = form.resolution

@@ -67,11 +67,7 @@ def work_folder(target: Path) -> Iterator[Path]:
     parent = target.parent
     parent.mkdir(parents=True, exist_ok=True)
     settle(target)
-    folder = parent / f".limbeck-work-{uuid.uuid4().hex[:8]}"
-    folder.mkdir()  # not mkdtemp: whoever may read the parent may read what is made
-    descriptor = None
-    with suppress(OSError):  # a file system without locks: it is never swept
-        descriptor = lock(folder / OWNER)
+    folder, descriptor = _locked_folder(parent)
     try:
         if descriptor is not None:  # written once it is locked: what holds it unlocked is of the dead
             os.write(descriptor, json.dumps({"limbeck": "work", "target": target.name}).encode())
@@ -79,9 +75,22 @@ def work_folder(target: Path) -> Iterator[Path]:
     finally:
         if (folder / "old").exists() and not target.exists():  # stopped between the two renames of `whole_folder`
             os.replace(folder / "old", target)
-        shutil.rmtree(folder, ignore_errors=True)  # ours: it was made above, under a name that did not exist
+        _remove(folder, descriptor)  # ours: it was made above, under a name that did not exist
+
+
+def _locked_folder(parent: Path) -> tuple[Path, int | None]:
+    """A new work folder and the descriptor of its lock; without one where the file system has no locks: it is never swept."""
+    while True:
+        folder = parent / f".limbeck-work-{uuid.uuid4().hex[:8]}"
+        folder.mkdir()  # not mkdtemp: whoever may read the parent may read what is made
+        try:
+            descriptor = lock(folder / OWNER)
+        except FileNotFoundError:  # another process has taken the folder, still empty, for one of the dead
+            continue
+        except OSError:
+            return folder, None
         if descriptor is not None:
-            unlock(folder / OWNER, descriptor)
+            return folder, descriptor
 
 
 def settle(target: Path) -> None:
@@ -93,16 +102,37 @@ def settle(target: Path) -> None:
     for folder in left:
         with guard, suppress(OSError):
             owner = folder / OWNER
-            if folder.is_symlink() or is_mine(owner) or not (name := _target_of(owner)):
+            name = _target_of(owner)
+            if folder.is_symlink() or is_mine(owner) or not (name or _is_empty(folder)):
                 continue
             if (descriptor := lock(owner)) is None:
+                continue
+            if name is None:  # killed before it wrote whose it is
+                unlock(owner, descriptor)
+                folder.rmdir()  # which takes nothing but an empty folder
                 continue
             try:
                 if (folder / "old").exists() and not (target.parent / name).exists():
                     os.replace(folder / "old", target.parent / name)
-                shutil.rmtree(folder, ignore_errors=True)  # ours: its name, its owner.json, and nobody alive has it
             finally:
-                unlock(owner, descriptor)
+                _remove(folder, descriptor)  # ours: its name, its owner.json, and nobody alive has it
+
+
+def _remove(folder: Path, descriptor: int | None) -> None:
+    """Removes a work folder that this process has; what says whose it is goes last, so that another one can go on with it."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != OWNER:
+            path.unlink(missing_ok=True)
+    if descriptor is not None:
+        unlock(folder / OWNER, descriptor)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing, or an `owner.json` without a byte."""
+    return all(p.name == OWNER and not p.is_symlink() and p.stat().st_size == 0 for p in folder.iterdir())
 
 
 def _target_of(owner: Path) -> str | None:

@@ -1,8 +1,11 @@
 """Decoded values on disk: filled once by worker processes, read by memory map ever after."""
 
+import errno
 import hashlib
 import json
+import multiprocessing
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.data.cache import Cache, Contents, asked, digest, writing
+from limbeck.data.decode import pixel_limit
 from limbeck.data.form import Form
 from limbeck.data.layout import ImageRef
 from limbeck.data.parse import Unreadable
@@ -192,14 +196,21 @@ def _fill(
 
 
 def decode_all(images: Sequence[ImageRef | None], form: Form, workers: int | None) -> Iterator[Decoded]:
-    """Decodes the files in order, in worker processes."""
+    """Decodes the files in order, in worker processes.
+
+    Raises:
+        DataError: a worker process died, or ran out of memory.
+    """
     import torch
     from torch.utils.data import DataLoader
 
     if workers is None:
-        workers = 0 if len(images) < FEW else _cores()
+        workers = _cores() if len(images) >= FEW and starts_safely() else 0
     loader: DataLoader[Decoded] = DataLoader(
-        _Files(images, form),  # type: ignore[arg-type]
+        _Decoder(form),  # type: ignore[arg-type]
+        # The files travel as what is asked for, not with the data set: a process that is spawned is sent that through a pipe, and
+        # where it dies before it reads, the sender waits for ever on a pipe that is full.
+        sampler=images,  # type: ignore[arg-type]
         batch_size=CHUNK,
         num_workers=workers,
         collate_fn=_as_is,
@@ -208,36 +219,64 @@ def decode_all(images: Sequence[ImageRef | None], form: Form, workers: int | Non
     try:
         for chunk in loader:
             yield from chunk
+    except (MemoryError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.ENOMEM, errno.EAGAIN):
+            raise
+        raise DataError(
+            f"memory ran out while files were decoded: {_last_line(error)}; use fewer processes (--source.workers 1, in Python "
+            "workers=1), or lower max_pixels"
+        ) from error
     except RuntimeError as error:
         if workers:
-            guard = "if __name__ == '__main__':"
             raise DataError(
-                f"a decoding process died ({error}); use workers=0, or put the script under {guard}"
+                f"a decoding process died ({error}). If memory ran out, use fewer of them (--source.workers 1, in Python workers=1); "
+                "if a script started it, put what that does under if __name__ == '__main__':, or use workers=0"
             ) from error
         raise
 
 
-class _Files:
-    """What a worker process sees: position to digest, values or reason."""
+def _last_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or ["the system said no more"])[-1]
 
-    def __init__(self, images: Sequence[ImageRef | None], form: Form) -> None:
-        self.images, self.form = images, form
 
-    def __len__(self) -> int:
-        return len(self.images)
+def starts_safely() -> bool:
+    """Whether worker processes can be started without running a person's script again.
 
-    def __getitem__(self, position: int) -> Decoded:
-        image = self.images[position]
-        assert image is not None
+    Where processes are forked they are copies. Elsewhere (`spawn`, `forkserver`) they import the main module anew, and a
+    script that does its work at the top level would do it again: only where that module is Limbeck's own command, or there is
+    none (a notebook, `python -c`), nothing is run. A process that is itself a worker starts no others.
+    """
+    if multiprocessing.current_process().daemon:
+        return False
+    methods = multiprocessing.get_all_start_methods()
+    if (multiprocessing.get_start_method(allow_none=True) or methods[0]) == "fork":
+        return True
+    main = sys.modules.get("__main__")
+    if (spec := getattr(main, "__spec__", None)) is not None:
+        return bool(spec.name.partition(".")[0] == "limbeck")
+    file = getattr(main, "__file__", None)
+    return file is None or Path(file).stem == "limbeck"
+
+
+@dataclass(frozen=True)
+class _Decoder:
+    """What a worker process does: file to digest, values or reason."""
+
+    form: Form
+
+    def __getitem__(self, image: ImageRef) -> Decoded:
         sha = ""
         try:
-            data = image.read()
-            sha = hashlib.sha256(data).hexdigest()
-            return sha, self.form.decode(data).tobytes(), ""
+            with pixel_limit(self.form.max_pixels):
+                data = image.read()
+                sha = hashlib.sha256(data).hexdigest()
+                return sha, self.form.decode(data).tobytes(), ""
         except Unreadable as error:
             return sha, None, str(error)
         except OSError as error:
             return sha, None, "missing" if isinstance(error, FileNotFoundError) else "cannot be read"
+        except MemoryError as error:
+            raise MemoryError(f"{image.stamp[0]}") from error
 
 
 def _as_is(chunk: list[Decoded]) -> list[Decoded]:
