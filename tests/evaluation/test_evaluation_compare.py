@@ -14,6 +14,7 @@ from limbeck.data.locks import owned
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError, LimbeckWarning, StorageError
 from limbeck.evaluation import Context, compare, paired, read_scores
+from limbeck.evaluation.filesize import file_bytes
 from limbeck.evaluation.plot import score_vs_bytes
 from limbeck.methods.dm import DM
 from limbeck.methods.random import Random
@@ -190,6 +191,45 @@ def test_rows_say_what_differs_and_a_row_more_keeps_the_others(train, space, cac
     other = "dm(steps=1, width=8, init=herding, augment=color,crop)"
     assert set(after) == {"random", default, other} and judged == [other]
     assert after[default] == before["dm(steps=1, width=8)"]
+
+
+class Noisy(ToySource):
+    """Toy images whose real files are small, as photographs are: a third of their pixels."""
+
+    def file_sizes(self, modality, index):
+        return [256] * len(index)
+
+    def split(self, name):
+        return Noisy(self.options["n"], name, self.options["modalities"], self.options["resolution"])
+
+
+def test_a_coreset_stands_beside_a_learned_set_with_what_its_bytes_buy(space, cache, tmp_path):
+    train = Noisy(32, "train", ("image", "text", "label"), 16)
+
+    def run():
+        return compare(
+            train, ["random", "herding", DM(steps=1, width=8, lr=0.1)], [4, 30], 2, space=space, run=tmp_path,
+            cache=cache, **QUICK,
+        )  # fmt: skip
+
+    found = run()
+    learned = "dm(steps=1, lr=0.1, width=8)"
+    rows = {(s.name, s.pairs): s for s in found.scores if s.metric == "mean"}
+    (key,) = [row for row in found.as_large if row[1] == 4]
+    name, count = found.as_large[key]
+    best = max(("random", "herding"), key=lambda n: rows[n, 4].mean)
+    assert key == (learned, 4) and name == f"{best}, at the bytes of {learned}" and name in found.one_shot
+    assert (learned, 30) not in found.as_large, "all of the data take fewer bytes"
+    limit, size = rows[learned, 4].bytes, rows[name, count].bytes
+    one_more = file_bytes(lb.distill(lb.Problem(train, space, lb.Budget(pairs=count + 1)), Random()), train)
+    assert 4 < count < 32 and size <= 1.02 * limit and one_more > 0.95 * limit
+    assert rows["random", 4].bytes < rows[learned, 4].bytes / 2, "its samples are those files"
+    assert len(found.sets[name, count][0]) == count and len(found.runs[name, count]) == 2
+    contrasts = [c for c in found.paired() if c.rival_pairs]
+    assert [(c.name, c.pairs, c.rival, c.rival_pairs) for c in contrasts] == [(learned, 4, name, count)]
+    assert contrasts[0].paired == paired(rows[learned, 4], rows[name, count])
+    assert f"{learned} - {name}, {count} pairs: " in str(found)
+    assert [(s.name, s.values) for s in run().scores] == [(s.name, s.values) for s in found.scores]
 
 
 def test_one_seed_is_not_paired(train, space, cache, tmp_path):

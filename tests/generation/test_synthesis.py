@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 import limbeck as lb
 from limbeck.annotation import Captioner, Knowledge
@@ -22,7 +21,6 @@ from limbeck.annotation.captioners.scenes import Scenes
 from limbeck.annotation.captioners.template import Template
 from limbeck.data.scene import Seen, sentences, told
 from limbeck.errors import ConfigError, DataError, LimbeckWarning
-from limbeck.generation import sampling
 from limbeck.generation.synthesis import check_captioner, described, images_of_budget, rewritten
 
 
@@ -104,33 +102,15 @@ def test_an_interrupted_caption_run_asks_no_image_twice(tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "captions-000000.json").read_text())["captions"]) == 32
 
 
-@pytest.mark.parametrize("text", ["", "[", "5", '{"captions": [["b"]], "digest": ""}', '{"captions": 5}'])
-def test_damaged_notes_are_told_and_made_again(tmp_path: Path, text: str) -> None:
-    images, prompts = torch.zeros(3, 3, 4, 4, dtype=torch.uint8), ["a", "b", "c"]
-    described(Says(("d",)), images, prompts, 1, tmp_path)
-    (tmp_path / "captions-000000.json").write_text(text)
-    with pytest.warns(LimbeckWarning, match=r"captions-000000.json is damaged; its images are described again"):
-        assert described(Says(("e",)), images, prompts, 1, tmp_path).captions == [["e"]] * 3
-
-
-def test_notes_of_before_there_were_digests_are_kept(tmp_path: Path) -> None:
-    (tmp_path / "captions-000000.json").write_text('[["d"], ["d"]]')
-    images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
-    assert described(Says(("e",)), images, ["a", "b"], 1, tmp_path).captions == [["d"]] * 2
-
-
-def test_damaged_samples_are_told_and_made_again(tmp_path: Path) -> None:
-    path, images = tmp_path / "000000.safetensors", torch.arange(48, dtype=torch.uint8).view(1, 3, 4, 4)
-    sampling._write(path, images)
-    kept = sampling._read(path)
-    assert kept is not None and torch.equal(kept, images)
-    data = bytearray(path.read_bytes())
-    for bad in (bytes([*data[:-1], data[-1] ^ 1]), bytes(data[:-9]), b""):
-        path.write_bytes(bad)
-        with pytest.warns(LimbeckWarning, match="is damaged; its images are sampled again"):
-            assert sampling._read(path) is None
-    save_file({"image": images}, path)
-    assert sampling._read(path) is not None, "those of before there were checksums"
+def test_notes_are_written_where_no_folder_is_yet_and_damaged_ones_are_made_anew(tmp_path: Path) -> None:
+    images, folder = torch.zeros(3, 3, 4, 4, dtype=torch.uint8), tmp_path / "run" / "samples"
+    assert described(Says(("d",)), images, ["a", "b", "c"], 1, folder).captions == [["d"]] * 3
+    path = folder / "captions-000000.json"
+    for text in ("", "[]", "7", path.read_text().replace('"d"', '"e"'), "[" * 99_999, '{"captions": [["d"]]}'):
+        path.write_text(text)
+        with pytest.warns(LimbeckWarning, match="is damaged; its captions are made anew"):
+            assert described(Says(("d",)), images, ["a", "b", "c"], 1, folder).captions == [["d"]] * 3
+        assert described(Says(("e",)), images, ["a", "b", "c"], 1, folder).captions == [["d"]] * 3
 
 
 def test_what_was_said_too_little_of_is_asked_again_by_the_next_run(tmp_path: Path) -> None:

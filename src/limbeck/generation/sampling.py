@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +21,6 @@ from limbeck.spaces.preprocess import resize
 __all__ = ["Sampling", "sampled"]
 
 CHUNK = 16  # images that are sampled together
-SUM = "sha256"  # beside the images of a chunk
 
 
 @dataclass(frozen=True)
@@ -142,44 +142,45 @@ def _names(prompts: Sequence[str]) -> list[str]:
 def _claim(folder: Path, key: str) -> None:
     """Says what the samples in a folder are of."""
     path = folder / "samples.json"
-    if processes.is_first():
-        folder.mkdir(parents=True, exist_ok=True)
-        if not path.is_file():
-            write_text(path, json.dumps({"key": key}))
+    if processes.is_first() and not path.is_file():
+        write_text(path, json.dumps({"key": key}))
     processes.wait()
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))["key"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"{path} cannot be read; delete {folder}, and give the same command again") from error
-    if held != key:
+        claimed = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise StorageError(
+            f"{path} cannot be read: {error}; delete {folder}, and give the same command again"
+        ) from error
+    if claimed != {"key": key}:
         raise StorageError(
             f"{folder} holds samples of other prompts or options; delete it, and give the same command again"
         )
 
 
 def _read(path: Path | None) -> Tensor | None:
-    """Images that were sampled before; `None` where there are none, or where they are damaged, which is told."""
+    """The images of a chunk; `None` where they are not there, or not as they were written."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if path is None or not path.is_file():
+    if path is None or not os.path.lexists(path):
         return None
     try:
         held = load_file(path)
-        if SUM not in held or torch.equal(held[SUM], _sum(held["image"])):  # those of before have none
+        if torch.equal(held["sum"], _sum(held["image"])):
             return held["image"]
-    except (SafetensorError, KeyError):
+    except (SafetensorError, OSError, KeyError):
         pass
-    warnings.warn(f"{path} is damaged; its images are sampled again", LimbeckWarning, stacklevel=3)
+    warnings.warn(f"{path} is damaged; its images are made anew", LimbeckWarning, stacklevel=3)
     return None
 
 
 def _write(path: Path | None, images: Tensor) -> None:
     if path is not None:
         with whole_file(path) as made:
-            save_tensors({"image": images, SUM: _sum(images)}, made)
+            save_tensors({"image": images, "sum": _sum(images)}, made)
 
 
 def _sum(images: Tensor) -> Tensor:
-    """The SHA-256 of pixels."""
-    return torch.tensor(list(hashlib.sha256(images.contiguous().numpy().tobytes()).digest()), dtype=torch.uint8)
+    """SHA-256 of images, and of their shape: `uint8 [32]`."""
+    found = hashlib.sha256(repr((images.dtype, images.shape)).encode() + images.contiguous().numpy().tobytes())
+    return torch.frombuffer(bytearray(found.digest()), dtype=torch.uint8)
