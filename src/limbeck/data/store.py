@@ -199,7 +199,8 @@ def decode_all(images: Sequence[ImageRef | None], form: Form, workers: int | Non
     """Decodes the files in order, in worker processes.
 
     Raises:
-        DataError: a worker process died, or ran out of memory.
+        DataError: a worker process died.
+        OutOfMemory: it, or this process, ran out of memory.
     """
     import torch
     from torch.utils.data import DataLoader
