@@ -18,6 +18,7 @@ from limbeck.commands._options import Part, parse
 from limbeck.commands._progress import Progress
 from limbeck.commands._types import Option, typed
 from limbeck.commands._vary import varied
+from limbeck.data import Cache
 from limbeck.errors import ConfigError, UnknownName
 
 SMALL = ["--space.image", "convnet", "--space.text", "bag_of_words"]
@@ -95,6 +96,9 @@ def test_help_shows_the_options_of_what_was_chosen_and_of_nothing_else(limbeck: 
     herding = limbeck(["distill", "--method", "herding", "--help"])[1]
     assert "--method.steps" not in herding and "--method.per_class" in herding
     assert "--source.annotations" in limbeck(["distill", "karpathy:nowhere", "--help"])[1]
+    encoders = [word for name in ("hf:a", "convnet", "imagebind") for word in ("--space.image", name)]
+    for words in (["distill"], ["embed", *encoders[:2]], ["doctor", *encoders[2:4]], ["bind", *encoders[4:]]):
+        assert ".modality" not in limbeck([*words, "--help"])[1], "the place of an encoder says which it encodes"
 
 
 @pytest.mark.parametrize(
@@ -106,6 +110,20 @@ def test_help_shows_the_options_of_what_was_chosen_and_of_nothing_else(limbeck: 
             "--method.steps is an option of avdd, cf, ",
         ),
         (["distill", "demo", "--method.stepz", "3"], "did you mean --method.steps? cf has: steps"),
+        (["distill", "demo", "--steps", "3"], "has no option --steps; did you mean --method.steps?"),
+        (["evaluate", "demo", "--steps", "3"], "has no option --steps; did you mean --protocol.steps?"),
+        (["compare", "demo", "--steps", "3"], "did you mean --cf.steps or --protocol.steps?"),
+        (["distill", "demo", "--step", "3"], "did you mean --method.steps?"),
+        (["distill", "demo", "--design", "google"], "did you mean --source.design?"),
+        (
+            ["distill", "demo", "--space.image.modality", "audio"],
+            "--space.image.modality is no option: --space.image encodes",
+        ),
+        (["embed", "demo", "--space.text.modality", "image"], "--space.text.modality is no option"),
+        (
+            ["distill", "folder:a", "--source.path", "b"],
+            "--source.path is no option: what it says stands behind the colon",
+        ),
         (["distill", "demo", "--pears", "3"], "has no option --pears; did you mean --pairs"),
         (["distill", "demo", "--method", "herdin"], "unknown method 'herdin'; did you mean herding?"),
         (["distill", "demo", "--space.image", "convnett"], "unknown encoder 'convnett'; did you mean convnet?"),
@@ -360,7 +378,7 @@ def test_the_line_stands_above_the_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="fingerprints must be a mapping"):
         read_line(base)
     path.write_text("cf: {since: [2026-01-01]}")
-    assert read_line(base).given["cf.since"] == '"2026-01-01"'
+    assert read_line(base).given["cf.since"] == "2026-01-01"  # as on a command line
 
 
 def test_distil_says_what_it_made_and_what_it_left_out(run_folder: Path) -> None:
@@ -547,7 +565,7 @@ def test_doctor_counts_experts_and_stores_none(
     heads = 8 * sum(1 + min(11, dim) for dim in (128, 256))  # twelve samples span eleven components
     assert task["disk for experts and views, estimated"] == 3 * 2 * 4 * heads
     assert task["seconds of experts and views, estimated"] > 0
-    assert not (tmp_path / "experts").exists()
+    assert not (Cache(tmp_path).folder / "experts").exists()
     code, out, err = limbeck(words)
     assert code == 0 and "disk for experts and views, estimated: 0\n" in out, err
     code, _, err = limbeck([*words, "--method", "mtt_vl"])

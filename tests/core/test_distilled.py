@@ -3,6 +3,7 @@
 import gc
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,50 @@ def test_it_is_a_source(coreset: DistilledSet) -> None:
 def test_bytes_are_what_a_student_reads(coreset: DistilledSet, learned: DistilledSet) -> None:
     assert coreset.sizes["image"] == 5 * 3 * 16 * 16 and learned.sizes["image"] == 4 * coreset.sizes["image"]
     assert coreset.nbytes == sum(coreset.sizes.values())
+
+
+def test_a_real_sample_keeps_all_of_its_captions(coreset: DistilledSet, learned: DistilledSet, tmp_path: Path) -> None:
+    """First the one of the pair that was chosen; a learned text has none of its own. Pairs and bytes are counted as they are."""
+    source = toy_source()
+    real = dict(zip(source.keys, source.captions, strict=True))
+    assert [sorted(c) for c in coreset.captions] == [sorted(real[key]) for key in coreset.origins]
+    firsts = {real[key].index(captions[0]) for key, captions in zip(coreset.origins, coreset.captions, strict=True)}
+    assert firsts == {0, 1}, "not always the first of the data"
+    assert len(coreset) == coreset.pairs == 5
+    text = sum(len(c.encode()) for key in coreset.origins for c in real[key])
+    assert coreset.sizes["text"] == text
+    features = embed_source(coreset, lb.space(text="bag_of_words"))["text"]
+    assert features.owner.tolist() == [i for i in range(5) for _ in range(2)], "a student draws among both"
+    problem = lb.Problem(source, lb.space(image="convnet", text="bag_of_words"), lb.Budget(bytes=10_000))
+    small = lb.distill(problem, lb.methods.Random())
+    assert len(small) == 10_000 // problem.sample_bytes(learned_text=False) and small.nbytes <= 10_000 * 1.02
+    mean = sum(len(c.encode()) for sample in source.captions for c in sample) / len(source)
+    assert problem.sample_bytes(learned_text=False) == round(3 * 16 * 16 + 8 + mean)
+    assert all(len(captions) == 1 for captions in _learned_texts().captions)
+
+
+def _learned_texts() -> DistilledSet:
+    problem = lb.Problem(toy_source(), lb.space(image="convnet", text="bag_of_words"), lb.Budget(pairs=4))
+    return lb.distill(problem, lb.methods.CF(steps=1))
+
+
+def test_all_captions_come_back_from_every_layout(coreset: DistilledSet, tmp_path: Path) -> None:
+    for layout, spec in (("folder", "folder:{}"), ("webdataset", "webdataset:{}")):
+        out = export(coreset, tmp_path / layout, layout)
+        again = lb.source(spec.format(out), resolution=16)
+        found = [captions for name in again.splits for captions in again.split(name).captions]
+        assert sorted(map(sorted, found)) == sorted(map(sorted, coreset.captions)), layout
+    again = lb.load(export(coreset, tmp_path / "hf", "hf"))
+    assert list(again.captions) == list(coreset.captions) and again.pairs == 5
+    manifest = json.loads((tmp_path / "hf" / "manifest.json").read_text())
+    assert manifest["pairs"] == 5 and manifest["bytes"]["text"] == coreset.sizes["text"]
+
+
+def test_a_set_of_one_caption_a_sample_is_as_it_was(coreset: DistilledSet, tmp_path: Path) -> None:
+    """Sets that were saved with the caption of the pair alone."""
+    old = replace(coreset, captions=[captions[:1] for captions in coreset.captions])
+    again = lb.load(old.save(tmp_path / "old"))
+    assert again.fingerprint == old.fingerprint and again.pairs == 5 and again.captions == old.captions
 
 
 def test_save_and_load_give_the_same_set(learned: DistilledSet, coreset: DistilledSet, tmp_path: Path) -> None:

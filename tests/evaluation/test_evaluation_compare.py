@@ -10,9 +10,11 @@ import pytest
 import limbeck as lb
 from limbeck.check import ToySource, toy_source
 from limbeck.data import Cache
+from limbeck.data.locks import owned
 from limbeck.data.source import Source
-from limbeck.errors import ConfigError, DataError
+from limbeck.errors import ConfigError, DataError, LimbeckWarning, StorageError
 from limbeck.evaluation import Context, compare, paired, read_scores
+from limbeck.evaluation.filesize import file_bytes
 from limbeck.evaluation.plot import score_vs_bytes
 from limbeck.methods.dm import DM
 from limbeck.methods.random import Random
@@ -62,7 +64,7 @@ def test_a_grid_is_judged_written_and_resumed(train, space, cache, tmp_path, mon
     judge = module.evaluate
     monkeypatch.setattr(module, "evaluate", lambda *a, **k: asked.append(a[5]) or judge(*a, **k))
     assert run(tmp_path / "a").scores == found.scores and asked == []
-    next((tmp_path / "a" / "scores").glob("herding-8-*")).unlink()
+    next((tmp_path / "a" / "scores").glob("herding-8-*.json")).unlink()
     again = run(tmp_path / "a").scores
     assert asked == ["herding"] and [s.values for s in again] == [s.values for s in found.scores]
 
@@ -191,6 +193,45 @@ def test_rows_say_what_differs_and_a_row_more_keeps_the_others(train, space, cac
     assert after[default] == before["dm(steps=1, width=8)"]
 
 
+class Noisy(ToySource):
+    """Toy images whose real files are small, as photographs are: a third of their pixels."""
+
+    def file_sizes(self, modality, index):
+        return [256] * len(index)
+
+    def split(self, name):
+        return Noisy(self.options["n"], name, self.options["modalities"], self.options["resolution"])
+
+
+def test_a_coreset_stands_beside_a_learned_set_with_what_its_bytes_buy(space, cache, tmp_path):
+    train = Noisy(32, "train", ("image", "text", "label"), 16)
+
+    def run():
+        return compare(
+            train, ["random", "herding", DM(steps=1, width=8, lr=0.1)], [4, 30], 2, space=space, run=tmp_path,
+            cache=cache, **QUICK,
+        )  # fmt: skip
+
+    found = run()
+    learned = "dm(steps=1, lr=0.1, width=8)"
+    rows = {(s.name, s.pairs): s for s in found.scores if s.metric == "mean"}
+    (key,) = [row for row in found.as_large if row[1] == 4]
+    name, count = found.as_large[key]
+    best = max(("random", "herding"), key=lambda n: rows[n, 4].mean)
+    assert key == (learned, 4) and name == f"{best}, at the bytes of {learned}" and name in found.one_shot
+    assert (learned, 30) not in found.as_large, "all of the data take fewer bytes"
+    limit, size = rows[learned, 4].bytes, rows[name, count].bytes
+    one_more = file_bytes(lb.distill(lb.Problem(train, space, lb.Budget(pairs=count + 1)), Random()), train)
+    assert 4 < count < 32 and size <= 1.02 * limit and one_more > 0.95 * limit
+    assert rows["random", 4].bytes < rows[learned, 4].bytes / 2, "its samples are those files"
+    assert len(found.sets[name, count][0]) == count and len(found.runs[name, count]) == 2
+    contrasts = [c for c in found.paired() if c.rival_pairs]
+    assert [(c.name, c.pairs, c.rival, c.rival_pairs) for c in contrasts] == [(learned, 4, name, count)]
+    assert contrasts[0].paired == paired(rows[learned, 4], rows[name, count])
+    assert f"{learned} - {name}, {count} pairs: " in str(found)
+    assert [(s.name, s.values) for s in run().scores] == [(s.name, s.values) for s in found.scores]
+
+
 def test_one_seed_is_not_paired(train, space, cache, tmp_path):
     found = compare(train, ["random", DM(steps=1, width=8)], [4], 1, space=space, run=tmp_path, cache=cache, **QUICK)
     assert found.paired() == [] and "best coreset" not in str(found)
@@ -208,6 +249,33 @@ def test_torn_seconds_count_as_none(train, space, cache, tmp_path):
         for kept in tmp_path.glob("scores/*"):
             kept.unlink()
         assert [s.values for s in run().scores] == [s.values for s in scores]
+
+
+def test_a_kept_cell_that_is_damaged_is_told_and_judged_again(train, space, cache, tmp_path):
+    def run():
+        return compare(train, ["random"], [4], 1, space=space, run=tmp_path, cache=cache, full=False, **QUICK)
+
+    values = [score.values for score in run().scores]
+    (cell,) = tmp_path.glob("scores/*.json")
+    digit = cell.read_text().replace('"mean": ', '"mean": 1', 1)
+    for damaged in ("", "[]", digit):
+        cell.write_text(damaged)
+        with pytest.warns(LimbeckWarning, match="the row is judged again"):
+            assert [score.values for score in run().scores] == values
+        assert [score.values for score in run().scores] == values, "it is whole again"
+    cell.with_suffix(".sha256").unlink()
+    assert [score.values for score in run().scores] == values, "a kill between the two files, or a cell of before"
+    assert cell.with_suffix(".sha256").is_file()
+
+
+def test_one_comparison_at_a_time_works_on_a_folder(train, space, cache, tmp_path):
+    with (
+        owned(tmp_path, "compare"),
+        pytest.raises(StorageError, match=r"is in use by this process itself; wait until it ends"),
+    ):
+        compare(train, ["random"], [4], 1, space=space, run=tmp_path, cache=cache, full=False, **QUICK)
+    compare(train, ["random"], [4], 1, space=space, run=tmp_path, cache=cache, full=False, **QUICK)
+    assert not [p for p in tmp_path.rglob("*") if p.name.startswith(".")]
 
 
 def test_the_full_row_is_full_on_other_data_too(train, space, cache, tmp_path):

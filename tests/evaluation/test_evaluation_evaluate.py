@@ -12,12 +12,15 @@ from limbeck.data.source import Source
 from limbeck.engine import distill
 from limbeck.errors import ConfigError, DataError, UnknownName
 from limbeck.evaluation import evaluate
+from limbeck.evaluation.filesize import file_bytes
+from limbeck.evaluation.protocols import _fusion, _towers
 from limbeck.evaluation.protocols.classification import Classification
 from limbeck.evaluation.protocols.retrieval import Retrieval
 from limbeck.methods.random import Random
 from limbeck.spaces import Space
 
 QUICK = {"steps": 30, "noise": (0.5, 1.0)}
+LONGER = {**QUICK, "longest": 90}
 BOTH = ("retrieval", "classification")
 
 
@@ -71,13 +74,12 @@ def test_scores_carry_the_set(small, train, space, cache):
     scores = evaluate(small, train, space=space, cache=cache, seeds=2, **QUICK)
     assert [s.metric for s in scores] == ["IR@1", "IR@5", "IR@10", "TR@1", "TR@5", "TR@10", "mean"]
     one = scores[0]
-    assert (one.method, one.pairs, one.bytes, one.seeds) == ("random", 12, small.nbytes, (0, 1))
+    assert (one.method, one.pairs, one.bytes, one.seeds) == ("random", 12, file_bytes(small), (0, 1))
     assert one.seconds > 0 and one.peak_bytes > 10**7
     full = evaluate(train, train, space=space, cache=cache, seeds=1, name="full data", **QUICK)[0]
     assert (full.name, full.method, full.pairs) == ("full data", "full", 32)
     assert full.fingerprint == one.fingerprint
-    text = sum(len(c.encode()) for sample in train.captions for c in sample)
-    assert full.bytes == 32 * (3 * 16 * 16 + 8) + text
+    assert full.bytes == file_bytes(train)
 
 
 def test_a_saved_set_is_judged_like_the_set(small, train, space, cache, tmp_path):
@@ -115,7 +117,7 @@ class Scrambled(ToySource):
 def test_the_test_split_has_no_say_in_what_is_selected(train, space, cache, protocol, monkeypatch):
     """Other captions and labels in the test split leave the selected student as it was; in `val` they do not have to."""
     chosen = []
-    module = __import__(protocol.__module__, fromlist=["best_student"])
+    module = _towers if protocol is Retrieval else _fusion
     select = module.best_student
 
     def watched(*args):
@@ -124,7 +126,7 @@ def test_the_test_split_has_no_say_in_what_is_selected(train, space, cache, prot
         return student
 
     monkeypatch.setattr(module, "best_student", watched)
-    results = [evaluate(train, on, protocol(**QUICK), space, 1, cache=cache) for on in (train, Scrambled())]
+    results = [evaluate(train, on, protocol(**LONGER), space, 1, cache=cache) for on in (train, Scrambled())]
     half = len(chosen) // 2
     for a, b in zip(chosen[:half], chosen[half:], strict=True):
         assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
@@ -133,10 +135,8 @@ def test_the_test_split_has_no_say_in_what_is_selected(train, space, cache, prot
 
 
 def test_the_test_split_is_opened_for_scoring_only_once(train, space, cache, monkeypatch):
-    from limbeck.evaluation.protocols import retrieval as module
-
     asked = []
-    monkeypatch.setattr(module, "retrieval", lambda *a, **ways: asked.append(len(a[2])) or {"IR@1": 0.0})
+    monkeypatch.setattr(_towers, "retrieval", lambda *a, **ways: asked.append(len(a[2])) or {"IR@1": 0.0})
     evaluate(train, Uneven(), space=space, seeds=1, cache=cache, **QUICK)
     assert asked == [32] * 4 + [20]  # 2 points x 2 looks on val, then one test
 
@@ -173,6 +173,7 @@ def test_every_option_is_in_the_fingerprint(train, space):
         {"ridge": (1.0,)},
         {"noise": (1.0,)},
         {"steps": 5},
+        {"longest": 400},
         {"head": "mlp"},
         {"student": "convnet"},
         {"carried": False},
@@ -256,6 +257,8 @@ class Lonely(ToySource):
     [
         {"selection": "best"},
         {"steps": 0},
+        {"longest": 399},
+        {"longest": 3, "steps": 4},
         {"ridge": ()},
         {"noise": (-1.0,)},
         {"temperature": 0.0},
@@ -266,6 +269,24 @@ class Lonely(ToySource):
 def test_options_that_cannot_work_are_refused(options):
     with pytest.raises(Exception, match=next(iter(options)).replace("student", "conv")):
         Retrieval(**options)
+
+
+def test_steps_are_chosen_among_longer_schedules():
+    assert Retrieval().longer == Classification().longer == [1200, 3600]
+    assert Retrieval(student="convnet").longer == [900]
+    assert Retrieval(steps=5).longer == [] and Retrieval(longest=400).longer == []
+    assert Retrieval(steps=5, longest=50).longer == [15, 45]
+    assert Classification(selection="last").longer == Classification(student="convnet", epochs=3).longer == []
+    for options in ({"selection": "last"}, {"student": "convnet", "epochs": 3}):
+        with pytest.raises(ConfigError, match="leave it out with epochs or selection 'last'"):
+            Classification(**options, longest=4000)
+
+
+@pytest.mark.parametrize("protocol", BOTH)
+def test_more_steps_are_taken_where_they_help_the_split_that_chooses(train, space, cache, protocol):
+    options = {"cache": cache, "noise": (1.0,), "looks": 1, "selection": "paper", "steps": 2}
+    short, long = (evaluate(train, train, protocol, space, 2, longest=most, **options)[-1].values for most in (2, 54))
+    assert all(b > a for a, b in zip(short, long, strict=True))
 
 
 def test_a_relation_changes_what_is_learned(small, train, space, cache):

@@ -21,6 +21,7 @@ from limbeck.evaluation.students import (
     Pretrained,
     Schedule,
     Tower,
+    best_student,
     chunk_of,
     fit,
     noisy,
@@ -117,6 +118,29 @@ def test_every_epoch_takes_every_sample_once():
     looks = list(fit(model, loss, 10, Schedule(steps=6, batch=5, rate=1e-3, looks=3), seed=0, device="cpu"))
     assert looks == [2, 4, 6]
     assert all(sorted(torch.cat(seen[i : i + 2]).tolist()) == list(range(10)) for i in (0, 2, 4))
+
+
+def test_the_best_point_goes_on_for_longer_as_long_as_that_is_better():
+    """Candidates whose values at two looks are given; what is trained, and which student is taken."""
+
+    def choose(grid, longer):
+        trained = []
+
+        def candidate(name, values):
+            student = torch.nn.Module()
+            student.name, left = name, list(values)
+            return student, iter(range(len(values))), lambda s: trained.append(s.name) or left.pop(0)
+
+        further = lambda i: (candidate(f"{i} longer {j}", v) for j, v in enumerate(longer))
+        best = best_student((candidate(str(i), v) for i, v in enumerate(grid)), None, further)
+        return best.name, list(dict.fromkeys(trained))
+
+    assert choose([(1, 2), (5, 3), (4, 4)], [(6, 5), (5, 7), (6, 7), (9, 9)]) == (
+        "1 longer 1",
+        ["0", "1", "2", "1 longer 0", "1 longer 1", "1 longer 2"],
+    ), "it stops at the first that is no better"
+    assert choose([(1, 2), (5, 3)], [(5, 4), (9, 9)]) == ("1", ["0", "1", "1 longer 0"])
+    assert choose([(1, 2)], []) == ("0", ["0"])
 
 
 class Exclusive(Source):

@@ -23,6 +23,7 @@ __all__ = [
     "Encoded",
     "OfSet",
     "Task",
+    "ceiling_said",
     "check_device",
     "classes_without",
     "folder_of",
@@ -31,7 +32,9 @@ __all__ = [
     "ready_parts",
     "recorded",
     "report_captions",
+    "report_ceiling",
     "report_incomplete",
+    "report_opened",
     "report_skipped",
     "report_small_classes",
     "space_of",
@@ -195,7 +198,26 @@ def made_from(small: "DistilledSet", cure: str, tick: Tick, **options: Any) -> "
 
     if not small.recipe.source.get("name"):
         raise ConfigError(f"{small.name} does not say where it came from; {cure}")
+    report_opened(small, "source", {"data": small.recipe.source}, cure)
     return source(small.recipe.source, **options, tick=tick)
+
+
+def report_opened(
+    small: "DistilledSet", kind: Literal["source", "encoder"], things: Mapping[str, Any], instead: str
+) -> None:
+    """Says which data or encoders from elsewhere are opened because the set names them.
+
+    Args:
+        small: the set.
+        kind: of the things.
+        things: those of the set's recipe that are opened.
+        instead: how to name others.
+
+    Raises:
+        ConfigError: nobody allowed them.
+    """
+    if found := small.refuse_strangers(kind, things, instead):
+        note(f"{', '.join(found)}: opened because {small.name} names it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,6 +302,23 @@ def report_captions(source: "Source") -> None:
         note(f"{said}")
 
 
+def report_ceiling(test: "Source") -> None:
+    """Says where so many samples share a caption that retrieval cannot tell students apart, and what can."""
+    if said := ceiling_said(test):
+        note(f"{test.name} has {said}")
+
+
+def ceiling_said(source: "Source") -> str:
+    """What captions that repeat leave of retrieval, and what to do; empty where that is most of it."""
+    from limbeck.data.captions import ceiling
+
+    if "text" not in source.modalities or "text" in source.embeddings or not any(source.captions):
+        return ""
+    found = ceiling(source.captions)
+    cure = "" if source.labels is not None else "give the captions as labels and "
+    return f"{found}; {cure}judge with --protocol classification" if found.low else ""
+
+
 def report_incomplete(problem: "Problem") -> None:
     """Says how many samples miss a modality: no set starts from them."""
     if len(problem.complete) < len(problem.source):
@@ -319,6 +358,8 @@ def report_skipped(source: "Source", folder: Path | None = None) -> int:
         source: the data.
         folder: takes `skipped.jsonl`.
     """
+    from limbeck.data.plausible import depth_doubts
+
     skipped = list(getattr(source, "skipped", ()))
     if unread := getattr(source, "unread", {}):
         from limbeck.data.unread import said_unread
@@ -327,6 +368,8 @@ def report_skipped(source: "Source", folder: Path | None = None) -> int:
     if unmasked := getattr(source, "unmasked", {}):
         said = " and ".join(f"{count} with {reason}" for reason, count in unmasked.items())
         note(f"of the {len(source)} samples of {source.name}, {said} count as object everywhere")
+    for doubt in depth_doubts({source.name: source}):
+        note(doubt)
     if skipped:
         counts = Counter(row["reason"] for row in skipped).most_common()
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts[:REASONS])

@@ -5,13 +5,13 @@ whose own fields become options below that name, for the thing that was chosen a
 """
 
 import difflib
+import os
 from abc import ABC, abstractmethod
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from functools import partial
 from inspect import cleandoc, get_annotations
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
 from limbeck import registry
@@ -24,6 +24,8 @@ from limbeck.errors import ConfigError, MissingDependency, UnknownName
 __all__ = ["Answer", "Command", "Part", "help_of", "parse", "part"]
 
 C = TypeVar("C", bound="Command")
+
+FILLED_IN = ("name", "path", "modality")  # fields of a part that its name and its place say
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,10 @@ class Command(ABC):
     Args:
         config: a YAML file with options, or recipe:NAME for one that is here; those on the command line stand above it.
         json: print the result as JSON.
+        verify: compare the contents of the data that are opened, and of the cache, with their digests, in whole.
         debug: show the traceback of an error.
+        allow: what a file or a set names and may be used: code that is not Limbeck's (call:MODULE.FUNCTION, a plug-in), and data
+            and models elsewhere (folder:data/pets, hf:NAME); give it once for each.
     """
 
     words: ClassVar[str] = ""  # the name of the field that the plain word gives
@@ -73,7 +78,9 @@ class Command(ABC):
 
     config: str | None = None
     json: bool = False
+    verify: bool = False
     debug: bool = False
+    allow: tuple[str, ...] = ()
     fingerprints: Mapping[str, str] = field(default_factory=dict, metadata={"hidden": True})
     named: frozenset[str] = field(default=frozenset(), metadata={"hidden": True})  # the options that were given
 
@@ -112,6 +119,7 @@ def parse(command: type[C], argv: Sequence[str]) -> C:
         ConfigError: an option that is unknown, of another thing, without a value or of the wrong type; a missing word.
     """
     line = read_line(argv, _flags(command), command.words, _mappings(command))
+    line = replace(line, given=_without_places(command, line.given))
     known = _known(command, line)
     held = {name: _below(name, line.given) for name in _mappings(command)}
     plain = {name: raw for name, raw in line.given.items() if name in held or name.partition(".")[0] not in held}
@@ -171,6 +179,12 @@ def _flags(command: type[Command]) -> set[str]:
 
 def _mappings(command: type[Command]) -> set[str]:
     return {_name(f) for f in _visible(command) if is_mapping(f.type)}
+
+
+def _without_places(command: type[Command], given: Mapping[str, str]) -> dict[str, str]:
+    """What is given but the modality of an encoder where a recipe repeats that of its place."""
+    said = {f"{_name(f)}.modality": f.name for f in _visible(command) if f.metadata.get("kind") == "encoder"}
+    return {name: raw for name, raw in given.items() if said.get(name) != raw}
 
 
 def _below(head: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,11 +252,11 @@ def _options_of(f: Field[Any], head: str, spec: str) -> list[Option]:
     """The options of the thing `spec`, whose names start with `head`."""
     kind, (family, _) = f.metadata["kind"], registry.parse_spec(spec)
     if kind == "source" and family not in registry.names("source"):
-        if ":" in spec and not Path(spec).exists():
+        if ":" in spec and not os.path.exists(spec):  # unlike pathlib's, also of what cannot be a name
             raise UnknownName("source", family, registry.names("source"))
         return []  # a folder, or a name that opening it will refuse
     found = registry.get(kind, family)
-    hints, says, skip = get_type_hints(found), arguments(found), {"name", "path", *f.metadata["without"]}
+    hints, says, skip = get_type_hints(found), arguments(found), {*FILLED_IN, *f.metadata["without"]}
     group = f"options of the {kind} {family}"
     own = [x for x in fields(found) if x.init and x.name not in skip]
     made = [Option(f"{head}.{x.name}", hints[x.name], x.default, says[x.name], group) for x in own]
@@ -268,12 +282,23 @@ def _unknown(command: type[Command], name: str, known: Mapping[str, Option], lin
                 if option in f.metadata["without"] and (there := difflib.get_close_matches(option, known, n=1)):
                     return ConfigError(f"--{name} is --{there[0]} here, see limbeck {_title(command)} --help")
                 kind, (family, _) = f.metadata["kind"], registry.parse_spec(spec)
+                if option == "modality":
+                    return ConfigError(
+                        f"--{name} is no option: --{head} encodes {f.name}; other modalities have their own"
+                    )
+                if option in FILLED_IN:
+                    return ConfigError(
+                        f"--{name} is no option: what it says stands behind the colon, as in {family}:..."
+                    )
                 own = [o.rpartition(".")[2] for o in known if o.startswith(f"{head}.")]
                 others = [n for n in registry.names(kind) if n != family and option in options(kind, n)]
                 near = difflib.get_close_matches(option, own, n=2, cutoff=0.6)
                 says = f"an option of {', '.join(others)}, not of {family}" if others else f"not an option of {family}"
                 hint = f"did you mean {' or '.join(f'--{head}.{n}' for n in near)}? " if near and not others else ""
                 return ConfigError(f"--{name} is {says}; {hint}{family} has: {', '.join(own) or 'none'}")
-    near = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
+    below = {full: full.rpartition(".")[2] for full in known}  # --steps may be --method.steps
+    near = [full for full, last in below.items() if last == name] or difflib.get_close_matches(name, known, n=2)
+    if not near and (last := difflib.get_close_matches(name, below.values(), n=1)):
+        near = [full for full in below if below[full] == last[0]]
     hint = f"did you mean {' or '.join(f'--{n}' for n in near)}?" if near else f"see limbeck {_title(command)} --help"
     return ConfigError(f"limbeck {_title(command)} has no option --{name}; {hint}")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from limbeck.commands._open import Encoded, open_source, report_captions, report_skipped
+from limbeck.commands._open import Encoded, open_source, report_captions, report_ceiling, report_skipped
 from limbeck.commands._options import Answer, Part, part
 from limbeck.commands._progress import Tick
 from limbeck.commands._vary import varied
@@ -55,6 +55,10 @@ class Compare(Encoded):
         space = self.space(train)
         if "text" in space:
             report_captions(train)
+        on = open_source(self.on, tick, split="test") if self.on else None
+        test = train if on is None else on
+        if self.protocol.spec == "retrieval":
+            report_ceiling(test.split("test") if "test" in test.splits else test)
         found = compare(
             train,
             methods,
@@ -63,7 +67,7 @@ class Compare(Encoded):
             self.students,
             space=space,
             run=self.out,
-            on=open_source(self.on, tick, split="test") if self.on else None,
+            on=on,
             protocol=self.protocol.spec,
             device=self.device,
             tick=tick,

@@ -15,7 +15,7 @@ class Demo(Command):
     """The main job on real data that come with the demo extra: a table, and a page to look at.
 
     Emoji of two open designs with their names as captions, EfficientNet-Lite0 and MiniLM as encoders; two coresets, the
-    distilled set and the full data, each judged by students on emoji that none of them was made from.
+    distilled set, as many real emoji as its bytes hold and the full data, each judged by students on emoji that none of them was made from.
 
     Args:
         out: the folder for scores.json, report.html and everything in between.
@@ -32,27 +32,30 @@ class Demo(Command):
     steps: int = 60
 
     def execute(self, tick: Tick) -> Answer:
-        """Compares random, herding, cf and the full data."""
+        """Compares random, herding, cf, herding at the bytes of cf, and the full data."""
         from limbeck import registry
         from limbeck.core import DistilledSet, Recipe
         from limbeck.engine import Run
         from limbeck.evaluation import compare
         from limbeck.report import page
+        from limbeck.report.show import refuse_foreign
         from limbeck.sources import source
         from limbeck.spaces.build import space
 
-        start = time.perf_counter()
+        start, page_path = time.perf_counter(), self.out / "report.html"
+        refuse_foreign(page_path)
         method = registry.get("method", "cf")(steps=self.steps)
         train = source("demo", tick=tick)
         encoders = space(image="efficientnet_lite0", text="minilm")
         found = compare(
             train, ["random", "herding", method], [self.pairs], self.seeds, space=encoders, run=self.out, tick=tick
         )
-        first: list[DistilledSet] = [sets[0] for sets in found.sets.values()]
+        large = set(found.as_large.values())  # too many real images for a page
+        first: list[DistilledSet] = [sets[0] for row, sets in found.sets.items() if row not in large]
         runs = [run for (name, _), folders in found.runs.items() if name not in found.one_shot for run in folders]
         history = {run.name: Run(run, Recipe.read(run / "recipe.yaml")).history() for run in runs}
         report = page(
-            self.out / "report.html",
+            page_path,
             sets=first[::-1],
             scores=found.scores,
             history=history,

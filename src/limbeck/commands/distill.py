@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limbeck.commands._open import Task, report_incomplete, report_skipped, report_small_classes
+from limbeck.commands._open import Task, report_ceiling, report_incomplete, report_skipped, report_small_classes
 from limbeck.commands._options import Answer
 from limbeck.commands._progress import Tick
 from limbeck.errors import ConfigError
@@ -48,6 +48,8 @@ class Distill(Task):
         method.check(problem)  # before the features that the next notes read are made
         _note_changes(problem, method.reads(), dict(self.fingerprints))
         report_incomplete(problem)
+        if "text" in problem.modalities:
+            report_ceiling(source)
         small = distill(problem, method, self.run, save_every=self.save_every)
         if getattr(method, "per_class", False) is None and "text" not in problem.modalities:
             report_small_classes(small)

@@ -10,7 +10,7 @@ from itertools import combinations
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from limbeck.commands._open import Task, classes_without, open_source
+from limbeck.commands._open import Task, ceiling_said, classes_without, open_source
 from limbeck.commands._options import Answer
 from limbeck.commands._progress import Tick
 
@@ -50,11 +50,18 @@ class Doctor(Task):
 
     def execute(self, tick: Tick) -> Answer:
         """Looks at everything; stops at data that cannot be used at all."""
-        source = open_source(self.source, tick)
-        space, method = self.space(source), self.method.make()
-        problem = self._problem(source, space, tick)
-        method.check(problem)  # before an encoder is timed
-        splits = {name: source.split(name) for name in source.splits} or {"all": source}
+        from limbeck.data import verifying
+        from limbeck.data.plausible import depth_doubts
+        from limbeck.spaces.embed import check_features
+
+        with verifying() as contents:
+            source = open_source(self.source, tick)
+            space, method = self.space(source), self.method.make()
+            problem = self._problem(source, space, tick)
+            method.check(problem)  # before an encoder is timed
+            splits = {name: source.split(name) for name in source.splits} or {"all": source}
+            for split in splits.values():
+                check_features(split, space)
         found: dict[str, Any] = {
             "machine": _machine(self.device),
             "packages": {name: _version(name) for name in PACKAGES},
@@ -63,11 +70,16 @@ class Doctor(Task):
                 "not read": dict(getattr(source, "unread", {})),
             },
             "splits": {name: _split(split) for name, split in splits.items()},
+            "contents": {name: getattr(contents, name) for name in ("files", "changed", "entries", "damaged")},
             "shared files": _shared(splits),
             "encoders": {m: _encoder(e, source, self.device, method) for m, e in space.encoders.items()},
         }
         found["task"] = self._task(problem, method, found["encoders"])
-        found["advice"] = _advice(found)
+        repeated = {name: ceiling_said(split) for name, split in splits.items()}
+        found["advice"] = [f"{name}: {said}" for name, said in repeated.items() if said] + [
+            *_advice(found),
+            *depth_doubts(splits),
+        ]
         return Answer(_text(found), found)
 
     @property
@@ -143,6 +155,7 @@ def _split(source: "Source") -> dict[str, Any]:
     return {
         "samples": len(source),
         "captions": sum(captions),
+        "different captions": len({c for sample in source.captions for c in sample}) if sum(captions) else None,
         "without caption": captions.count(0) if "text" in source.modalities else None,
         "classes": len(source.classes),
         "samples of the smallest class": min((counts[i] for i in range(len(source.classes))), default=None),
@@ -260,6 +273,12 @@ def _advice(found: Mapping[str, Any]) -> list[str]:
             for where, count in counts.items()
             if count
         ]
+    if count := found["contents"]["damaged"]:
+        advice.append(f"{count} entries of the cache were damaged and are made anew: look whether the disk is failing")
+    if count := found["contents"]["changed"]:
+        advice.append(
+            f"{count} files hold other bytes than before with their times kept: what was made of them is of the old ones; make it again"
+        )
     for name, split in found["splits"].items():
         if split["skipped"]:
             advice.append(f"{name}: {sum(split['skipped'].values())} records were skipped ({split['skipped']})")

@@ -17,9 +17,9 @@ class Budget:
     """A limit in pairs or in bytes (exactly one of them).
 
     Args:
-        pairs: number of synthetic samples M; a sample is one image with one text (or label).
+        pairs: number of synthetic samples M; a sample is one image with one learned text, all captions of a real one, or a label.
         bytes: total size of what a student reads: pixels, masks, 32-bit sound and depth, 32-bit embeddings or UTF-8 captions,
-            labels.
+            labels. Compressed files are smaller, those of real images by far; `compare` says by how much.
         pixels: `"uint8"` stores images as a PNG would, `"float32"` their exact floats at four times the bytes.
 
     Raises:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,7 +17,9 @@ from limbeck.core.synthetic import Synthetic
 from limbeck.data.batch import Batch, Captions
 from limbeck.data.cache import digest
 from limbeck.data.modality import Modality
+from limbeck.data.plain import escape_surrogates
 from limbeck.data.source import Source
+from limbeck.data.trust import check_named, remember
 from limbeck.objectives.nearest import nearest
 from limbeck.objectives.similarity import Similarity
 
@@ -39,8 +41,8 @@ class DistilledSet(Source):
             `"mask"` `uint8 [M, 1, R, R]`, 255 on the object, where the source has masks;
             `"label"` `int64 [M]`; `"similarity.<name>"` the parameters of a learned similarity; `"hint.<name>"` scalars;
             in older sets `"relation"` `float32 [M, M]`.
-        captions: the readable captions of each sample: its own, first that which it was made from; or the nearest real one where
-            text was learned.
+        captions: the readable captions of each sample: all of the real sample that it started from, first the one of its pair;
+            those that were written for it, where it was generated; or the nearest real one where text was learned.
         origins: the key of the real sample that each one started from.
         neighbours: for each sample the nearest real captions with their cosine similarity, best first.
         nearest: the key of the real image nearest to each synthetic image, and its cosine similarity.
@@ -70,6 +72,21 @@ class DistilledSet(Source):
     similarity: Mapping[str, Any] = field(default_factory=dict)
     generation: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Shows bytes of names that are no UTF-8, so that the set can be written, wherever they came from."""
+        clean = escape_surrogates
+        values = {
+            "name": clean(self.name),
+            "captions": [tuple(map(clean, sample)) for sample in self.captions],
+            "origins": [clean(key) for key in self.origins],
+            "neighbours": [[(clean(text), score) for text, score in near] for near in self.neighbours],
+            "nearest": [(clean(key), score) for key, score in self.nearest],
+            "classes": tuple(map(clean, self.classes)),
+            "licence": clean(self.licence),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
     def __len__(self) -> int:
         return len(self.origins)
 
@@ -96,8 +113,8 @@ class DistilledSet(Source):
 
     @property
     def pairs(self) -> int:
-        """How many pairs a student may learn from: a sample with several captions is as many pairs."""
-        return sum(max(len(captions), 1) for captions in self.captions) if self.captions else len(self)
+        """What a budget in pairs counts: samples; a generated one with captions that were written for it is as many pairs."""
+        return sum(max(len(captions), 1) for captions in self.captions) if self.generation else len(self)
 
     @property
     def keys(self) -> Sequence[str]:
@@ -153,6 +170,18 @@ class DistilledSet(Source):
         said = [dict(x) for x in (self.training, self.similarity) if x]
         return digest(*raw, [list(c) for c in self.captions], list(self.classes), *said)
 
+    def refuse_strangers(
+        self, kind: Literal["source", "encoder"], things: Mapping[str, Any], instead: str
+    ) -> list[str]:
+        """Refuses data or encoders that the set names and nobody allowed, see `limbeck.data.trust.check_named`.
+
+        Args:
+            kind: of the things.
+            things: those of `recipe` that are to be opened.
+            instead: the option that names one in its place.
+        """
+        return check_named(self.name, self.recipe.plain(), kind, things, instead)
+
     def save(self, folder: str | Path) -> Path:
         """Writes the set as a folder that `limbeck.load` and `datasets.load_dataset` open; see `limbeck.core.storage`."""
         from limbeck.core.storage import save
@@ -168,10 +197,11 @@ def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_te
         problem: where the synthetic set came from.
         recipe: how it was made.
         synthetic: what was learned.
-        learned_text: whether text is learned, and kept as embeddings; else each sample keeps the caption it started from, also
-            as an embedding where the source holds vectors, which is then all that the encoder reads.
+        learned_text: whether text is learned, and kept as embeddings; else each sample keeps all captions of the real one that it
+            started from, or that one's embedding where the source holds vectors, which is then all that the encoder reads.
     """
     source, tensors, synthetic = problem.source, {}, synthetic.averaged()
+    remember(recipe.plain())
     keys = source.keys
     values = {m: synthetic.value(m).detach().cpu() for m in synthetic.modalities}
     if "image" in values:
@@ -196,7 +226,7 @@ def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_te
         if learned_text:
             captions = [(near[0][0],) for near in neighbours]
         elif synthetic.caption is not None:
-            captions = [(problem.captions[row],) for row in synthetic.caption.tolist()]
+            captions = _own_captions(problem, synthetic.caption.tolist(), synthetic.origin.tolist())
     held = {*values, "label", *(["text"] if synthetic.texts else [])}
     return DistilledSet(
         name=f"{source.name} by {recipe.method.get('name', 'unknown')}",
@@ -222,6 +252,16 @@ def load(folder: str | Path) -> DistilledSet:
     from limbeck.core.storage import load as read
 
     return read(Path(folder))
+
+
+def _own_captions(problem: Problem, rows: Sequence[int], origins: Sequence[int]) -> list[Captions]:
+    """The captions that the sample of each pair has, that of the pair first; where they are vectors, that one alone."""
+    found: list[Captions] = []
+    for row, origin in zip(rows, origins, strict=True):
+        own, others = problem.captions[row], list(problem.source.captions[origin])
+        others.remove(own)
+        found.append((own,) if "text" in problem.source.embeddings else (own, *others))
+    return found
 
 
 def _nearest_captions(problem: Problem, text: Tensor, k: int = 3) -> list[list[tuple[str, float]]]:

@@ -249,20 +249,27 @@ class Problem:
         """The number of synthetic samples M that the budget allows.
 
         Args:
-            learned_text: a text costs 4 bytes a component as an embedding, as also where the source holds vectors; else the
-                mean UTF-8 length of a caption.
+            learned_text: a text costs 4 bytes a component as an embedding, as also where the source holds vectors; else all
+                captions of a sample are kept, and cost their mean UTF-8 length.
             tokens: token embeddings that a learned text consists of; 0 where it is one vector.
         """
         return self.budget.resolve(self.sample_bytes(learned_text, tokens), len(self.complete))
 
-    def sample_bytes(self, learned_text: bool, tokens: int = 0, masks: bool = True) -> int:
-        """Bytes of one synthetic sample, with its mask where the source has them unless `masks` is off."""
+    def sample_bytes(self, learned_text: bool, tokens: int = 0, masks: bool = True, captions: int = 0) -> int:
+        """Bytes of one synthetic sample.
+
+        Args:
+            learned_text, tokens: see `pairs`.
+            masks: with its mask, where the source has them.
+            captions: how many it has where text is not learned; 0 for all of a real sample.
+        """
         if (learned_text or "text" in self.source.embeddings) and "text" in self.space:
             encoder = self.space["text"]
             text = 4.0 * (encoder.tokens(["a"], tokens).numel() if tokens else encoder.dim)
         else:
-            sizes = [len(caption.encode()) for caption in self.captions]
-            text = sum(sizes) / max(len(sizes), 1)
+            size = sum(len(caption.encode()) for caption in self.captions)
+            captioned = sum(map(bool, self.source.captions))
+            text = captions * size / max(len(self.captions), 1) if captions else size / max(captioned, 1)
         carried = {*self.modalities, "label", *(["mask"] if self.masked and masks else [])}
         held = {name: m for name, m in self.source.modalities.items() if name in carried}
         return sample_bytes(held, text, 4 if self.budget.pixels == "float32" else 1)

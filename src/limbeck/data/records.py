@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
@@ -15,9 +16,12 @@ from torch import Tensor
 from limbeck.data.batch import Batch, Captions
 from limbeck.data.cache import Cache, digest
 from limbeck.data.decode import DECODER
+from limbeck.data.files import write_text
 from limbeck.data.form import Form
-from limbeck.data.layout import Layout, Listing, Record, Skipped
+from limbeck.data.layout import ImageRef, Layout, Listing, Record, Skipped
 from limbeck.data.modality import Modality
+from limbeck.data.parse import Unreadable
+from limbeck.data.plausible import DepthFacts, DepthOf
 from limbeck.data.source import Source
 from limbeck.data.store import Store, open_store
 from limbeck.errors import DataError
@@ -92,9 +96,12 @@ class RecordSource(Source):
         failed: dict[int, tuple[str, str]] = {}  # reason, and which modality it is of
         for form in layout.forms:
             name = form.modality.name
-            refs = [record.ref(name) for record in listed]
+            refs: list[ImageRef | None] = [record.ref(name) for record in listed]
             if name == "image" or any(refs):
-                stores[name] = open_store(refs, form, layout.workers, self._cache, split, self._tick)
+                if name == "depth":
+                    refs = [DepthOf(r, of.image) if r and of.image else r for r, of in zip(refs, listed, strict=True)]
+                limited = replace(form, max_pixels=layout.max_pixels)
+                stores[name] = open_store(refs, limited, layout.workers, self._cache, split, self._tick)
                 failed |= {i: (reason, name) for i, reason in stores[name].failed.items() if i not in failed}
         kept = [record for i, record in enumerate(listed) if i not in failed]
         skipped = [s for s in self._listing.skipped if s.split in (None, split)]
@@ -183,6 +190,10 @@ class RecordSource(Source):
         store = self._opened[1].get(modality)
         return [store.digests[i] if store else None for i in self._kept]
 
+    def file_sizes(self, modality: str, index: Sequence[int]) -> Sequence[int | None]:
+        """Bytes of each sample's file; of a part of a file, of that part."""
+        return [_size(self.records[i].ref(modality)) for i in index]
+
     @cached_property
     def fingerprint(self) -> str:  # type: ignore[override]
         """A digest of content: files, captions and their vectors, labels, classes, split, decoding; not of names or times."""
@@ -211,6 +222,14 @@ class RecordSource(Source):
         found = {"no mask": int((row < 0).sum()), "empty mask": int(empty[row[row >= 0]].sum())}
         return {reason: count for reason, count in found.items() if count}
 
+    @cached_property
+    def depth_facts(self) -> DepthFacts | None:
+        """What the depth maps of this split are like; `None` where it holds none."""
+        if "depth" not in self.modalities:
+            return None
+        row = self._row["depth"]
+        return DepthFacts.of(self._opened[1]["depth"].pixels, row[row >= 0])
+
     @property
     def skipped(self) -> list[dict[str, str]]:
         """What was left out of this split: key, reason and where."""
@@ -229,9 +248,7 @@ class RecordSource(Source):
     def write_skipped(self, folder: str | Path) -> Path:
         """Writes `skipped.jsonl`, one line a record left out, into `folder`."""
         path = Path(folder) / "skipped.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [json.dumps(row, ensure_ascii=True) + "\n" for row in self.skipped]
-        path.write_text("".join(lines), encoding="utf-8")
+        write_text(path, "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in self.skipped))
         return path
 
     def batch(self, index: Sequence[int] | Tensor) -> Batch:
@@ -298,6 +315,14 @@ class RecordSource(Source):
     def describe(self) -> dict[str, Any]:
         """Name, split and options: what `limbeck.source` takes to open this again."""
         return {**self._layout.describe(), "split": self._split}
+
+
+def _size(ref: ImageRef | None) -> int | None:
+    """Bytes of what a reference leads to; `None` where it has gone since."""
+    try:
+        return None if ref is None else len(ref.read())
+    except (OSError, Unreadable):
+        return None
 
 
 def _told(skipped: Sequence[Skipped]) -> str:

@@ -31,7 +31,9 @@ def open_regular(path: Path) -> BinaryIO:
         if stat.S_ISREG(mode):
             return path.open("rb")
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise DataError(
+            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}; check the path, and that you may read it"
+        ) from error
     raise DataError(f"{path} is not a regular file but {_kind(mode)}; give the path of a file")
 
 
@@ -52,7 +54,9 @@ def read_regular(path: Path, most: int = LARGEST_FILE) -> bytes:
         try:
             return file.read(most)
         except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+            raise DataError(
+                f"{path} cannot be read: {error.strerror}; check the path, and that you may read it"
+            ) from error
 
 
 def read_json(path: Path) -> Any:
@@ -119,7 +123,7 @@ class Place:
         Raises:
             Unreadable: no name, or one that leads elsewhere.
         """
-        if not isinstance(name, str) or not name.strip():
+        if not isinstance(name, str) or not name.strip() or "\0" in name:
             raise Unreadable("no file name")
         if any("\ud800" <= c <= "\udfff" for c in name):
             raise Unreadable("not UTF-8")

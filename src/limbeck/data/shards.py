@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from math import prod
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from limbeck.data.layout import ImageRef, Skipped
 from limbeck.data.parse import Unreadable
@@ -33,14 +34,14 @@ class Member(ImageRef):
         path: the tar file.
         offset: of its first byte.
         size: bytes.
-        shard: size and time of change of the tar file.
+        shard: size and times of change of the tar file.
         text: its content, where that is text.
     """
 
     path: str
     offset: int
     size: int
-    shard: tuple[int, int]
+    shard: tuple[int, ...]
     text: bytes | None = field(default=None, repr=False)
 
     def read(self) -> bytes:
@@ -50,7 +51,7 @@ class Member(ImageRef):
             return file.read(self.size)
 
     @property
-    def stamp(self) -> tuple[str, int, int, int, int]:
+    def stamp(self) -> tuple[Any, ...]:
         """Where it lies, and the stamp of the tar file."""
         return self.path, self.offset, self.size, *self.shard
 
@@ -102,7 +103,7 @@ def read_shard(shard: Path, split: str | None, skipped: list[Skipped]) -> Iterat
         if extension in sample.members:
             skipped.append(Skipped(key, "duplicate key", where, split))
             continue
-        facts = (stat.st_size, stat.st_mtime_ns)
+        facts = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
         sample.members[extension] = Member(str(shard.absolute()), member.offset_data, member.size, facts, content)
     yield from samples.values()
 

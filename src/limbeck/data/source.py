@@ -67,6 +67,15 @@ class Source(ABC):
         """
         return None
 
+    def file_sizes(self, modality: str, index: Sequence[int]) -> Sequence[int | None]:
+        """Bytes of the file of each sample at `index`, as it lies on the disk; `None` where it has none.
+
+        Args:
+            modality: image, mask, audio or depth.
+            index: positions.
+        """
+        return [None] * len(index)
+
     @property
     def splits(self) -> tuple[str, ...]:
         """The names that `split` accepts."""

@@ -142,7 +142,9 @@ def _lines(table: Path, ends: str = "\n") -> Iterator[str]:
         except UnicodeError as error:
             raise DataError(f"{table} is not {encoding.upper()}, as its first bytes say; save it as UTF-8") from error
         except OSError as error:
-            raise DataError(f"{table} cannot be read: {error.strerror}") from error
+            raise DataError(
+                f"{table} cannot be read: {error.strerror}; check the path, and that you may read it"
+            ) from error
 
 
 @contextmanager

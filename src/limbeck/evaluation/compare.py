@@ -1,22 +1,25 @@
 """`compare()`: the grid method x pairs x seed x student, and the full data, in one call that resumes."""
 
 import json
+import os
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from limbeck import registry
 from limbeck.core import Budget, DistilledSet, Method, Problem
 from limbeck.data.cache import Cache, digest
-from limbeck.data.files import sha256, whole_file, write_text
+from limbeck.data.files import sha256, write_text
 from limbeck.data.locks import owned
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, LimbeckWarning, StorageError
 from limbeck.evaluation.contrast import Contrast, contrasts
 from limbeck.evaluation.evaluate import evaluate, open_protocol, refuse_leaks, student_seeds, test_split
+from limbeck.evaluation.filesize import file_bytes
 from limbeck.evaluation.plot import score_vs_bytes
 from limbeck.evaluation.protocol import Protocol
 from limbeck.evaluation.score import Score, read_scores, write_scores
@@ -26,6 +29,8 @@ from limbeck.spaces import Space, embed_source
 __all__ = ["Comparison", "compare"]
 
 Tick = Callable[[str, int, int], None]
+FITS = 4  # tries at the number of samples that take so many bytes
+WRITTEN = ("scores.json", "table.md", "table.csv", "score_vs_bytes.svg", "score_vs_bytes.png")
 SECONDS = "seconds.json"  # in the folder of a run: how long it took
 SUM = ".sha256"  # beside the scores of a cell
 
@@ -40,6 +45,7 @@ class Comparison:
         folder: holds `table.md`, `table.csv`, `scores.json`, `score_vs_bytes.svg` and `.png`; the runs are in `runs/`.
         runs: (row name, pairs) to the folders of its runs, one a seed.
         one_shot: the names of the rows whose method takes no steps.
+        as_large: (row that learned, its pairs) to (row of real samples with as many bytes in files, their number).
     """
 
     scores: list[Score]
@@ -47,10 +53,11 @@ class Comparison:
     folder: Path
     runs: dict[tuple[str, int], list[Path]]
     one_shot: tuple[str, ...]
+    as_large: dict[tuple[str, int], tuple[str, int]] = field(default_factory=dict)
 
     def paired(self, confidence: float = 0.95) -> list[Contrast]:
-        """Each method that learns against the best one-shot method with as many pairs, see `contrasts`."""
-        return contrasts(self.scores, self.one_shot, confidence)
+        """Each method that learns against the best one-shot method with as many pairs, and as many bytes, see `contrasts`."""
+        return contrasts(self.scores, self.one_shot, confidence, self.as_large)
 
     def table(self, format: Format = "text") -> str:
         """The scores as `limbeck.evaluation.table` writes them; in text and markdown with `paired` below each table.
@@ -100,6 +107,9 @@ def compare(
     those of making its sets and of judging them; embedding the data, and decoding them for students that are networks,
     comes before and is counted to none. Data that cannot be judged on are refused before anything is embedded.
 
+    A learned sample takes more bytes in files than a real one, see `file_bytes`. So each set that learned stands beside one more: the best
+    of the methods that choose real samples, with as many of them as its bytes hold, where these are not all of the data.
+
     Args:
         train: the training split.
         methods: names, or methods with their options.
@@ -119,7 +129,7 @@ def compare(
     Raises:
         ConfigError: an empty grid, one method twice, no test split, or whatever `distill` or `evaluate` refuse.
         DataError: no validation split to choose students on, or data that lack what the protocol needs.
-        StorageError: another process works on `run`, or it cannot be written.
+        StorageError: a file in `run` that would be written is of no comparison, another process works on it, or it cannot be written.
 
     Example:
         >>> import limbeck as lb, tempfile
@@ -145,6 +155,7 @@ def compare(
         device,
         tick,
     )
+    _refuse_foreign(bench.folder)
     bench.refuse(train, judges)
     for budget in pairs:  # refuses before the first set is made
         problem = Problem(train, space, Budget(pairs=budget), numbers[0], device, bench.cache)
@@ -166,24 +177,35 @@ def _filled(
 ) -> Comparison:
     """Every cell of the grid: those that are kept, and those that are missing."""
     bench.embed(train, judges, full)
+    named = {label: method for method, label in methods}
     total, done = len(methods) * len(pairs) + full, 0
     sets: dict[tuple[str, int], list[DistilledSet]] = {}
     runs: dict[tuple[str, int], list[Path]] = {}
     scores: list[Score] = []
-    for method, label in methods:
+    as_large: dict[tuple[str, int], tuple[str, int]] = {}
+    one_shot = [label for label, method in named.items() if method.steps == 0]
+
+    def row(label: str, method: Method, budget: int) -> None:
+        small = sets[label, budget] = bench.distil(train, method, budget)
+        runs[label, budget] = bench.cells(method, budget)
+        seconds = sum(_read_seconds(cell / SECONDS) for cell in runs[label, budget])
+        scores.extend(s for judge in judges for s in bench.judge(small, judge, label, _slug(method), seconds, train))
+
+    for label, method in named.items():
         for budget in pairs:
-            small = sets[label, budget] = bench.distil(train, method, budget)
-            runs[label, budget] = bench.cells(method, budget)
-            seconds = sum(_read_seconds(cell / SECONDS) for cell in runs[label, budget])
-            scores += [s for judge in judges for s in bench.judge(small, judge, label, _slug(method), seconds)]
+            row(label, method, budget)
             done += 1
             bench.say(done, total)
+    for (rival, count), learned in bench.rivals(train, named, sets, scores).items():
+        name = f"{rival}, at the bytes of {' and '.join(dict.fromkeys(label for label, _ in learned))}"
+        row(name, named[rival], count)
+        as_large |= dict.fromkeys(learned, (name, count))
+        one_shot.append(name)
     if full:
         whole = [s for judge in judges for s in bench.judge([train], judge, "full data", "full-data")]
         scores += [replace(s, method="full") for s in whole]  # also where `on` is not of the same data
         bench.say(total, total)
-    one_shot = tuple(label for method, label in methods if method.steps == 0)
-    return Comparison(scores, sets, bench.folder, runs, one_shot)
+    return Comparison(scores, sets, bench.folder, runs, tuple(one_shot), as_large)
 
 
 @dataclass(frozen=True)
@@ -211,6 +233,51 @@ class _Bench:
             if fresh:
                 write_text(folder / SECONDS, json.dumps(time.perf_counter() - start))
         return sets
+
+    def rivals(
+        self,
+        train: Source,
+        methods: Mapping[str, Method],
+        sets: Mapping[tuple[str, int], Sequence[DistilledSet]],
+        scores: Sequence[Score],
+    ) -> dict[tuple[str, int], list[tuple[str, int]]]:
+        """Which coresets are as large in files as the sets that learned: (row, samples) to the rows that learned.
+
+        The best coreset of as many pairs, by the first metric of the first protocol, stands for all.
+        """
+        named = {s.metric for s in scores}
+        first = {
+            (s.name, s.pairs): s
+            for s in scores
+            if s.fingerprint == scores[0].fingerprint and s.metric == ("mean" if "mean" in named else scores[0].metric)
+        }
+        found: dict[tuple[str, int], list[tuple[str, int]]] = {}
+        for label, pairs in (row for row in sets if methods[row[0]].steps):
+            real = [n for n, m in methods.items() if m.steps == 0 and not sets[n, pairs][0].generation]
+            if not real or (label, pairs) not in first:
+                continue
+            rows = [first[name, pairs] for name in real]
+            best = max(rows, key=lambda s: s.mean if s.higher_is_better else -s.mean)
+            count = self.as_many(train, methods[best.name], first[label, pairs].bytes)
+            if count > pairs:
+                found.setdefault((best.name, count), []).append((label, pairs))
+        return found
+
+    def as_many(self, train: Source, method: Method, limit: int) -> int:
+        """How many real samples that `method` chooses take `limit` bytes in files; 0 where all of the data take no more."""
+        from limbeck.engine import distill
+
+        whole = file_bytes(train)
+        count = int(limit * len(train) / whole)
+        for _ in range(FITS):
+            problem = Problem(train, self.space, Budget(pairs=1), self.seeds[0], self.device, self.cache)
+            if count < 1 or count >= len(problem.complete):
+                return 0
+            size = file_bytes(distill(replace(problem, budget=Budget(pairs=count)), method), train)
+            if size <= limit:
+                break
+            count = int(count * limit / size)
+        return count
 
     def refuse(self, train: Source, judges: Sequence[Protocol]) -> None:
         """Refuses data that cannot be judged on, before anything costs time."""
@@ -244,7 +311,15 @@ class _Bench:
         """The folders of one row's runs, one a seed."""
         return [self.folder / "runs" / f"{_slug(method)}-{pairs}-seed{seed}" for seed in self.seeds]
 
-    def judge(self, sets: Sequence[Source], protocol: Protocol, name: str, slug: str, made: float = 0.0) -> list[Score]:
+    def judge(
+        self,
+        sets: Sequence[Source],
+        protocol: Protocol,
+        name: str,
+        slug: str,
+        made: float = 0.0,
+        real: Source | None = None,
+    ) -> list[Score]:
         test = test_split(self.on)
         key = digest(protocol.fingerprint(test, self.space), [s.fingerprint for s in sets], self.seeds, slug)
         student = protocol.student.replace(":", "-")
@@ -253,7 +328,7 @@ class _Bench:
             return [replace(score, name=name) for score in kept]
         small = sets if len(sets) > 1 else sets[0]
         scores = evaluate(
-            small, self.on, protocol, self.space, self.seeds, name, cache=self.cache, device=self.device, tick=self.tick
+            small, self.on, protocol, self.space, self.seeds, name, self.cache, self.device, self.tick, real
         )
         scores = [replace(score, seconds=score.seconds + made) for score in scores]
         write_scores(path, scores)
@@ -312,11 +387,23 @@ def _read_seconds(path: Path) -> float:
         return 0.0
 
 
+def _refuse_foreign(folder: Path) -> None:
+    """Refuses to overwrite a table or a plot, unless the scores beside it say that it is one of ours."""
+    there = [name for name in WRITTEN if os.path.lexists(folder / name)]
+    ours = False
+    with suppress(StorageError):
+        ours = bool(there and read_scores(folder / WRITTEN[0]))
+    if there and not ours:
+        raise StorageError(
+            f"{folder} holds {there[0]}, which is of no comparison; choose another folder, or move the file away"
+        )
+
+
 def _write(found: Comparison) -> None:
     folder, scores = found.folder, found.scores
-    write_scores(folder / "scores.json", scores)
-    write_text(folder / "table.md", found.table("markdown") + "\n")
-    write_text(folder / "table.csv", found.table("csv"))
-    for name in ("score_vs_bytes.svg", "score_vs_bytes.png"):
-        with whole_file(folder / name) as made:
-            score_vs_bytes(scores, made)
+    _refuse_foreign(folder)
+    write_scores(folder / WRITTEN[0], scores)  # first: it says whose the others are
+    write_text(folder / WRITTEN[1], found.table("markdown") + "\n")
+    write_text(folder / WRITTEN[2], found.table("csv"))
+    for name in WRITTEN[3:]:
+        score_vs_bytes(scores, folder / name)

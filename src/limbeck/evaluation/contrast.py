@@ -1,7 +1,8 @@
-"""What learning adds: each method that learns against the best one-shot method of its size, seed by seed."""
+"""What learning adds: each method that learns against the best one-shot method of its size, in pairs and in bytes, seed by seed."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from limbeck.evaluation.score import Paired, Score, paired
 
@@ -14,11 +15,12 @@ class Contrast:
 
     Args:
         name: the row of a method that learns.
-        rival: the row of the best one-shot method with as many pairs.
-        pairs: how many both hold.
+        rival: the row of the best one-shot method of its size.
+        pairs: how many the row that learned holds.
         metric: what is compared.
         fingerprint: of the protocol that judged both.
         paired: `name` minus `rival`.
+        rival_pairs: how many the rival holds, where its size is that in bytes of files.
 
     Example:
         >>> print(Contrast("cf", "prototypes", 100, "mean", "f", Paired(12.31, 10.1, 14.5, 3, 0.95)))
@@ -31,18 +33,27 @@ class Contrast:
     metric: str
     fingerprint: str
     paired: Paired
+    rival_pairs: int | None = None
 
     def __str__(self) -> str:
         p = self.paired
         metric = "mean recall" if self.metric == "mean" else self.metric
+        rival = f"best coreset ({self.rival}) at {self.pairs} pairs"
+        if self.rival_pairs is not None:
+            rival = f"{self.rival}, {self.rival_pairs} pairs"
         return (
-            f"{self.name} - best coreset ({self.rival}) at {self.pairs} pairs: {p.difference:+.1f} "
+            f"{self.name} - {rival}: {p.difference:+.1f} "
             f"[{p.low:.1f}, {p.high:.1f}] {metric}, {100 * p.confidence:g} % paired over {p.n} seeds"
         )
 
 
-def contrasts(scores: Sequence[Score], one_shot: Collection[str], confidence: float = 0.95) -> list[Contrast]:
-    """Each row that learned against the best one-shot row with as many pairs, under the same protocol.
+def contrasts(
+    scores: Sequence[Score],
+    one_shot: Collection[str],
+    confidence: float = 0.95,
+    as_large: Mapping[tuple[str, int], tuple[str, int]] = MappingProxyType({}),
+) -> list[Contrast]:
+    """Each row that learned against the best one-shot row with as many pairs, and with as many bytes, under the same protocol.
 
     The metric is `"mean"` where there is one, else the first. The best one-shot row is chosen by its mean over the same
     seeds that it is then compared on: if anything, it is flattered.
@@ -51,9 +62,10 @@ def contrasts(scores: Sequence[Score], one_shot: Collection[str], confidence: fl
         scores: what `compare` found.
         one_shot: the names of the rows whose method takes no steps.
         confidence: of the intervals.
+        as_large: (row that learned, its pairs) to (one-shot row of as many bytes in files, its pairs).
 
     Returns:
-        one a row that learned and protocol, in the order of `scores`; none where there is no rival, or only one seed.
+        in the order of `scores`, two a row that learned and protocol at the most; none where there is no rival, or only one seed.
 
     Example:
         >>> common = dict(method="m", pairs=9, bytes=9, protocol="p", fingerprint="f", metric="mean")
@@ -74,4 +86,10 @@ def contrasts(scores: Sequence[Score], one_shot: Collection[str], confidence: fl
             rival = max(rivals, key=lambda s: s.mean if s.higher_is_better else -s.mean)
             result = paired(score, rival, confidence)
             found.append(Contrast(score.name, rival.name, score.pairs, score.metric, score.fingerprint, result))
+        large = as_large.get((score.name, score.pairs))
+        for rival in (s for s in chosen if (s.name, s.pairs) == large and s.fingerprint == score.fingerprint):
+            result = paired(score, rival, confidence)
+            found.append(
+                Contrast(score.name, rival.name, score.pairs, score.metric, score.fingerprint, result, rival.pairs)
+            )
     return found

@@ -12,6 +12,7 @@ from limbeck.core import DistilledSet, load
 from limbeck.data.cache import Cache
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError
+from limbeck.evaluation.filesize import file_bytes
 from limbeck.evaluation.protocol import Context, Protocol
 from limbeck.evaluation.score import Score
 from limbeck.spaces import Space
@@ -31,6 +32,7 @@ def evaluate(
     cache: Cache | None = None,
     device: str = "cpu",
     tick: Callable[[str, int, int], None] | None = None,
+    real: Source | None = None,
     **options: Any,
 ) -> list[Score]:
     """Trains a student a seed on `small` and tests it on held-out data.
@@ -46,6 +48,7 @@ def evaluate(
         cache: where features are kept; by default the user's cache folder.
         device: where encoders and students run.
         tick: called with (what, done, total) as work proceeds.
+        real: the data that the sets were made from, so that real samples count with the size of their own files; else as PNG.
         options: of the protocol, by name.
 
     Returns:
@@ -93,7 +96,7 @@ def evaluate(
             name=name if name is not None else first.name,
             method=made,
             pairs=first.pairs if isinstance(first, DistilledSet) else len(first),
-            bytes=round(sum(_nbytes(s) for s in sets) / len(sets)),
+            bytes=round(sum(file_bytes(s, real) for s in sets) / len(sets)),
             protocol=judge.title,
             fingerprint=judge.fingerprint(test, space),
             metric=metric,
@@ -194,19 +197,12 @@ def _space(sets: Sequence[Source]) -> Space:
 
     for small in sets:
         if isinstance(small, DistilledSet) and small.recipe.space:
+            small.refuse_strangers("encoder", small.recipe.space, "name the encoders yourself: --space.MODALITY")
             return space(**small.recipe.space)
     raise ConfigError(
         f"{sets[0].name} does not say which encoders to use; name them with --space.image and --space.text (in Python "
         "space=limbeck.space(image=..., text=...))"
     )
-
-
-def _nbytes(small: Source) -> int:
-    if isinstance(small, DistilledSet):
-        return small.nbytes
-    fixed = sum(modality.nbytes for modality in small.modalities.values()) + (8 if "label" in small.modalities else 0)
-    text = sum(len(text.encode()) for sample in small.captions for text in sample)
-    return len(small) * fixed + text
 
 
 def _reset_peak(device: str) -> None:

@@ -1,19 +1,21 @@
 """`Protocol`: how a set is judged. The same for a distilled set, a random subset and the full data."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
 from limbeck.data.cache import Cache, digest
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
-from limbeck.evaluation.students import Components, Pretrained, Samples, Schedule, Trainer, pictures
+from limbeck.evaluation.students import Candidate, Components, Pretrained, Samples, Schedule, Trainer, pictures
 from limbeck.networks._spec import network
 from limbeck.spaces import Features, Space, embed_source
 from limbeck.spaces.pictures import PICTURED
 
 __all__ = ["Context", "Protocol", "Selection"]
+
+LONGER = 3  # times as many steps
 
 Selection = Literal["clean", "paper", "last"]
 
@@ -60,6 +62,9 @@ class Protocol(ABC):
         rank: principal components kept, at most.
         steps, batch, rate: see `Schedule`; `None` is 400, 256, 3e-3 for frozen features, 300, 64, 1e-3 for a network;
             pretrained weights move at a tenth of the rate.
+        longest: the most updates. The best point of the grid is trained anew for three times as many steps, and again, as long as
+            it is then better where students are chosen, for every set by the same rule. `None` is 3600 for frozen
+            features and 900 for a network, or `steps` where these are given.
         looks: how often a student is judged on the way.
         resolution: pixels a side for what is trained on pixels; `None` is 32 for a network, and the set's own for the encoder.
         augment: mirror and shift images of what is trained on pixels; off where left and right, or the place, matter.
@@ -82,6 +87,7 @@ class Protocol(ABC):
     batch: int | None = None
     rate: float | None = None
     looks: int = 2
+    longest: int | None = None
     resolution: int | None = None
     augment: bool = True
 
@@ -98,6 +104,8 @@ class Protocol(ABC):
         for option, value in self.defaults().items():
             if getattr(self, option) is None:
                 object.__setattr__(self, option, value)
+        if self.longest is not None and self.steps is not None and self.longest < self.steps:
+            raise ConfigError(f"longest is {self.steps} steps, as many as steps, or more; got {self.longest}")
         wrong = self.rank < 1 or (self.resolution is not None and self.resolution < 8)
         if wrong or not self.grid or min(x for point in self.grid for x in point) < 0:
             raise ConfigError(
@@ -112,7 +120,8 @@ class Protocol(ABC):
         return {
             "ridge": (30.0,),
             "noise": (0.5, 1.0, 2.0, 4.0) if frozen else (1.0,),
-            "steps": 400 if frozen else 300,
+            "steps": (steps := 400 if frozen else 300),
+            "longest": self.steps or steps * (LONGER**2 if frozen else LONGER),
             "batch": 256 if frozen else 64,
             "rate": 3e-3 if frozen else 1e-3,
             "resolution": None if self.student == "encoder" else 32,
@@ -122,6 +131,25 @@ class Protocol(ABC):
     def grid(self) -> list[tuple[float, float]]:
         """Every (ridge, noise) that a student is trained with."""
         return [(r, n) for r in self.ridge or () for n in self.noise or ()]
+
+    @property
+    def longer(self) -> list[int]:
+        """The numbers of steps beyond `steps` that the best point of the grid is tried with."""
+        found: list[int] = []
+        while self.steps and self.longest and (steps := LONGER ** (len(found) + 1) * self.steps) <= self.longest:
+            found.append(steps)
+        return found
+
+    def train_longer(
+        self, candidate: Callable[..., Candidate], points: Sequence[Any]
+    ) -> Callable[[int], Iterator[Candidate]]:
+        """From the position of a point of the grid to candidates of it that are trained for `longer`; see `best_student`.
+
+        Args:
+            candidate: makes one of the values of a point and `steps`.
+            points: of the grid.
+        """
+        return lambda i: (candidate(*points[i], steps=steps) for steps in self.longer)
 
     @property
     def schedule(self) -> Schedule:

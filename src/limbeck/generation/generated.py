@@ -141,11 +141,9 @@ class Generated(Method):
             )
         return count
 
-    def _image_bytes(self, problem: Problem) -> float:
+    def _image_bytes(self, problem: Problem) -> int:
         """Bytes of an image with its captions."""
-        sizes = [len(caption.encode()) for caption in problem.captions]
-        more = (self.captions - 1) * sum(sizes) / max(len(sizes), 1)
-        return problem.sample_bytes(learned_text=False, masks=False) + more
+        return problem.sample_bytes(learned_text=False, masks=False, captions=self.captions)
 
     def costs(self, problem: Problem) -> dict[str, Any]:
         """Memory and time of sampling, from the configuration of the prior and the speed of this device; no weight is read."""

@@ -19,6 +19,8 @@ from limbeck.report.results import Row, Table, best, tables
 
 __all__ = ["page"]
 
+AS_LARGE = 1.02  # times the bytes of another row that still count as as many
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -87,7 +89,7 @@ def page(
 
     Raises:
         ConfigError: nothing to show, or `max_pairs` below one.
-        StorageError: `path` is a folder.
+        StorageError: `path` is a folder, or cannot be written.
 
     Example:
         >>> import tempfile, torch
@@ -105,7 +107,6 @@ def page(
     if path.is_dir():
         raise StorageError(f"{path} is a folder; give the name of a file in it, such as {path / 'report.html'}")
     html = _render(sets, tables(scores), history, source, title, max_pairs)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, html)
     return path
 
@@ -222,6 +223,12 @@ def _lede(small: DistilledSet | None, row: Row | None, table: Table | None) -> s
     text = f"Made by {row.method}. A model that learns from them alone reaches {reach(row)} ({table.label})"
     same = [r for r in table.small if r.method == "random" and r.pairs == row.pairs and r is not row]
     text += f", from as many random pairs {reach(same[0])}" if same else ""
+    small = [
+        r for r in table.small if r.pairs > row.pairs and r.bytes <= AS_LARGE * row.bytes and r.method != row.method
+    ]
+    if small:
+        rival = best(small, table.primary)
+        text += f", from {words.count(rival.pairs)} pairs of {rival.method} in as many bytes {reach(rival)}"
     return text + (f", from all the real ones {reach(table.full)}." if table.full else ".")
 
 

@@ -62,6 +62,7 @@ def source(
     known = [f.name for f in fields(layout) if f.name != "path"]
     if wrong := sorted(set(options) - set(known)):
         raise ConfigError(f"the source {name!r} has no option {', '.join(wrong)}; its options: {', '.join(known)}")
+    registry.check_options(layout, options, f"the source {name!r}")
     reader = layout(path=path, **options)
     opened = RecordSource(reader, reader.read(), split, cache, tick)
     len(opened)  # decodes now, so that bad data are reported here

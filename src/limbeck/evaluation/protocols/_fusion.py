@@ -129,15 +129,24 @@ class Training(Trainer[Labelled]):
         helped: bool = False,
     ) -> nn.Module:
         """The student of the modalities `union`, the best on `judge`; `helped` by captions in training alone."""
-        candidates = (self.candidate(union, r, n, judge, helped) for r, n in self.protocol.grid)
-        return last_student(next(candidates), tick) if judge is None else best_student(candidates, tick)
+        points, candidate = self.protocol.grid, partial(self.candidate, union, judge=judge, helped=helped)
+        candidates = (candidate(*point) for point in points)
+        if judge is None:
+            return last_student(next(candidates), tick)
+        return best_student(candidates, tick, self.protocol.train_longer(candidate, points))
 
     def inputs(self, samples: Labelled, ridge: float) -> dict[str, Tensor]:
         """Features whitened as those of training; pixels as they are."""
         return {m: self.of[m].whiten(x, ridge) if m in self.of else x for m, x in samples.values.items()}
 
     def candidate(
-        self, union: tuple[str, ...], ridge: float, noise: float, judge: Labelled | None, helped: bool = False
+        self,
+        union: tuple[str, ...],
+        ridge: float,
+        noise: float,
+        judge: Labelled | None,
+        helped: bool = False,
+        steps: int = 0,
     ) -> Candidate:
         """A student of the modalities `union`, its training, and how it is judged; `helped` by captions in training alone."""
         p, seed, device = self.protocol, self.context.seed, self.context.device
@@ -152,10 +161,9 @@ class Training(Trainer[Labelled]):
                 towers[m] = Tower(0, width, draws, network, p.resolution or 0, gain=gain)
         student = Fusion(towers, None if linear else Tower(width, self.classes, generator), ridge)
         inputs = {m: x.to(device) for m, x in self.inputs(self.train, ridge).items() if m in union}
-        samples = len(self.train.labels)
-        training = fit(
-            student, partial(self.loss, student, inputs, noise, helped), samples, p.paced(samples), seed, device
-        )
+        samples, loss = len(self.train.labels), partial(self.loss, student, inputs, noise, helped)
+        pace = p.paced(samples)
+        training = fit(student, loss, samples, replace(pace, steps=steps or pace.steps), seed, device)
         return student, training, lambda s: 0.0 if judge is None else accuracy(self.logits(s, judge), judge.labels)
 
     def loss(

@@ -50,7 +50,7 @@ class Classification(Protocol):
     (lower is better). Only samples whose mask leaves a background take part in these two.
 
     Args:
-        student, selection, ridge, noise, rank, steps, batch, rate, looks, resolution, augment: see `Protocol`. With `"last"`
+        student, selection, ridge, noise, rank, steps, batch, rate, looks, longest, resolution, augment: see `Protocol`. With `"last"`
             there is one look, at the end, and one ridge and one noise.
         dim: units of the hidden layer of the joint head; 0 for none, which is caption concatenation as published.
         captions: those of the test data are read (`"both"`); no student reads them (`"train_only"`, and `text` and `late accuracy`
@@ -76,7 +76,7 @@ class Classification(Protocol):
     Zhao and Bilen, Dataset condensation with differentiable Siamese augmentation, ICML 2021.
     """
 
-    version = 1
+    version = 2
     selections: ClassVar[tuple[Selection, ...]] = ("clean", "paper", "last")
 
     dim: int = 64
@@ -121,6 +121,12 @@ class Classification(Protocol):
             usual |= {"batch": 256, "rate": 1e-2}
             if self.steps is None:
                 usual["epochs"] = 1000 if self.siamese else 300
+        if last or self.epochs is not None or "epochs" in usual:
+            if self.longest is not None:
+                raise ConfigError(
+                    "longest has a say where a student is chosen among steps; leave it out with epochs or selection 'last'"
+                )
+            del usual["longest"]
         if self.epochs is not None or "epochs" in usual:
             del usual["steps"]
         return usual
@@ -220,7 +226,7 @@ class Classification(Protocol):
         return {**told, **{f"image {metric}": value for metric, value in swaps.items()}}
 
     def _tell(self, context: Context, i: int, parts: int, done: int) -> None:
-        looks = self.looks * len(self.grid)
+        looks = self.looks * (len(self.grid) + len(self.longer))
         context.say("student", i * looks + done, parts * looks)
 
     def trainer(

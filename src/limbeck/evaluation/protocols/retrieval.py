@@ -42,7 +42,7 @@ class Retrieval(Protocol):
     chosen where it is the best on validation, as any other.
 
     Args:
-        student, selection, ridge, noise, rank, steps, batch, rate, looks, resolution, augment: see `Protocol`.
+        student, selection, ridge, noise, rank, steps, batch, rate, looks, longest, resolution, augment: see `Protocol`.
         head: `"linear"`, or `"mlp"` with one hidden layer of 512.
         dim: components of the joint space.
         temperature: of the softmax, where the set carries none.
@@ -56,7 +56,7 @@ class Retrieval(Protocol):
     Paper: Radford et al., Learning transferable visual models from natural language supervision, ICML 2021 (the loss).
     """
 
-    version = 1
+    version = 2
 
     head: Literal["linear", "mlp"] = "linear"
     dim: int = 256
@@ -93,7 +93,9 @@ class Retrieval(Protocol):
         train = self.trainer(pairs, tested, 0, context, self.pretrained(small, space, context))
         judge = self.judge(test)
         held_out = self.read(judge, modalities, space, context, side)
-        student = train.chosen(held_out, partial(context.say, "student", total=self.looks * len(train.points)))
+        student = train.chosen(
+            held_out, partial(context.say, "student", total=self.looks * (len(train.points) + len(self.longer)))
+        )
         if judge.fingerprint != test.fingerprint:
             held_out = self.read(test, modalities, space, context, side)
         return train.score(student, held_out)

@@ -3,7 +3,7 @@
 import copy
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, cast
@@ -187,26 +187,43 @@ def _optimizer(
     return optimizer, lambda t: 0.5 * (1 + math.cos(math.pi * t / schedule.steps))
 
 
-def best_student(candidates: Iterator[Candidate], tick: Callable[[int], None] | None = None) -> nn.Module:
+def best_student(
+    candidates: Iterable[Candidate],
+    tick: Callable[[int], None] | None = None,
+    longer: Callable[[int], Iterable[Candidate]] | None = None,
+) -> nn.Module:
     """The student with the best value at any look of any candidate; the earliest of equals.
 
     Args:
         candidates: one a point of the grid.
         tick: called with the number of looks done.
+        longer: from the position of the best candidate to others of its kind that are trained for longer, shortest first. The
+            next one is tried as long as the last was better than everything before.
     """
-    best: tuple[float, nn.Module] | None = None
+    best: tuple[float, int, nn.Module] | None = None
     done = 0
-    for student, training, judge in candidates:
+
+    def improved(position: int, candidate: Candidate) -> bool:
+        nonlocal best, done
+        student, training, judge = candidate
+        before = best
         for _ in training:
             value = judge(student)
             if best is None or value > best[0]:
-                best = (value, copy.deepcopy(student))
+                best = (value, position, copy.deepcopy(student))
             done += 1
             if tick:
                 tick(done)
+        return best is not before
+
+    for i, candidate in enumerate(candidates):
+        improved(i, candidate)
     if best is None:
         raise ConfigError("the grid of the protocol is empty; give it a ridge and a noise or more")
-    return best[1]
+    for candidate in longer(best[1]) if longer else ():
+        if not improved(best[1], candidate):
+            break
+    return best[2]
 
 
 def last_student(candidate: Candidate, tick: Callable[[int], None] | None = None) -> nn.Module:
