@@ -127,8 +127,6 @@ class Place:
             raise Unreadable("no file name")
         if any("\ud800" <= c <= "\udfff" for c in name):
             raise Unreadable("not UTF-8")
-        if "\0" in name:
-            raise Unreadable("a file name with a null character")
         if URL.match(name):
             raise Unreadable("a URL, not a file: fetch it first")
         plain = os.path.normpath(name.replace("\\", "/"))

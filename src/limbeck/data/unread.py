@@ -49,6 +49,9 @@ OTHER_IMAGES = frozenset(
     [".heic", ".heif", ".jxl", ".raw", ".cr2", ".nef", ".dng", ".psd", ".svg", ".exr", ".hdr"]
 )  # that nothing here decodes
 OTHER_SOUNDS = frozenset([".m4a", ".aac", ".mp4", ".wma", ".amr", ".webm", ".mov", ".mkv", ".avi"])
+QUIET = frozenset(
+    ("made", "origin", ".md", "LICENSE", "README")
+)  # what annotate and export write, and words for people
 KEPT = 100  # cells of a column that are looked at
 SHOWN = 8  # names that a note tells
 WORDY = 3  # words of a text that may be a caption
@@ -104,7 +107,7 @@ class Unread:
     """
 
     def __init__(self, ignore: str = "") -> None:
-        self.ignored = frozenset(name.strip() for name in ignore.split(",") if name.strip())
+        self.ignored = QUIET | {name.strip() for name in ignore.split(",") if name.strip()}
         self._counts: dict[str, Counter[str]] = defaultdict(Counter)
         self._cells: dict[tuple[str, str], list[Any]] = defaultdict(list)
 
