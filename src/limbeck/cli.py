@@ -173,7 +173,7 @@ def _verifying(asked: bool) -> Iterator[None]:
     with verifying() as contents:
         yield
     if _is_first():
-        print(f"note: verified {contents}", file=sys.stderr)
+        note(f"verified {contents}")
 
 
 def _is_first() -> bool:

@@ -13,6 +13,7 @@ from followed import follow, groups, real_samples
 from limbeck.check import toy_source
 from limbeck.core import Problem, Synthetic
 from limbeck.data.augment import siamese
+from limbeck.experts.trainee import Trainee
 from limbeck.networks.convnet import ConvNet
 from naive_classifier import Classifier
 
@@ -143,6 +144,24 @@ def test_dc(augment: tuple[str, ...], renew: int, inner: int) -> None:
     logs = follow(of, method, terms, naive.SGD(0.6), lambda t, m: 0.05, steps=4)
     assert len({log["loss"] for log in logs}) == 4
     assert all(trained) and len(trained) == sum(t % renew != 0 for t in range(4))
+
+
+def test_a_classifier_is_trained_batch_by_batch_in_another_order_each_epoch() -> None:
+    """Batches of three of eight images, and an order of each step and epoch: one batch of all would not show it."""
+    of = problem("image", "label")
+    synthetic = lb.methods.DC(steps=2, width=WIDTH, inner=0).start(of)
+    assert synthetic.labels is not None
+    trainee, classifier = Trainee(of, WIDTH, 0.2, batch=3, augment=("crop",)), Classifier(of, WIDTH, 0.2, ("crop",))
+    weights = trainee.fresh(0)
+    for t in (1, 2):
+        weights = trainee.learn(weights, synthetic, 2, t)
+        classifier.learn(synthetic.value("image").detach(), synthetic.labels, 2, t, batch=3)
+        found = [weights[name] for name in classifier.names]
+        assert all(torch.allclose(a, b.float(), atol=1e-4) for a, b in zip(found, classifier.weights, strict=True))
+    orders = {
+        tuple(torch.randperm(8, generator=of.rng(f"trainee order {t}", e)).tolist()) for t in (1, 2) for e in (0, 1)
+    }
+    assert len(orders) == 4
 
 
 def test_the_published_inner_loop_of_dc_is_run() -> None:
