@@ -5,6 +5,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from limbeck.errors import DataError
@@ -156,12 +157,14 @@ class Unread:
             if modality != "text" and not any(map(_can_decode, cells)):
                 option, what = None, f"{what} in a format that nothing here decodes"
             cure = (
-                f"name it with --source.{option} {name} (in Python {option}=), or " if option else "convert them, or "
+                f"name it with --source.{option} {quote(name)} (in Python {option}=), or "
+                if option
+                else "convert them, or "
             )
             count = self._counts[kind][name]
             raise DataError(
                 f"{source}: {count} {kind} {name!r} hold {what}, which would be lost, as nothing else holds any; {cure}leave "
-                f"it out with --source.ignore {name!r}"
+                f"it out with --source.ignore {quote(name)}"
             )
 
 
