@@ -105,9 +105,9 @@ class Folder(NamedLayout):
         held = [p for p in [*tree.images, *tree.others] if len(p.parts) > depth + 1 and _is_data(p)]
         tops = sorted({p.parts[depth] for p in held})
         splits = folder_splits(tops) if self.split_by in ("", "folders") and not _table(base) else {}
-        parts = {base / top: split for top, split in splits.items()} or {base: None}
+        parts: dict[Path, str | None] = {base / top: split for top, split in splits.items()}
         rows: list[Row] = []
-        for folder, split in parts.items():
+        for folder, split in (parts or {base: None}).items():
             rows += self._part(tree, folder, split, unread)
         for top in (top for top in tops if splits and top not in splits):
             unread.add("folders", top, sum(p.parts[depth] == top for p in tree.images if len(p.parts) > depth))

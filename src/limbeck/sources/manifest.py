@@ -106,7 +106,7 @@ class Manifest(NamedLayout):
             raise DataError(
                 f"{self.name}: {table.absolute()} is no table; a manifest is a file that ends in {known}{other}"
             )
-        unread = Unread(f"{self.ignore},made")  # made: a column of `limbeck annotate`, for people
+        unread = Unread(self.ignore)
         named = {"split": self.column_of_split or self.split_column}
         named |= {role: getattr(self, role) for role in ROLES if role not in ("class", "split")}
         columns = Columns(table, ROLES, named, unread)
