@@ -149,3 +149,13 @@ def test_no_pickle_no_global_seed_no_clock_seed(path: Path) -> None:
 def test_only_one_training_loop_of_synthetic_sets() -> None:
     found = [p.relative_to(ROOT).as_posix() for p in FILES if "method.step(" in p.read_text(encoding="utf-8")]
     assert found == ["engine/distill.py"]
+
+
+def test_text_is_printed_in_one_place() -> None:
+    """Elsewhere control characters of data would steer the terminal."""
+    for path in FILES:
+        calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+        printed = [call for call in calls if ast.unparse(call.func) == "print"]
+        assert not printed or path.name == "terminal.py", (
+            f"{path.relative_to(ROOT)} prints; call limbeck.terminal.say or note"
+        )

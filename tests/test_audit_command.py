@@ -28,6 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "run"
 
 
+@pytest.mark.slow
 def test_text_says_the_verdict_and_the_rule(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", str(run), "--seeds", "1", "--shadows", "2"]) == 0
     out = capsys.readouterr().out

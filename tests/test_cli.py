@@ -18,6 +18,7 @@ from limbeck.commands._options import Part, parse
 from limbeck.commands._progress import Progress
 from limbeck.commands._types import Option, typed
 from limbeck.commands._vary import varied
+from limbeck.data import Cache
 from limbeck.errors import ConfigError, UnknownName
 
 SMALL = ["--space.image", "convnet", "--space.text", "bag_of_words"]
@@ -377,7 +378,7 @@ def test_the_line_stands_above_the_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="fingerprints must be a mapping"):
         read_line(base)
     path.write_text("cf: {since: [2026-01-01]}")
-    assert read_line(base).given["cf.since"] == '"2026-01-01"'
+    assert read_line(base).given["cf.since"] == "2026-01-01"  # as on a command line
 
 
 def test_distil_says_what_it_made_and_what_it_left_out(run_folder: Path) -> None:
@@ -564,7 +565,7 @@ def test_doctor_counts_experts_and_stores_none(
     heads = 8 * sum(1 + min(11, dim) for dim in (128, 256))  # twelve samples span eleven components
     assert task["disk for experts and views, estimated"] == 3 * 2 * 4 * heads
     assert task["seconds of experts and views, estimated"] > 0
-    assert not (tmp_path / "experts").exists()
+    assert not (Cache(tmp_path).folder / "experts").exists()
     code, out, err = limbeck(words)
     assert code == 0 and "disk for experts and views, estimated: 0\n" in out, err
     code, _, err = limbeck([*words, "--method", "mtt_vl"])

@@ -61,7 +61,7 @@ def _guarded(words: list[str]) -> int:
     try:
         return _run(words)
     except KeyboardInterrupt as error:
-        signals.leave()
+        signals.leave(stopped=True)
         resumes = getattr(_loaded(words[0]), "resumes", "nothing is kept of it") if words[:1] else "nothing was begun"
         _complain(f"\nstopped: {resumes}")
         return error.code if isinstance(error, signals.Stopped) else 130
@@ -111,11 +111,21 @@ def help_text() -> str:
         "Turns a large multimodal dataset into a tiny one that trains almost as well.",
     ]
     lines += ["", "commands:", *[f"  {name:<11} {says}" for name, says in commands().items()]]
-    lines += ["", "limbeck COMMAND --help tells the options of a command; every command takes --json and --debug."]
+    lines += [
+        "",
+        "limbeck COMMAND --help tells the options of a command; every command takes --json, --verify and --debug.",
+    ]
     return "\n".join([*lines, "", "exit codes:", *[f"  {code:<4} {says}" for code, says in EXIT_CODES.items()]])
 
 
 def _run(words: list[str]) -> int:
+    from limbeck.registry import command_line
+
+    with command_line(words[1:]):
+        return _run_within(words)
+
+
+def _run_within(words: list[str]) -> int:
     if words[:1] == ["--version"]:
         say(f"limbeck {__version__}")
         return 0
@@ -146,9 +156,24 @@ def _json(data: Any) -> str:
 
 def _answer(asked: "Command") -> "Answer":
     from limbeck.commands._progress import Progress
+    from limbeck.registry import allow
 
-    with closing(Progress()) as progress, _notes():
+    with closing(Progress()) as progress, _notes(), _verifying(asked.verify), allow(*asked.allow):
         return asked.execute(progress.tick if _is_first() else lambda what, done, total: None)
+
+
+@contextmanager
+def _verifying(asked: bool) -> Iterator[None]:
+    """Says what was compared where a person asked for it."""
+    if not asked:
+        yield
+        return
+    from limbeck.data import verifying
+
+    with verifying() as contents:
+        yield
+    if _is_first():
+        note(f"verified {contents}")
 
 
 def _is_first() -> bool:

@@ -61,9 +61,15 @@ def catch() -> None:
     sys.unraisablehook = unraisable
 
 
-def leave() -> None:
-    """Says that the command is over: a signal from now on ends the process at once, and quietly."""
+def leave(stopped: bool = False) -> None:
+    """Says that the command is over: SIGTERM and SIGHUP end the process at once, and quietly; so does Ctrl-C.
+
+    Args:
+        stopped: a signal has ended the command: another Ctrl-C changes nothing.
+    """
     _state.leaving = True
+    if stopped and _state.process == os.getpid():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def asked() -> bool:

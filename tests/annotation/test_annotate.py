@@ -1,6 +1,8 @@
 """`annotate`: the data with what they lacked, opened again by the source `manifest`."""
 
+import errno
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +17,10 @@ import limbeck as lb
 from annotators import Left, Sizes, disc, files, write_pets
 from limbeck.annotation import Captioner, Segmenter, annotate
 from limbeck.annotation.captioners.template import Template
-from limbeck.annotation.files import samples_of
+from limbeck.annotation.files import originals, samples_of
 from limbeck.data.layout import Layout, Listing, Record
 from limbeck.data.records import RecordSource
-from limbeck.errors import ConfigError, DataError, StorageError
+from limbeck.errors import ConfigError, DataError, LimbeckWarning, StorageError
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def opened(pets: Path, **options: Any) -> lb.Source:
 
 
 def again(out: Path, split: str = "train", **options: Any) -> lb.Source:
-    return lb.source(f"manifest:{out / 'annotated.jsonl'}", split=split, resolution=20, **options)
+    return lb.source(f"manifest:{out / 'annotated.jsonl'}", split=split, resolution=20, files=originals(out), **options)
 
 
 def rows_of(out: Path) -> list[dict[str, Any]]:
@@ -96,6 +98,133 @@ def test_a_second_call_ends_with_the_files_of_one_that_was_never_stopped(pets: P
     never = Sizes(0)
     assert annotate(opened(pets), stopped, never, Left()) == json.loads((whole / "annotated.json").read_text())
     assert never.seen == []
+
+
+@pytest.mark.parametrize("what", ["annotated.jsonl", "annotated.json", "masks", "images"])
+def test_stopped_at_any_moment_it_ends_with_every_row_once(
+    pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    annotate(opened(pets), whole, Sizes(), Left())
+    state = {"left": 0}
+
+    def interrupt(path: Path) -> None:
+        if str(path).startswith(str(out / what)) and state["left"] > 0:
+            state["left"] -= 1
+            if not state["left"]:
+                raise KeyboardInterrupt
+
+    for name in ("open", "hardlink_to", "unlink", "write_bytes"):
+        real = getattr(Path, name)
+        monkeypatch.setattr(Path, name, lambda self, *a, real=real, **k: (interrupt(self), real(self, *a, **k))[1])
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda a, b: (interrupt(b), replace(a, b))[1])
+    stops = 0
+    for moment in range(1, 40):
+        state["left"] = moment
+        try:
+            annotate(opened(pets), out, Sizes(), Left())
+        except KeyboardInterrupt:
+            stops += 1
+        if moment % 5 == 0 and state["left"] == 0:
+            with (out / "annotated.jsonl").open("a") as table:
+                table.write('{"key": "torn')
+    assert stops > 1 and files(out) == files(whole)
+
+
+def test_rows_that_are_there_twice_are_kept_once(pets: Path, tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    for folder in (whole, out):
+        annotate(opened(pets), folder, Sizes(), Left())
+    lines = (out / "annotated.jsonl").read_bytes().splitlines(keepends=True)
+    facts = json.loads((out / "annotated.json").read_text())
+    doubled = [line for i in range(0, 12, 2) for line in lines[i : i + 2] * 2]
+    for table, rows in ((doubled, 12), (lines[:6] + lines[:8], 8)):
+        (out / "annotated.jsonl").write_bytes(b"".join(table))
+        (out / "annotated.json").write_text(json.dumps({**facts, "samples": len(table)}))
+        with pytest.warns(LimbeckWarning, match=rf"had {len(table) - rows} rows twice, .*the first of each is kept"):
+            found = annotate(opened(pets), out, Sizes(), Left())
+        assert found["samples"] == 12 and files(out) == files(whole)
+    (out / "annotated.jsonl").write_bytes(b"".join(doubled) + b'{"key": "mine"}\n')
+    with pytest.raises(StorageError, match="has a row of 'mine', which is no sample of these data; remove it"):
+        annotate(opened(pets), out, Sizes(), Left())
+
+
+def test_a_finished_table_that_a_person_changed_stays_so(pets: Path, tmp_path: Path) -> None:
+    annotate(opened(pets), tmp_path / "out", Sizes(), Left())
+    mine = (
+        (tmp_path / "out" / "annotated.jsonl")
+        .read_text()
+        .replace("30 by 20", "thirty by twenty")
+        .splitlines(keepends=True)[1:]
+    )
+    (tmp_path / "out" / "annotated.jsonl").write_text("".join(mine))
+    annotate(opened(pets), tmp_path / "out", Sizes(0), Left())
+    assert (tmp_path / "out" / "annotated.jsonl").read_text() == "".join(mine)
+
+
+def test_one_call_at_a_time_works_on_a_folder(pets: Path, tmp_path: Path) -> None:
+    class Again(Sizes):
+        """Calls annotate on the folder that it works for."""
+
+        def caption(self, images: Sequence[Any], classes: Sequence[str | None]) -> list[str]:
+            with pytest.raises(
+                StorageError, match=r"out is in use by .*; wait until it ends, stop it, or choose another"
+            ):
+                annotate(opened(pets), tmp_path / "out", Sizes(), Left())
+            return super().caption(images, classes)
+
+    annotate(opened(pets), tmp_path / "out", Again(), Left())
+    annotate(opened(pets), tmp_path / "whole", Sizes(), Left())
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("held", ["", "{", "[]", "7", "[" * 99_999])
+def test_damaged_facts_are_told_with_their_cure(pets: Path, tmp_path: Path, held: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "annotated.json").write_text(held)
+    with pytest.raises(StorageError, match=r"annotated\.json.*name another folder with --out, or remove this one"):
+        annotate(opened(pets), tmp_path / "out", Sizes())
+
+
+def test_files_of_others_in_and_beside_the_folder_stay(pets: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        annotate(opened(pets), out, Sizes(3), Left())
+    held = [
+        out / "thesis.txt",
+        out / "masks" / "mine.png",
+        out / "images" / "deep" / "x",
+        tmp_path / ".a-b" / "x",
+        out / ".git" / "HEAD",
+    ]
+    for path in held:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    annotate(opened(pets), out, Sizes(), Left())
+    assert all(path.read_text() == "mine" for path in held) and len(rows_of(out)) == 12
+
+
+def test_a_full_disk_is_told_and_once_there_is_space_it_goes_on(
+    pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, out, write = tmp_path / "whole", tmp_path / "out", Path.write_bytes
+    annotate(opened(pets), whole, Sizes(), Left())
+
+    def full(self: Path, data: bytes) -> int:
+        if "000004" in self.name:
+            write(self, data[:9])
+            raise OSError(errno.ENOSPC, "No space left on device", str(self))
+        return write(self, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(
+            StorageError, match=r"masks/000004.* cannot be written: .*No space left.*; free space there"
+        ):
+            annotate(opened(pets), out, Sizes(), Left())
+    annotate(opened(pets), out, Sizes(), Left())
+    assert files(out) == files(whole)
 
 
 def test_other_options_other_data_and_other_folders_are_refused(pets: Path, tmp_path: Path) -> None:
@@ -195,10 +324,12 @@ def test_files_are_copied_where_there_are_no_links(pets: Path, tmp_path: Path, m
     def refuse(*_: Any) -> None:
         raise OSError("no links here")
 
-    monkeypatch.setattr(Path, "symlink_to", refuse)
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
     annotate(opened(pets), tmp_path / "out", masks=Left())
     assert (tmp_path / "out" / "images" / "000003-3.png").read_bytes() == (pets / "3.png").read_bytes()
-    assert not (tmp_path / "out" / "images" / "000003-3.png").is_symlink() and len(again(tmp_path / "out", "val")) == 4
+    assert (tmp_path / "out" / "images" / "000003-3.png").stat().st_nlink == 1 and len(
+        again(tmp_path / "out", "val")
+    ) == 4
 
 
 def test_other_modalities_come_along_and_samples_without_images_stay(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import limbeck as lb
 from limbeck.core import Problem
 from limbeck.core.budget import per_class
 from limbeck.data.vectors import VectorSource
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, DataError
 
 
 def one_by_one(pairs: int, have: list[int]) -> list[int]:
@@ -61,3 +61,12 @@ def test_the_groups_of_a_problem() -> None:
     assert found == [([1, 4], 2), ([0, 3, 5], 2), ([6], 1)]
     assert [(among.tolist(), share) for among, share in problem.groups(5, per_class=False)] == [(list(range(7)), 5)]
     assert [share for _, share in problem.groups(4)] == [2, 1, 1], "another budget, other shares"
+
+
+def test_one_sample_can_be_distilled_and_none_cannot() -> None:
+    """The least data that there are."""
+    space = lb.space(a="vectors:2")
+    one = VectorSource("one", {"a": torch.ones(1, 2)})
+    assert len(lb.distill(Problem(one, space, lb.Budget(pairs=1)), lb.methods.Random())) == 1
+    with pytest.raises(DataError, match="has no samples to distil"):
+        Problem(VectorSource("none", {"a": torch.ones(0, 2)}), space, lb.Budget(pairs=1))

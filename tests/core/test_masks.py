@@ -229,3 +229,13 @@ def test_a_masked_set_is_judged_as_it_is() -> None:
     assert [(s.metric, s.values) for s in masked] == [(s.metric, s.values) for s in without]
     files = sum(min(256, len(png(mask, "mask"))) for mask in sets[0].tensors["mask"])
     assert masked[0].bytes - without[0].bytes == files
+
+
+def test_coverage_is_the_share_of_each_image() -> None:
+    """A mask of ones is 1, half a mask 0.5, an empty mask counts as object everywhere."""
+    small = lb.distill(lb.Problem(Masked(), lb.space(image="convnet"), lb.Budget(pairs=12)), lb.methods.Random())
+    masks = small.batch(range(len(small)))["mask"]
+    shares = [sum(mask.flatten().tolist()) / mask.numel() for mask in masks]
+    assert small.coverage is not None
+    assert small.coverage.tolist() == pytest.approx([share or 1.0 for share in shares])
+    assert {0.25, 1.0} <= {round(share, 4) for share in small.coverage.tolist()}

@@ -112,3 +112,67 @@ def test_a_cut_that_cannot_be() -> None:
         cut_audio(b"RIFF", 0, 1)
     with pytest.raises(Unreadable, match="unlikely sampling rate"):
         cut_audio(encoded(tone(8000), 100), 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("begin", "reason"),
+    [
+        (b"\0\0\0\x20ftypM4A \0\0\0\0", "AAC (m4a) is not read: convert it: ffmpeg -i x.m4a x.wav"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0", "AAC (m4a) is not read: convert it: ffmpeg -i x.m4a x.wav"),
+        (b"\xff\xf1\x50\x80", "AAC is not read: convert it: ffmpeg -i x.aac x.wav"),
+        (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "WMA is not read: convert it: ffmpeg -i x.wma x.wav"),
+        (b"\x1a\x45\xdf\xa3", "Matroska (webm) is not read: convert it: ffmpeg -i x.webm x.wav"),
+        (b"#!AMR\n", "AMR is not read: convert it: ffmpeg -i x.amr x.wav"),
+    ],
+)
+def test_a_kind_that_is_not_read_is_named_with_its_cure(begin: bytes, reason: str) -> None:
+    for read in (lambda data: decode_audio(data, 8000, 100), lambda data: cut_audio(data, 0, 1)):
+        with pytest.raises(Unreadable) as caught:
+            read(begin + bytes(200))
+        assert str(caught.value) == reason
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, np.inf), (np.nan, 1), (0, np.nan), (-1, 1), (2, 1), (1, 1)])
+def test_what_is_no_part_of_a_sound(start: float, stop: float) -> None:
+    with pytest.raises(Unreadable, match=r"^no part of a sound, "):
+        cut_audio(encoded(tone(8000), 8000), start, stop)
+
+
+def test_a_cut_that_lies_far_behind_the_end_is_empty_and_one_that_ends_there_is_the_rest() -> None:
+    data = encoded(tone(8000), 8000)
+    assert len(soundfile.read(io.BytesIO(cut_audio(data, 1e300, 1.1e300)))[0]) == 0
+    assert len(soundfile.read(io.BytesIO(cut_audio(data, 0.25, 1e300)))[0]) == 2000
+
+
+def test_rates_that_share_no_step_are_unlikely() -> None:
+    header = bytearray(encoded(tone(48000), 48000))
+    header[24:28] = (767_999).to_bytes(4, "little")
+    with pytest.raises(Unreadable, match=r"^unlikely sampling rate$"):
+        decode_audio(bytes(header), 16000, 8000)
+    header[24:28] = (384_000).to_bytes(4, "little")
+    assert decode_audio(bytes(header), 16000, 8000).any()
+
+
+def test_channels_are_mixed_while_they_are_read() -> None:
+    """Two hundred channels of a long sound are never in memory together."""
+    import tracemalloc
+
+    many = np.repeat(tone(8000, seconds=4)[:, None], 200, axis=1).astype(np.float32)
+    data = encoded(many, 8000, "WAV", "FLOAT")
+    tracemalloc.start()
+    got = decode_audio(data, 8000, 32000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_allclose(got, tone(8000, seconds=4), atol=1e-4)
+    assert peak < 4 * many.nbytes // 2, "in float64 all of it would be twice as many bytes as the file"
+
+
+def test_a_sound_is_no_longer_than_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("limbeck.data.audio.MOST", 2000)
+    data = encoded(tone(8000), 8000)
+    with pytest.raises(Unreadable, match=r"^too many samples$"):
+        decode_audio(data, 1000, 480)
+    assert len(decode_audio(data, 8000, 4000)) == 4000, "what a person asks for is not too much"
+    assert len(soundfile.read(io.BytesIO(cut_audio(data, 0, 0.25)))[0]) == 2000
+    with pytest.raises(Unreadable, match=r"^too many samples$"):
+        cut_audio(data, 0, 9)

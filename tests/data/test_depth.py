@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from limbeck.data.decode import decode_image
-from limbeck.data.depth import DepthUnit, decode_depth
+from limbeck.data.depth import DepthUnit, decode_depth, depth_size
 from limbeck.data.parse import Unreadable
 from limbeck.errors import ConfigError
 
@@ -113,3 +113,29 @@ def test_what_cannot_be_used_has_a_reason(data: bytes, reason: str) -> None:
 def test_unknown_units(unit: str) -> None:
     with pytest.raises(ConfigError, match="the unit of depth is m, cm, mm"):
         DepthUnit(unit)
+
+
+@pytest.mark.parametrize("format", ["png", "tiff"])
+def test_a_map_is_turned_as_its_exif_says_and_measured_so(format: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees: what is left comes to the top
+    across = np.tile(np.arange(1, 21, dtype=np.uint16) * 100, (10, 1))
+    buffer = io.BytesIO()
+    Image.fromarray(across).save(buffer, format, exif=exif)
+    assert depth_size(buffer.getvalue()) == (10, 20)
+    depth = decode_depth(buffer.getvalue(), 10, "mm")[0]
+    assert (np.diff(depth, axis=0) > 0).all() and np.ptp(depth, axis=1).max() == 0
+    assert depth_size(npy(across)) == (20, 10)
+
+
+def test_blocks_of_rows_are_no_seam() -> None:
+    numbers = np.random.default_rng(0).uniform(0.5, 12, (1500, 900))
+    numbers[::7, ::3] = 0
+    buffer = io.BytesIO()
+    np.save(buffer, numbers)
+    whole = np.minimum(numbers, 10).astype(np.float32)
+    box = Image.fromarray(whole).resize((15, 15), Image.Resampling.BOX, (0, 300, 900, 1200))
+    read = Image.fromarray((whole > 0).astype(np.float32)).resize((15, 15), Image.Resampling.BOX, (0, 300, 900, 1200))
+    np.testing.assert_allclose(
+        decode_depth(buffer.getvalue(), 15, "m")[0], np.asarray(box) / np.asarray(read), rtol=1e-6
+    )

@@ -13,6 +13,8 @@ import pytest
 import torch
 
 from limbeck.data.files import (
+    checksums,
+    flush,
     foreign_files,
     save_tensors,
     settle,
@@ -35,7 +37,9 @@ def in_another_process(code: str) -> "subprocess.Popen[str]":
 
 def kill(process: "subprocess.Popen[str]") -> None:
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()  # not read to its end: a child of the process may hold it open
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -54,7 +58,7 @@ def test_a_folder_takes_the_place_of_ours_alone(tmp_path: Path) -> None:
         with whole_folder(place, "manifest.json") as made:
             (made / "data").mkdir()
             (made / "data" / "a").write_text(text)
-            (made / "manifest.json").write_text(json.dumps({"files": {"data/a": ""}}))
+            (made / "manifest.json").write_text(json.dumps({"schema": 1, "files": {"data/a": ""}}))
     assert (place / "data" / "a").read_text() == "two" and os.listdir(tmp_path) == ["set"]
     (place / "thesis.txt").write_text("years of work")
     with pytest.raises(StorageError, match=r"holds thesis\.txt"), whole_folder(place, "manifest.json"):
@@ -63,6 +67,48 @@ def test_a_folder_takes_the_place_of_ours_alone(tmp_path: Path) -> None:
         pass
     assert (place / "thesis.txt").read_text() == "years of work"
     assert foreign_files(place, "manifest.json") == ["thesis.txt"]
+
+
+def test_a_manifest_of_others_proves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "app.js").write_text("x")
+    for text in ('{"files": ["app.js"]}', "[" * 100_000, "[1]", '{"schema": 1}', "null", ""):
+        (tmp_path / "manifest.json").write_text(text)
+        with pytest.raises(StorageError, match=r"holds app\.js"), whole_folder(tmp_path, "manifest.json"):
+            pass
+    assert sorted(os.listdir(tmp_path)) == ["app.js", "manifest.json"]
+
+
+def test_empty_folders_of_others_are_foreign_too(tmp_path: Path) -> None:
+    (tmp_path / "x" / "photos").mkdir(parents=True)
+    with pytest.raises(StorageError, match="holds photos"), whole_folder(tmp_path / "x"):
+        pass
+    assert foreign_files(tmp_path / "x", None, ("photos/a.png",)) == []
+
+
+def test_links_are_followed_and_stay(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    with whole_folder(tmp_path / "link") as made:
+        (made / "a").write_text("new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "disk" / "a").read_text() == "new"
+    (tmp_path / "scores").symlink_to("disk/a")
+    write_text(tmp_path / "scores", "newer")
+    assert (tmp_path / "scores").is_symlink() and (tmp_path / "disk" / "a").read_text() == "newer"
+    for dangling in ("gone", "far/gone"):
+        (tmp_path / "dangling").unlink(missing_ok=True)
+        (tmp_path / "dangling").symlink_to(dangling)
+        write_text(tmp_path / "dangling", "x")
+        assert (tmp_path / dangling).read_text() == "x"
+
+
+def test_the_current_folder_and_names_without_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with whole_folder(Path(".")) as made:
+        (made / "a").write_text("x")
+    monkeypatch.chdir(tmp_path / "here")
+    write_text(Path("b"), "y")
+    assert sorted(os.listdir(tmp_path / "here")) == ["a", "b"] and os.listdir(tmp_path) == ["here"]
 
 
 def test_what_others_left_beside_is_never_removed(tmp_path: Path) -> None:
@@ -91,6 +137,19 @@ def test_work_of_the_dead_is_swept_and_that_of_the_living_is_not(tmp_path: Path)
     kill(process)
     settle(target)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_kill_before_a_work_folder_says_whose_it_is_leaves_nothing(tmp_path: Path) -> None:
+    for name, text in (
+        (".limbeck-work-00000000", None),
+        (".limbeck-work-00000001", ""),
+        (".limbeck-work-00000002", "{"),
+    ):
+        (tmp_path / name).mkdir()
+        if text is not None:
+            (tmp_path / name / "owner.json").write_text(text)
+    settle(tmp_path / "x")
+    assert os.listdir(tmp_path) == [".limbeck-work-00000002"]
 
 
 def test_what_a_killed_replacement_took_away_comes_back(tmp_path: Path) -> None:
@@ -130,6 +189,29 @@ def test_a_lock_outlives_no_process_and_is_not_inherited(tmp_path: Path) -> None
     unlock(tmp_path / LOCK, descriptor)
 
 
+def test_a_folder_that_cannot_be_owned_is_told_with_its_cure(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with (
+        pytest.raises(StorageError, match=r"cannot be written: .*; free space there, or choose"),
+        owned(tmp_path / "file", "distil"),
+    ):
+        pass
+    (tmp_path / LOCK).symlink_to("elsewhere")
+    with pytest.raises(StorageError, match="cannot be written"), owned(tmp_path, "distil"):
+        pass
+    assert (tmp_path / LOCK).is_symlink() and not (tmp_path / "elsewhere").exists()
+
+
+def test_a_lock_is_taken_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with owned(tmp_path, "distil"):
+        assert (tmp_path / LOCK).exists()
+    assert not list(tmp_path.iterdir())
+
+
 def test_tensors_have_the_mode_that_the_umask_says(tmp_path: Path) -> None:
     for umask, mode in ((0o022, 0o644), (0o077, 0o600), (0o002, 0o664)):
         before = os.umask(umask)
@@ -138,6 +220,15 @@ def test_tensors_have_the_mode_that_the_umask_says(tmp_path: Path) -> None:
         finally:
             os.umask(before)
         assert stat.S_IMODE((tmp_path / f"{mode}").stat().st_mode) == mode
+
+
+def test_looking_at_a_folder_does_not_give_its_lock_up(tmp_path: Path) -> None:
+    other = f"from limbeck.data.locks import lock\nassert lock(Path({str(tmp_path / LOCK)!r})) is None; print('ready', flush=True)"
+    with owned(tmp_path, "annotate"):
+        (tmp_path / "a").write_text("x")
+        flush(tmp_path)
+        assert list(checksums(tmp_path)) == ["a"] and foreign_files(tmp_path) == ["a"]
+        in_another_process(other).communicate()
 
 
 def test_everything_is_on_the_disk_before_it_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Masks in every file that people have, and every way in which one can be unusable."""
 
 import io
+import time
 from typing import Any
 
 import numpy as np
@@ -269,3 +270,58 @@ def test_form_fills_what_is_empty() -> None:
     assert form.values(stored[:0]).shape == (0, 1, 4, 4)
     with pytest.raises(ConfigError, match="mask_values"):
         MaskForm(4, "objects")
+
+
+def test_all_segments_in_one_sweep_are_what_each_covers() -> None:
+    """Against turns of inside and outside, edge by edge, pixel by pixel."""
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        height, width = rng.integers(1, 12, 2).tolist()
+        polygons = [
+            [rng.uniform(-3, 14, 2 * n).round(int(rng.integers(0, 3))).tolist() for n in rng.integers(3, 7, 2)]
+            for _ in range(2)
+        ]
+        inside = rng.random(height * width) < 0.3
+        turns = np.flatnonzero(np.diff(np.concatenate([[False], inside, [not inside[-1]]]).astype(int)))
+        runs = {"size": [height, width], "counts": np.diff([0, *turns]).tolist()}
+        segments = [runs, runs, *({"size": [height, width], "polygons": p} for p in polygons)]
+        expected = inside.reshape(width, height).T.copy()
+        for flat in (flat for p in polygons for flat in p):
+            covered = np.zeros((height, width), dtype=bool)
+            corners = np.array(flat).reshape(-1, 2)
+            for (x, y), (to_x, to_y) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+                for row in range(height):
+                    if min(y, to_y) <= row + 0.5 < max(y, to_y):
+                        covered[row, np.arange(width) + 0.5 >= x + (row + 0.5 - y) * (to_x - x) / (to_y - y)] ^= True
+            expected |= covered
+        assert np.array_equal(decode_segments(segments_bytes(segments)), expected)
+
+
+def square(side: int) -> dict[str, Any]:
+    return {"size": [side, side], "polygons": [[0, 0, side, 0, side, side, 0, side]]}
+
+
+@pytest.mark.parametrize(
+    ("segments", "reason"),
+    [
+        ({"size": [16, 16], "counts": "o" * 3_000_000}, "runs that are no compressed string"),
+        ({"size": [16, 16], "counts": "1" * 1_000_000}, "runs that do not fill the size of their segment"),
+        ({"size": [7000, 7000], "polygons": 9000 * square(7000)["polygons"]}, "polygons of too many edges"),
+        ({"size": [9400, 9400], "polygons": 2 * square(9400)["polygons"]}, "too many pixels"),
+        ({"size": [10**200, 10**200], "counts": [1]}, "too many pixels"),
+    ],
+    ids=["runs", "short runs", "edges", "pixels", "size"],
+)
+def test_segments_that_would_take_long(segments: dict[str, Any], reason: str) -> None:
+    begin = time.process_time()
+    with pytest.raises(Unreadable, match=f"^{reason}$"):
+        decode_mask(segments_bytes(segments), 8)
+    assert time.process_time() - begin < 5
+
+
+def test_many_segments_cost_no_more_than_their_runs_and_the_pixels() -> None:
+    begin = time.process_time()
+    side = 1500
+    whole = {"size": [side, side], "counts": [0, side * side]}
+    assert decode_segments(segments_bytes([whole] * 5000 + [square(side)] * 1000)).all()
+    assert time.process_time() - begin < 10, "6000 times all pixels would take minutes"

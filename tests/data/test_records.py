@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from limbeck.data import Cache, decode
+from limbeck.data import Cache, decode, verifying
+from limbeck.data.cache import Contents
 from limbeck.data.contract import check_source
 from limbeck.data.decode import decode_image
 from limbeck.data.layout import FileImage, Layout, Listing, Record, Skipped, assign_splits
@@ -21,7 +23,7 @@ from limbeck.data.parse import Unreadable, clean_captions, index_labels
 from limbeck.data.records import RecordSource
 from limbeck.data.regular import Place
 from limbeck.data.splits import hash_split
-from limbeck.errors import ConfigError, DataError, StorageError
+from limbeck.errors import ConfigError, DataError, LimbeckWarning, StorageError
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def test_fingerprint_is_of_content_alone(listing: Listing, tmp_path: Path) -> No
         for r in listing.records
     ]
     assert opened(Listing(moved, listing.classes), tmp_path / "cache").fingerprint == first.fingerprint
-    assert len(list((tmp_path / "cache" / "pixels").glob("*/*"))) == 1, "moved data share the store"
+    assert len(list((Cache(tmp_path / "cache").folder / "pixels").glob("*/*"))) == 1, "moved data share the store"
     others = [
         opened(Listing(moved[::-1], listing.classes), tmp_path / "cache"),
         opened(Listing(moved, ("a", "b")), tmp_path / "cache"),
@@ -122,10 +124,91 @@ def test_a_changed_file_is_read_again(listing: Listing, tmp_path: Path) -> None:
     assert not torch.equal(second.batch([0])["image"], before) and second.fingerprint != first.fingerprint
 
 
+@pytest.mark.parametrize("how", ["copy", "in place"])
+def test_a_file_replaced_with_size_and_mtime_kept_is_noticed(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "0.ppm"
+    pixels = bytes(range(3 * 16))
+
+    def replace(data: bytes) -> None:
+        before = path.stat() if path.exists() else None
+        made = path if how == "in place" else tmp_path / "new"
+        made.write_bytes(b"P6 4 4 255\n" + data)
+        if before:
+            os.utime(made, ns=(before.st_atime_ns, before.st_mtime_ns))
+        os.replace(made, path)
+
+    replace(pixels)
+    first = opened(Listing(records([path])), tmp_path / "cache").batch([0])["image"]
+    time.sleep(0.02)  # a tick of the file system's clock
+    replace(pixels[::-1])
+    assert path.stat().st_size == len(pixels) + 11
+    assert not torch.equal(opened(Listing(records([path])), tmp_path / "cache").batch([0])["image"], first)
+
+
+def test_verifying_reads_every_file_and_sees_what_no_stamp_tells(listing: Listing, tmp_path: Path) -> None:
+    first = opened(listing, tmp_path / "cache").batch([0])["image"]
+    with verifying() as contents:
+        assert torch.equal(opened(listing, tmp_path / "cache").batch([0])["image"], first)
+    assert contents == Contents(entries=2, files=6)
+    write(tmp_path / "data", 1, offset=77)  # the listing keeps its old stamps
+    assert torch.equal(opened(listing, tmp_path / "cache").batch([0])["image"], first), "nobody looked"
+    with (
+        verifying() as contents,
+        pytest.warns(LimbeckWarning, match=r"1 files of train .*0\.png; they are decoded anew"),
+    ):
+        changed = opened(listing, tmp_path / "cache").batch([0])["image"]
+    assert contents.changed == 1 and not torch.equal(changed, first)
+    assert torch.equal(opened(listing, tmp_path / "cache").batch([0])["image"], changed), "and kept"
+
+
+DAMAGE: dict[str, Callable[[Path], Any]] = {
+    "truncated": lambda p: os.truncate(p, p.stat().st_size - 7),
+    "longer": lambda p: p.write_bytes(p.read_bytes() + b"x"),
+    "empty": lambda p: p.write_bytes(b""),
+    "a bit": lambda p: p.write_bytes(
+        (data := bytearray(p.read_bytes())) and data[:60] + bytes([data[60] ^ 4]) + data[61:]
+    ),
+    "zeros": lambda p: p.write_bytes(bytes(p.stat().st_size)),
+    "missing": lambda p: p.unlink(),
+    "a list": lambda p: p.write_text("[]"),
+    "nested": lambda p: p.write_text("[" * 99_999),
+    "a folder": lambda p: (p.unlink(), p.mkdir()),
+    "not UTF-8": lambda p: p.write_bytes(b"\xff\xfe" * 9),
+    "of a finer shape": lambda p: p.write_text(json.dumps({"content": 1, "digests": [], "failed": []})),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize(
+    "name", ["opened/*/*/index.json", "pixels/*/*/pixels.bin", "opened/*/*/entry.json", "pixels/*/*/entry.json"]
+)
+def test_what_is_damaged_in_the_cache_is_made_anew(listing: Listing, tmp_path: Path, name: str, how: str) -> None:
+    first, cache = opened(listing, tmp_path / "cache").batch(range(6))["image"], Cache(tmp_path / "cache")
+    (path,) = cache.folder.glob(name)
+    before = path.read_bytes()
+    DAMAGE[how](path)
+    with pytest.warns(
+        LimbeckWarning, match=r"the cache entry .* is damaged \(.*\); it is made anew where it is needed"
+    ):
+        assert torch.equal(opened(listing, tmp_path / "cache").batch(range(6))["image"], first)
+    assert path.read_bytes() == before, "mended"
+    assert torch.equal(opened(listing, tmp_path / "cache").batch(range(6))["image"], first), "and without a word"
+
+
 def test_a_store_that_was_deleted_is_made_again(listing: Listing, tmp_path: Path) -> None:
     first = opened(listing, tmp_path / "cache").batch([0])["image"]
-    shutil.rmtree(tmp_path / "cache" / "pixels")
+    shutil.rmtree(Cache(tmp_path / "cache").folder / "pixels")
     assert torch.equal(opened(listing, tmp_path / "cache").batch([0])["image"], first)
+
+
+def test_a_cache_deleted_while_it_is_filled_or_used(listing: Listing, tmp_path: Path) -> None:
+    source = opened(listing, tmp_path / "cache", tick=lambda *_: shutil.rmtree(tmp_path / "cache"))
+    with pytest.raises(StorageError, match="removed it meanwhile, give the same command again"):
+        len(source)
+    source = opened(listing, tmp_path / "cache")
+    first = source.batch(range(6))["image"]
+    shutil.rmtree(tmp_path / "cache")
+    assert torch.equal(source.batch(range(6))["image"], first)
 
 
 def test_a_cache_that_cannot_be_written_says_so(listing: Listing, tmp_path: Path) -> None:

@@ -163,7 +163,8 @@ def test_a_run_leaves_what_the_design_says(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
         "checkpoint", "environment.json", "log.jsonl", "recipe.yaml", "set",
     ]  # fmt: skip
-    assert [p.name for p in (tmp_path / "run/checkpoint").iterdir()] == ["step-5"], "older checkpoints are dropped"
+    kept = sorted(p.name for p in (tmp_path / "run/checkpoint").iterdir())
+    assert kept == ["step-4", "step-5"], "older checkpoints are dropped"
     rows = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
 
@@ -179,20 +180,6 @@ def test_a_torn_log_line_and_half_a_checkpoint_do_no_harm(tmp_path: Path) -> Non
     resumed = lb.distill(toy(), method, run=folder)
     assert resumed.fingerprint == lb.distill(toy(), method).fingerprint
     assert [row["step"] for row in Run(folder, resumed.recipe).history()] == [1, 2, 3, 4]
-
-
-def test_a_checkpoint_that_does_not_fit(tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    method, folder = lb.methods.CF(steps=4), tmp_path / "run"
-    next(iter(lb.steps(toy(), method, run=folder)))
-    for state in lb.steps(toy(), method, run=folder, save_every=1):
-        if state.step == 1:
-            break
-    file = folder / "checkpoint/step-1/state.safetensors"
-    save_file({k: v[:2] for k, v in load_file(file).items() if v.ndim}, file)
-    with pytest.raises(StorageError, match="does not fit this recipe"):
-        lb.distill(toy(), method, run=folder)
 
 
 SCRIPT = """

@@ -258,8 +258,11 @@ def test_data_that_are_not_the_sets_own() -> None:
 def test_images_without_labels_have_no_student() -> None:
     source = clouds(60, modalities=("image",))
     found = audit(made(source, source.batch(range(4))["image"]), source, space_of("image"))
-    assert not found.leaks and found.notes == (
-        "no membership inference: a student needs labels, or two modalities that the space encodes",
+    assert not found.leaks and len(found.notes) == 1
+    assert "no membership inference: clouds holds image, so it cannot be judged by retrieval" in found.notes[0]
+    found = audit(made(source, source.batch(range(4))["image"]), source, space_of("image"), student=Classification())
+    assert found.notes == (
+        "no membership inference: clouds has no labels, so it cannot be judged by classification; judge it by retrieval",
     )
 
 

@@ -10,8 +10,9 @@ import pytest
 import limbeck as lb
 from limbeck.check import ToySource, toy_source
 from limbeck.data import Cache
+from limbeck.data.locks import owned
 from limbeck.data.source import Source
-from limbeck.errors import ConfigError, DataError
+from limbeck.errors import ConfigError, DataError, LimbeckWarning, StorageError
 from limbeck.evaluation import Context, compare, paired, read_scores
 from limbeck.evaluation.filesize import file_bytes
 from limbeck.evaluation.plot import score_vs_bytes
@@ -63,7 +64,7 @@ def test_a_grid_is_judged_written_and_resumed(train, space, cache, tmp_path, mon
     judge = module.evaluate
     monkeypatch.setattr(module, "evaluate", lambda *a, **k: asked.append(a[5]) or judge(*a, **k))
     assert run(tmp_path / "a").scores == found.scores and asked == []
-    next((tmp_path / "a" / "scores").glob("herding-8-*")).unlink()
+    next((tmp_path / "a" / "scores").glob("herding-8-*.json")).unlink()
     again = run(tmp_path / "a").scores
     assert asked == ["herding"] and [s.values for s in again] == [s.values for s in found.scores]
 
@@ -248,6 +249,33 @@ def test_torn_seconds_count_as_none(train, space, cache, tmp_path):
         for kept in tmp_path.glob("scores/*"):
             kept.unlink()
         assert [s.values for s in run().scores] == [s.values for s in scores]
+
+
+def test_a_kept_cell_that_is_damaged_is_told_and_judged_again(train, space, cache, tmp_path):
+    def run():
+        return compare(train, ["random"], [4], 1, space=space, run=tmp_path, cache=cache, full=False, **QUICK)
+
+    values = [score.values for score in run().scores]
+    (cell,) = tmp_path.glob("scores/*.json")
+    digit = cell.read_text().replace('"mean": ', '"mean": 1', 1)
+    for damaged in ("", "[]", digit):
+        cell.write_text(damaged)
+        with pytest.warns(LimbeckWarning, match="the row is judged again"):
+            assert [score.values for score in run().scores] == values
+        assert [score.values for score in run().scores] == values, "it is whole again"
+    cell.with_suffix(".sha256").unlink()
+    assert [score.values for score in run().scores] == values, "a kill between the two files, or a cell of before"
+    assert cell.with_suffix(".sha256").is_file()
+
+
+def test_one_comparison_at_a_time_works_on_a_folder(train, space, cache, tmp_path):
+    with (
+        owned(tmp_path, "compare"),
+        pytest.raises(StorageError, match=r"is in use by this process itself; wait until it ends"),
+    ):
+        compare(train, ["random"], [4], 1, space=space, run=tmp_path, cache=cache, full=False, **QUICK)
+    compare(train, ["random"], [4], 1, space=space, run=tmp_path, cache=cache, full=False, **QUICK)
+    assert not [p for p in tmp_path.rglob("*") if p.name.startswith(".")]
 
 
 def test_the_full_row_is_full_on_other_data_too(train, space, cache, tmp_path):

@@ -13,6 +13,7 @@ from limbeck.engine import distill
 from limbeck.errors import ConfigError, DataError, UnknownName
 from limbeck.evaluation import evaluate
 from limbeck.evaluation.filesize import file_bytes
+from limbeck.evaluation.protocols import _fusion, _towers
 from limbeck.evaluation.protocols.classification import Classification
 from limbeck.evaluation.protocols.retrieval import Retrieval
 from limbeck.methods.random import Random
@@ -116,7 +117,7 @@ class Scrambled(ToySource):
 def test_the_test_split_has_no_say_in_what_is_selected(train, space, cache, protocol, monkeypatch):
     """Other captions and labels in the test split leave the selected student as it was; in `val` they do not have to."""
     chosen = []
-    module = __import__(protocol.__module__, fromlist=["best_student"])
+    module = _towers if protocol is Retrieval else _fusion
     select = module.best_student
 
     def watched(*args):
@@ -134,10 +135,8 @@ def test_the_test_split_has_no_say_in_what_is_selected(train, space, cache, prot
 
 
 def test_the_test_split_is_opened_for_scoring_only_once(train, space, cache, monkeypatch):
-    from limbeck.evaluation.protocols import retrieval as module
-
     asked = []
-    monkeypatch.setattr(module, "retrieval", lambda *a, **ways: asked.append(len(a[2])) or {"IR@1": 0.0})
+    monkeypatch.setattr(_towers, "retrieval", lambda *a, **ways: asked.append(len(a[2])) or {"IR@1": 0.0})
     evaluate(train, Uneven(), space=space, seeds=1, cache=cache, **QUICK)
     assert asked == [32] * 4 + [20]  # 2 points x 2 looks on val, then one test
 

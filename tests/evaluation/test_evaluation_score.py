@@ -42,6 +42,17 @@ def test_a_file_keeps_every_field(tmp_path):
     assert content["schema"] == 1 and set(content["rows"][0]) == ROW
 
 
+def test_flipped_bits_of_a_file_are_noticed(tmp_path):
+    path, scores = tmp_path / "s.json", [score()]
+    raw = write_scores(path, scores).read_bytes()
+    for bit in range(0, 8 * len(raw), 7):
+        path.write_bytes(raw[: bit // 8] + bytes([raw[bit // 8] ^ 1 << bit % 8]) + raw[bit // 8 + 1 :])
+        try:
+            assert read_scores(path) == scores
+        except StorageError:
+            continue
+
+
 def test_a_row_of_before_is_read(tmp_path):
     row = score().row()
     del row["seeds"], row["training"]
@@ -52,12 +63,21 @@ def test_a_row_of_before_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("{", "not a scores.json"),
+        ("{", "cannot be read: Expecting"),
         ('{"rows": []}', "schema"),
         ('{"schema": 2, "rows": []}', "upgrade"),
-        (json.dumps({"schema": 1, "rows": [{"name": "a"}]}), "row 0: missing"),
+        (json.dumps({"schema": 1, "rows": [{"name": "a"}]}), r"rows\[0\] lacks bytes, fingerprint"),
         (json.dumps({"schema": 1, "rows": [score().row() | {"mean": 9.0}]}), "values give"),
         (json.dumps({"schema": 1, "rows": [score().row() | {"more": 1}]}), "more"),
+        ("[]", "must be a mapping"),
+        ('{"schema": 1, "rows": 5}', "rows must be a list"),
+        ('{"schema": 1, "rows": [5]}', r"rows\[0\] must be a mapping"),
+        (json.dumps({"schema": 1, "rows": [score().row() | {"values": None}]}), "values must be a list, got None"),
+        (json.dumps({"schema": 1, "rows": [score().row() | {"mean": 10**400}]}), "cannot be read"),
+        (json.dumps({"schema": 1, "rows": [score().row() | {"bytes": "9"}]}), "bytes must be a whole number"),
+        (json.dumps({"schema": 1, "rows": [score().row() | {"name": [1]}]}), "name must be a text"),
+        (json.dumps({"schema": 1, "rows": [score().row() | {"seeds": [0, 1, {}]}]}), r"seeds\[2\] must be a whole"),
+        (json.dumps({"schema": 1, "rows": [score().row() | {"higher_is_better": 1}]}), "must be true or false"),
     ],
 )
 def test_a_broken_file_says_what_is_wrong(tmp_path, content, says):
@@ -130,3 +150,19 @@ def test_table_refuses_doubles_and_unknown_formats():
     with pytest.raises(Exception, match="markdown"):  # the type checker of the tests may be quicker than ConfigError
         table([score()], "html")
     assert json.loads(table([score()], "json"))["rows"][0]["mean"] == score().mean
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1", '=HYPERLINK("http://x")'])
+def test_no_cell_of_a_table_is_a_formula(name):
+    import csv
+    import io
+
+    text = table([score(name=name, method=name, protocol=name, training=name, metric=name)], "csv")
+    head, line = csv.reader(io.StringIO(text, newline=""))
+    shown = "'" + name.replace("\r", " ")
+    assert not any(cell.lstrip()[:1] in ("=", "+", "-", "@") for cell in (*head, *line)) and line[0] == line[1] == shown
+
+
+def test_a_name_that_is_not_utf8_is_shown():
+    made = score(name="photo\udce9", method="\ud800")
+    assert (made.name, made.method) == (r"photo\xe9", r"\ud800") and table([made]).encode()

@@ -74,7 +74,9 @@ def test_options_change_what_they_should() -> None:
 
 
 def test_what_has_no_configuration_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "model_index.json").write_text('{"_class_name": "X", "unet": ["diffusers", "UNet2DConditionModel"]}')
+    (tmp_path / "model_index.json").write_text(
+        '{"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}'
+    )
     with pytest.raises(ConfigError, match=r"the unet of the pipeline .* cannot be built from its configuration"):
         cost_of(str(tmp_path), **SIZE)
     with pytest.raises(ConfigError, match="cannot be looked up"):

@@ -99,7 +99,18 @@ def test_an_interrupted_caption_run_asks_no_image_twice(tmp_path: Path) -> None:
         described(Counted(("a",)), images, prompts, 1, tmp_path)
     found = described(Counted(("a",)), images, prompts, 1, tmp_path)
     assert asked == [32, 8, 8] and found.captions == [["a"]] * 40
-    assert len(json.loads((tmp_path / "captions-000000.json").read_text())) == 32
+    assert len(json.loads((tmp_path / "captions-000000.json").read_text())["captions"]) == 32
+
+
+def test_notes_are_written_where_no_folder_is_yet_and_damaged_ones_are_made_anew(tmp_path: Path) -> None:
+    images, folder = torch.zeros(3, 3, 4, 4, dtype=torch.uint8), tmp_path / "run" / "samples"
+    assert described(Says(("d",)), images, ["a", "b", "c"], 1, folder).captions == [["d"]] * 3
+    path = folder / "captions-000000.json"
+    for text in ("", "[]", "7", path.read_text().replace('"d"', '"e"'), "[" * 99_999, '{"captions": [["d"]]}'):
+        path.write_text(text)
+        with pytest.warns(LimbeckWarning, match="is damaged; its captions are made anew"):
+            assert described(Says(("d",)), images, ["a", "b", "c"], 1, folder).captions == [["d"]] * 3
+        assert described(Says(("e",)), images, ["a", "b", "c"], 1, folder).captions == [["d"]] * 3
 
 
 def test_what_was_said_too_little_of_is_asked_again_by_the_next_run(tmp_path: Path) -> None:

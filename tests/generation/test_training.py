@@ -1,6 +1,7 @@
 """`train_prior`: learns, continues to the same bits, and says what its folder is."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import torch
 
 import limbeck as lb
 from limbeck.data.batch import Batch
-from limbeck.errors import ConfigError, DataError, LimbeckWarning
+from limbeck.data.files import sha256
+from limbeck.errors import ConfigError, DataError, LimbeckWarning, StorageError
 
 pytest.importorskip("diffusers", reason="needs the diffusion extra")
+from limbeck.generation.pipelines import write_pipeline
 from limbeck.generation.prior import DiffusersPrior
 from limbeck.generation.training import PriorTraining, _Trainer, losses, train_prior
 
@@ -106,3 +109,101 @@ def test_what_it_cannot_do_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     train_prior(lb.check.toy_source(8), tmp_path / "c", PriorTraining(**FEW))
     with pytest.raises(ConfigError, match=r"belongs to another recipe: method.seed: 0 -> 1"):
         train_prior(lb.check.toy_source(8), tmp_path / "c", PriorTraining(**FEW, seed=1))
+
+
+def files(folder: Path) -> dict[str, str]:
+    """Digests of the pipeline's files."""
+    named = json.loads((folder / "pipeline.json").read_text())["files"]
+    assert {name: sha256(folder / name) for name in named} == named
+    return named  # type: ignore[no-any-return]
+
+
+def test_killed_after_its_last_checkpoint_it_ends_in_the_same_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, how = lb.check.toy_source(12), PriorTraining(**FEW)
+    train_prior(source, tmp_path / "whole", how)
+
+    def killed(*of: object) -> None:
+        raise Stopped
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr("limbeck.generation.training.write_pipeline", killed)
+        train_prior(source, tmp_path / "parts", how)
+    train_prior(source, tmp_path / "parts", how)
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+    assert "tokenizer/tokenizer.json" in files(tmp_path / "whole")
+    assert not [p for p in tmp_path.rglob("*") if p.name.startswith(".")]
+    modes = {p.stat().st_mode & 0o777 for p in (tmp_path / "whole").rglob("*") if p.is_file()}
+    assert len(modes) == 1, "whoever may read one file may read all"
+
+
+@pytest.mark.parametrize("moved", [0, 1, 3, 6])
+def test_killed_while_the_pipeline_is_moved_into_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: int
+) -> None:
+    source, how = lb.check.toy_source(12), PriorTraining(**FEW)
+    real, count = os.replace, [0]
+
+    def replace(old: Path, new: Path) -> None:
+        if Path(new).parent.name == "prior" and ".limbeck-work" in str(old) and Path(old).parent.name == "new":
+            count[0] += 1
+            if count[0] > moved:
+                raise KeyboardInterrupt
+        real(old, new)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", replace)
+        train_prior(source, tmp_path / "prior", how)
+    assert not (tmp_path / "prior" / "model_index.json").exists()
+    train_prior(source, tmp_path / "prior", how)
+    assert "unet/diffusion_pytorch_model.safetensors" in files(tmp_path / "prior")
+    assert not [p for p in tmp_path.rglob("*") if p.name.startswith(".")]
+
+
+def test_what_a_person_put_beside_a_pipeline_stays(tmp_path: Path) -> None:
+    source, how = lb.check.toy_source(12), PriorTraining(**FEW)
+    pipe = train_prior(source, tmp_path / "whole", how).pipe
+    folder = tmp_path / "other"
+    (folder / "vae").mkdir(parents=True)
+    (folder / "notes.txt").write_text("mine")
+    (folder / "vae" / "thesis.tex").write_text("years of work")
+    with pytest.raises(StorageError, match=r"holds vae/thesis.tex, which is in the way of the pipeline"):
+        write_pipeline(pipe, folder, "")
+    assert sorted(p.name for p in folder.rglob("*")) == ["notes.txt", "thesis.tex", "vae"]
+    (folder / "vae" / "thesis.tex").unlink()
+    for card in ("one", "two"):
+        write_pipeline(pipe, folder, card)
+    assert (folder / "notes.txt").read_text() == "mine" and (folder / "README.md").read_text() == "two"
+    (folder / "unet" / "mine.txt").write_text("mine")
+    with pytest.raises(StorageError, match=r"holds unet/mine.txt"):
+        write_pipeline(pipe, folder, "three")
+    assert (folder / "README.md").read_text() == "two"
+
+
+def test_a_resumed_training_tells_at_once_what_is_in_its_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, how = lb.check.toy_source(12), PriorTraining(**FEW)
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(_Trainer, "write", lambda *of: (_ for _ in ()).throw(Stopped()))
+        train_prior(source, tmp_path / "prior", how)
+    (tmp_path / "prior" / "README.md").write_text("my notes")
+    with monkeypatch.context() as patch, pytest.raises(StorageError, match=r"holds README.md.* move it elsewhere"):
+        patch.setattr(_Trainer, "train", lambda *of: pytest.fail("it must not train"))
+        train_prior(source, tmp_path / "prior", how)
+
+
+def test_a_full_disk_leaves_no_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, how = lb.check.toy_source(12), PriorTraining(**FEW)
+    for error in (Exception("No space left on device (os error 28)"), OSError(28, "No space left on device")):
+        with (
+            monkeypatch.context() as patch,
+            pytest.raises(StorageError, match=r"No space left on device.*; free space"),
+        ):
+            patch.setattr(
+                "diffusers.StableDiffusionPipeline.save_pretrained", lambda *of, e=error: (_ for _ in ()).throw(e)
+            )
+            train_prior(source, tmp_path / "prior", how)
+        left = {p.name for p in (tmp_path / "prior").iterdir()}
+        assert left == {"checkpoint", "environment.json", "log.jsonl", "recipe.yaml"}
+    train_prior(source, tmp_path / "prior", how)
+    assert files(tmp_path / "prior")

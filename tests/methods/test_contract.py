@@ -10,7 +10,7 @@ from limbeck import registry
 from limbeck.check import check_method, toy_source
 from limbeck.core import Method, Problem
 from limbeck.data.vectors import VectorSource
-from limbeck.errors import DataError, UnknownName
+from limbeck.errors import ConfigError, DataError, UnknownName
 from priors import GENERATIVE
 
 QUICK = {  # for methods that have these fields
@@ -196,3 +196,13 @@ def test_the_tie_of_few_samples_stays_a_cosine() -> None:
         problem = Problem(toy_source(9), space, lb.Budget(pairs=4), seed=seed)
         *_, last = lb.steps(problem, lb.methods.CF(steps=3))
         assert abs(last.logs["tie"]) < 5
+
+
+@pytest.mark.parametrize("name", registry.names("method"))
+def test_no_number_of_a_method_may_be_negative(name: str) -> None:
+    """Every option that is a number has a least value, and says so."""
+    kind = registry.get("method", name)
+    for field in fields(kind):
+        if type(field.default) in (int, float):
+            with pytest.raises(ConfigError, match=rf"\b{field.name}\b"):
+                kind(**{field.name: -1})

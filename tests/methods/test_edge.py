@@ -1,6 +1,7 @@
 """EDGE and its training-free relatives: what moves, what does not, budgets, and sets that repeat themselves."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,68 @@ def test_texts_are_put_into_other_words_before_any_image_and_images_described_af
         problem = task(8, tick=lambda what, at, total, done=done: done.append(what))
         lb.distill(problem, Prior(prior=tiny_prior(), sampling_steps=1, captions=2, stage=stage))
         assert next(what for what in done if what in ("caption", "sample")) == first
+
+
+@pytest.mark.parametrize("captioner", ["retrieval", "scenes", "call:textwrap.wrap"])
+@pytest.mark.parametrize("trains", [True, False], ids=["edge", "prior"])
+def test_texts_in_other_words_end_in_a_run_folder_too(
+    tmp_path: Path, captioner: str, trains: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import textwrap
+
+    monkeypatch.setattr(
+        textwrap, "wrap", lambda texts, count: [[f"{text} {i}" for i in range(count)] for text in texts]
+    )
+    made = {"captions": 2, "stage": "paraphrase", "captioner": captioner, "sampling_steps": 1}
+    method = edge(**made) if trains else Prior(prior=tiny_prior(), **made)
+    source = lb.source("scenes", samples=24, resolution=16, told="scene")
+    problem = lb.Problem(source, lb.space(image="convnet", text="bag_of_words"), lb.Budget(pairs=8))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "too little of some|.*longer than|.*said too little", LimbeckWarning)
+        small = lb.distill(problem, method, tmp_path / "run")
+        assert lb.distill(problem, method).fingerprint == small.fingerprint
+    assert small.pairs == 8 and (tmp_path / "run" / "samples" / "captions-000000.json").exists() == (
+        small.generation["captions"]["prompts again"] == 0
+    )
+
+
+@pytest.mark.parametrize("damage", ["bit", "truncated", "empty", "folder", "other"])
+def test_damaged_samples_are_made_anew_and_end_in_the_same_set(tmp_path: Path, damage: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    method = Prior(prior=tiny_prior(), sampling_steps=1, captions=2)
+    small = lb.distill(task(8), method, tmp_path / "run")
+    folder = tmp_path / "run" / "samples"
+    for path in (folder / "000000.safetensors", folder / "captions-000000.json"):
+        data = path.read_bytes()
+        if damage == "bit":
+            path.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+        elif damage == "other":
+            save_file(
+                {"image": load_file(path)["image"][:1]}, path
+            ) if path.suffix == ".safetensors" else path.write_text("[]")
+        else:
+            path.write_bytes(data[: len(data) // 2] if damage == "truncated" else b"")
+            if damage == "folder":
+                path.unlink()
+                path.mkdir()
+        (tmp_path / "run" / "set").rename(tmp_path / path.name)
+        if damage == "folder":
+            with (
+                pytest.raises(StorageError, match=rf"{path.name} is not a file"),
+                pytest.warns(LimbeckWarning, match="damaged"),
+            ):
+                lb.distill(task(8), method, tmp_path / "run")
+            path.rmdir()
+            lb.distill(task(8), method, tmp_path / "run")
+        else:
+            with pytest.warns(LimbeckWarning, match=rf"{path.name} is damaged; its \w+ are made anew"):
+                lb.distill(task(8), method, tmp_path / "run")
+        assert lb.load(tmp_path / "run" / "set").fingerprint == small.fingerprint
+    (tmp_path / "run" / "set").rename(tmp_path / "set")
+    (folder / "samples.json").write_text('{"key"')
+    with pytest.raises(StorageError, match=r"samples\.json cannot be read: .*; delete .*samples, and give the same"):
+        lb.distill(task(8), method, tmp_path / "run")
 
 
 def test_the_share_that_is_trained_of_stable_diffusion() -> None:

@@ -116,6 +116,17 @@ def test_false_negatives_are_symmetric_and_never_the_diagonal() -> None:
     assert IGNORED.tolist() == expected
 
 
+def test_wbce_of_one_positive_is_the_mean_of_its_two_means() -> None:
+    """One entry is a mean of one."""
+    s = torch.zeros(6, 6, dtype=torch.float64)
+    s[1, 2] = 0.8
+    expected = written_out("wbce", Z.tolist(), s.tolist(), [[False] * 6] * 6)
+    assert float(wbce(Z, s)) == pytest.approx(expected, rel=1e-9)
+    assert float(wbce(Z, 1 - s)) == pytest.approx(
+        written_out("wbce", Z.tolist(), (1 - s).tolist(), [[False] * 6] * 6), rel=1e-9
+    )
+
+
 @pytest.mark.parametrize("label", [0.0, 0.4, 0.6, 1.0, 3.0])
 def test_wbce_without_positives_or_without_negatives_is_finite(label: float) -> None:
     z, s = Z.clone().requires_grad_(), torch.full((6, 6), label, dtype=torch.float64, requires_grad=True)

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import naive
 from limbeck.networks.convnet import ConvNet
 from limbeck.objectives.gradient import gradient_distance
 from limbeck.objectives.guidance import balance, caption_distance, caption_map, composite, masked_mean
@@ -110,6 +111,15 @@ def test_what_caption_matching_sees() -> None:
     assert float(caption_distance(within, captions, target, group, single=0)) == pytest.approx(0, abs=1e-12)
     assert float(caption_distance(within, captions, target, group)) > 0.1, "each has its own"
     assert float(caption_distance(across, captions, target, group, single=0)) > 0.1
+
+
+def test_caption_matching_is_its_formula() -> None:
+    """`sum_g |mean own - target|^2 + single mean (1 - cos)`, of groups of different sizes."""
+    own, captions, target = normal(5, 3), normal(5, 3, seed=1), normal(2, 3, seed=2)
+    group = torch.tensor([0, 1, 1, 0, 1])
+    expected = sum(float(naive.means_distance(own[group == g], target[g][None])) for g in (0, 1))
+    expected += 0.7 * sum(1 - float(naive.cosine(a, b)) for a, b in zip(own, captions, strict=True)) / 5
+    assert float(caption_distance(own, captions, target, group, single=0.7)) == pytest.approx(expected, rel=1e-9)
 
 
 def test_weights_give_each_term_its_say() -> None:

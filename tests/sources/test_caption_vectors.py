@@ -131,7 +131,7 @@ def test_vectors_that_cannot_be(tmp_path: Path, rows: list[Row], cell: object, r
     (tmp_path / "torn.npy").write_bytes((tmp_path / "1.npy").read_bytes()[:-5])
     rows[1]["vec"] = cell
     source = opened(tmp_path, rows, max_skipped=0.2)
-    assert [row["reason"] for row in source.skipped] == [reason]
+    assert len(source.skipped) == 1 and source.skipped[0]["reason"].startswith(reason)
     assert len(source) == 11
     with pytest.raises(DataError, match=r"1 records .* cannot be used"):
         opened(tmp_path, rows)

@@ -49,7 +49,7 @@ def test_csv_with_quoted_line_breaks_and_named_columns(tmp_path: Path, paint: An
     check_source(source)
     assert source.captions[0] == ("a, b c",) and source.labels is not None
     assert source.labels.tolist() == [7, 2] and source.classes[7] == "7"
-    with pytest.raises(DataError, match="no column 'wrods'; it has file_name, kind, split, words"):
+    with pytest.raises(DataError, match="no filled column 'wrods'; it has file_name, kind, split, words"):
         lb.source(f"folder:{tmp_path}", caption="wrods")
 
 
@@ -105,7 +105,7 @@ def test_bad_rows_are_skipped_with_their_line(tmp_path: Path, paint: Any) -> Non
         [
             "duplicate key",
             "missing",
-            f"an absolute path outside {tmp_path}: say where files may lie with --source.files FOLDER (in Python files=)",
+            f"an absolute path outside {tmp_path}: say where files may lie with --source.files FOLDER, such as .. (in Python files=)",
             "not JSON",
             "not UTF-8",
             "caption is not text",
@@ -183,7 +183,7 @@ def test_an_exported_set_comes_back_with_its_classes(tmp_path: Path) -> None:
 
 
 def test_a_table_of_which_nothing_can_be_read_says_why(tmp_path: Path) -> None:
-    (tmp_path / "metadata.jsonl").write_text('["a.png", "a cat"]\n{"what": "b.png"}\n{"file_name":\n')
+    (tmp_path / "metadata.jsonl").write_text('["a.png", "a cat"]\n{"file_name": ""}\n{"file_name":\n')
     says = r"no samples in split 'train'; its splits: none; what cannot be read: 1 not an object, 1 no file name, 1 not JSON; "
     with pytest.raises(DataError, match=says + r"the first: row 0 \(not an object, .*metadata.jsonl, line 1\)"):
         lb.source(f"folder:{tmp_path}")

@@ -129,7 +129,7 @@ def test_what_cannot_be_used_is_skipped_with_its_reason(files: Path) -> None:
     check_source(source)
     assert {row["key"]: row["reason"] for row in source.skipped} == {  # type: ignore[attr-defined]
         "row 5": "missing",
-        "row 10": f"leads out of {files}: say where files may lie with --source.files FOLDER (in Python files=)",
+        "row 10": f"leads out of {files}: say where files may lie with --source.files FOLDER, such as .. (in Python files=)",
         "row 11": "no modality",
         "row 14": "several files in one cell",
         "row 15": "no file name",
@@ -158,7 +158,7 @@ def test_captions_of_one_sample_are_joined(files: Path) -> None:
         (
             {"depth_unit": "mm", "audio": "sound"},
             DataError,
-            "no column 'sound'; it has audio, depth, image, split",
+            "no filled column 'sound'; it has audio, depth, image, split",
         ),
         ({"depth_unit": "mm", "audio_rate": 10}, ConfigError, "audio_rate is samples a second from 1000"),
         ({"depth_unit": "mm", "audio_seconds": 0.0}, ConfigError, "audio_seconds is a length from 0.01"),

@@ -166,7 +166,7 @@ def test_without_masks_there_is_no_modality(pets: Path) -> None:
     data = [{k: v for k, v in row.items() if k != "mask"} for row in rows()]
     source = lb.source(manifest(pets, data), resolution=8)
     assert "mask" not in source.modalities and source.unmasked == {}  # type: ignore[attr-defined]
-    with pytest.raises(DataError, match="no column 'outline'"):
+    with pytest.raises(DataError, match="no filled column 'outline'"):
         lb.source(manifest(pets, data), mask="outline")
 
 

@@ -12,6 +12,7 @@ import limbeck as lb
 from limbeck import registry
 from limbeck.data.contract import check_source
 from limbeck.data.decode import decode_image
+from limbeck.data.parse import Unreadable
 from limbeck.errors import ConfigError, DataError, MissingDependency
 
 h5py = pytest.importorskip("h5py", reason="needs the nyuv2 extra")
@@ -143,3 +144,112 @@ def test_without_h5py(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "find_spec", lambda name: None)
     with pytest.raises(MissingDependency, match=r"'nyuv2' needs the package 'h5py'.*limbeck\[nyuv2\]"):
         lb.source("nyuv2:somewhere")
+
+
+def refused(folder: Path, reason: str) -> None:
+    with pytest.raises(DataError, match=reason):
+        lb.source(f"nyuv2:{folder}", **SMALL)
+
+
+def test_numbers_that_lie_in_other_files_are_not_read(nyuv2: Path) -> None:
+    path, secret = nyuv2 / "nyu_depth_v2_labeled.mat", nyuv2 / "secret"
+    secret.write_bytes(b"secret " * 10_000)
+    whole = write(nyuv2 / "other.h5")
+    with h5py.File(path, "r+") as file:
+        del file["images"]
+        shape = (SIZE, 3, WIDTH, HEIGHT)
+        file.create_dataset("images", shape=shape, dtype=np.uint8, external=[(str(secret), 0, h5py.h5f.UNLIMITED)])
+    refused(nyuv2, "the numbers of images lie in another file")
+    with h5py.File(path, "r+") as file:
+        del file["images"]
+        file["images"] = h5py.ExternalLink(str(whole), "images")
+    refused(nyuv2, "images is a link")
+    with h5py.File(path, "r+") as file:
+        del file["images"]
+        layout = h5py.VirtualLayout(shape=shape, dtype=np.uint8)
+        layout[:] = h5py.VirtualSource(str(whole), "images", shape=shape)
+        file.create_virtual_dataset("images", layout)
+    refused(nyuv2, "the numbers of images lie in another file")
+    with h5py.File(path, "r+") as file:
+        del file["images"]
+        file["images"] = h5py.SoftLink("/depths")
+    refused(nyuv2, "images is a link")
+
+
+def test_a_file_that_changes_after_it_was_listed_is_looked_at_again(nyuv2: Path) -> None:
+    path, secret = nyuv2 / "nyu_depth_v2_labeled.mat", nyuv2 / "secret"
+    secret.write_bytes(b"secret " * 10_000)
+    record = registry.get("source", "nyuv2")(path=str(nyuv2), **SMALL).read().records[0]
+    with h5py.File(path, "r+") as file:
+        del file["images"]
+        file.create_dataset(
+            "images", shape=(SIZE, 3, WIDTH, HEIGHT), dtype=np.uint8, external=[(str(secret), 0, h5py.h5f.UNLIMITED)]
+        )
+    with pytest.raises(Unreadable, match="lie in another file"):
+        record.ref("image").read()
+    path.write_bytes(b"no longer HDF5")
+    with pytest.raises(Unreadable, match=r"^damaged$"):
+        record.ref("depth").read()
+
+
+@pytest.mark.parametrize(
+    ("name", "instead", "reason"),
+    [
+        ("images", None, "images is no array"),
+        ("sceneTypes", None, "sceneTypes is no array"),
+        ("scenes", {"data": np.zeros((1, SIZE))}, "scenes holds something that is no reference to a text"),
+        (
+            "scenes",
+            {"shape": (1, SIZE), "dtype": h5py.ref_dtype},
+            "scenes holds something that is no reference to a text",
+        ),
+        ("images", {"shape": (SIZE, 3, 60000, 60000), "dtype": np.uint8, "chunks": (1, 3, 64, 64)}, "too many pixels"),
+        ("images", {"shape": (10**9, 3, WIDTH, HEIGHT), "dtype": np.uint8, "chunks": (1, 3, 4, 4)}, "expected images"),
+        (
+            "images",
+            {"shape": (10**9, 3, 16, 16), "dtype": np.uint8, "chunks": (2**20, 3, 16, 16)},
+            "is packed in parts of more",
+        ),
+        ("depths", {"shape": (SIZE, WIDTH, HEIGHT), "dtype": "S4"}, "expected images"),
+    ],
+    ids=["group", "group of texts", "numbers", "null", "pixels", "count", "one chunk", "texts"],
+)
+def test_arrays_that_are_not_what_they_should_be(
+    nyuv2: Path, name: str, instead: dict[str, Any] | None, reason: str
+) -> None:
+    with h5py.File(nyuv2 / "nyu_depth_v2_labeled.mat", "r+") as file:
+        del file[name]
+        file.create_group(name) if instead is None else file.create_dataset(name, **instead)
+    refused(nyuv2, reason)
+
+
+def test_texts_that_are_none(nyuv2: Path) -> None:
+    for codes, kind in (([0x110000], np.uint32), ([0xD800], np.uint16), ([97] * 2000, np.uint16), ([1.5], np.float64)):
+        with h5py.File(nyuv2 / "nyu_depth_v2_labeled.mat", "r+") as file:
+            del file["#refs#/scenes/0"]
+            file["#refs#/scenes/0"] = np.array(codes, dtype=kind)
+            refs = file["scenes"][()]
+            refs[0, 0] = file["#refs#/scenes/0"].ref
+            file["scenes"][...] = refs
+        refused(nyuv2, "a text of scenes is none")
+
+
+def test_lists_in_a_newer_file(nyuv2: Path) -> None:
+    path = nyuv2 / "splits.mat"
+    before = {s: lb.source(f"nyuv2:{nyuv2}", s, **SMALL).keys for s in ("train", "test")}
+    train = [i + 1 for i in range(SIZE) if i // 4 % 5 < 3]
+    test = [i + 1 for i in range(SIZE) if i // 4 % 5 >= 3]
+    with h5py.File(path, "w") as file:
+        file["trainNdxs"], file["testNdxs"] = np.array([train], float), np.array([test], float)
+    assert before == {s: lb.source(f"nyuv2:{nyuv2}", s, **SMALL).keys for s in ("train", "test")}
+    for lists, reason in (
+        ({"trainNdxs": [1, 2], "testNdxs": [2, 3]}, "image 2 in trainNdxs and in testNdxs; leave it in one"),
+        ({"trainNdxs": [1.5], "testNdxs": [2]}, "trainNdxs holds something else than the numbers of images"),
+        ({"trainNdxs": [np.inf], "testNdxs": [2]}, "trainNdxs holds something else"),
+        ({"trainNdxs": [0], "testNdxs": [2]}, "trainNdxs names images 0 to 0"),
+        ({"trainNdxs": ["a"], "testNdxs": ["b"]}, "its lists are no lists of numbers"),
+    ):
+        with h5py.File(path, "w") as file:
+            for name, numbers in lists.items():
+                file.create_dataset(name, data=numbers if not isinstance(numbers[0], str) else np.array(numbers, "S1"))
+        refused(nyuv2, reason)

@@ -12,6 +12,8 @@ from torch import Tensor
 
 import limbeck as lb
 from limbeck.data.factors import factors
+from limbeck.data.locks import owned
+from limbeck.data.plain import seal
 from limbeck.data.vectors import VectorSource
 from limbeck.errors import ConfigError, DataError, Diverged, StorageError
 from limbeck.spaces import Space, binder, embed_source
@@ -238,17 +240,20 @@ def test_folders_that_are_something_else(bound: Path, tmp_path: Path) -> None:
     def copy(name: str, **changes: Any) -> Path:
         folder = shutil.copytree(bound, tmp_path / name)
         manifest = json.loads((folder / MANIFEST).read_text())
-        (folder / MANIFEST).write_text(json.dumps(manifest | changes))
+        (folder / MANIFEST).write_text(json.dumps(seal(manifest | changes)))
         return folder
 
     with pytest.raises(StorageError, match="has schema 99, this version reads up to 1; upgrade"):
         load_space(copy("newer", schema=99))
-    with pytest.raises(StorageError, match="cannot be read"):
+    with pytest.raises(StorageError, match="no manifest of a bound space: encoders must be a mapping"):
         load_space(copy("odd", encoders=[]))
     with pytest.raises(StorageError, match="other weights or options than when"):
         _ = load_space(copy("weights", fingerprints={"image": "0", "text": "0"}))["image"].network
+    with pytest.raises(StorageError, match=r"heads are of .*encoders of"):
+        load_space(copy("one", heads={"image": {"inputs": 3, "hidden": [], "dim": 8}}))
+    head = {"inputs": 3, "hidden": [], "dim": 8}
     with pytest.raises(StorageError, match="does not hold the heads"):
-        _ = load_space(copy("heads", heads={"image": {"inputs": 3, "hidden": [], "dim": 8}}))["image"].network
+        _ = load_space(copy("heads", heads={"image": head, "text": head}))["image"].network
     changed = copy("changed") / "tensors.safetensors"
     raw = bytearray(changed.read_bytes())
     raw[-1] ^= 1
@@ -279,3 +284,25 @@ def test_a_head_standardises_and_does_not_blow_up_what_hardly_moves() -> None:
     assert z[:, 2].abs().max() < 1e-3 and float(head.deviation[2]) == pytest.approx(
         0.01 * (x.std(0, correction=0).mean())
     )
+
+
+def test_one_process_at_a_time_binds_into_a_folder(tmp_path: Path) -> None:
+    place = tmp_path / "space"
+    with (
+        owned(place, "bind", beside=True),
+        pytest.raises(StorageError, match=r"space is in use by this process itself"),
+    ):
+        bind(lb.check.toy_source(), encoders(), place, FEW)
+    assert not place.exists()
+    for _ in range(2):
+        bind(lb.check.toy_source(), encoders(), place, FEW)
+    assert [p.name for p in tmp_path.iterdir()] == ["space"]
+
+
+def test_a_space_that_a_killed_process_was_to_replace_is_put_back(tmp_path: Path, bound: Path) -> None:
+    work = tmp_path / ".limbeck-work-01234567"
+    work.mkdir()
+    (work / "owner.json").write_text('{"limbeck": "work", "target": "space"}')
+    shutil.copytree(bound, work / "old")
+    assert load_space(tmp_path / "space").modalities == load_space(bound).modalities
+    assert [p.name for p in tmp_path.iterdir()] == ["space"]

@@ -1,7 +1,9 @@
 """`annotate`: makes the captions and masks that data lack, into a folder beside them."""
 
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,13 @@ from limbeck.annotation.annotator import Annotator, Captioner, Segmenter
 from limbeck.annotation.files import Sample, samples_of, write_mask
 from limbeck.data.cache import digest
 from limbeck.data.decode import whole_image
-from limbeck.data.files import write_text
+from limbeck.data.files import flush_all, write_bytes, write_text, writing
+from limbeck.data.locks import owned
 from limbeck.data.parse import Unreadable
 from limbeck.data.records import RecordSource
 from limbeck.data.regular import read_json
 from limbeck.data.source import Source
-from limbeck.errors import ConfigError, DataError, StorageError
+from limbeck.errors import ConfigError, DataError, LimbeckWarning, StorageError
 
 __all__ = ["TABLE", "annotate"]
 
@@ -64,7 +67,7 @@ def annotate(
     Raises:
         ConfigError: nothing to make, a source in memory, or a folder with annotations of other data or options.
         DataError: a split that is not there, an image that can no longer be read, or an annotator that breaks its contract.
-        StorageError: the folder holds something else.
+        StorageError: the folder holds something else, another process works on it, or it cannot be written.
 
     Example:
         >>> import limbeck as lb, tempfile
@@ -92,9 +95,14 @@ def annotate(
         "captions": _about(captions),
         "masks": _about(masks),
     }
-    held = _held(folder, facts)
-    if held.get("samples") is None:  # else it was finished
+    if held := _finished(folder, facts):
+        return held
+    with owned(folder, "annotate"):
+        if held := _finished(folder, facts):  # by another process, meanwhile
+            return held
         _write_rows(folder, facts, samples, captions, masks, device, tick)
+        with writing(folder):
+            flush_all(folder)  # what the table names is on the disk before it is called finished
         held = {**facts, **_counted(folder / TABLE, facts), "versions": _versions(captions, masks)}
         write_text(folder / FACTS, _json(held))
     return held
@@ -115,7 +123,12 @@ def _held(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     if not (folder / FACTS).is_file():
         raise StorageError(f"{folder} is not empty and holds no annotations; name another folder with --out")
-    held: dict[str, Any] = read_json(folder / FACTS)
+    try:
+        held: Any = read_json(folder / FACTS)
+    except DataError as error:
+        raise StorageError(f"{error}; name another folder with --out, or remove this one") from error
+    if not isinstance(held, dict):
+        raise StorageError(f"{folder / FACTS} is not of annotate; name another folder with --out, or remove this one")
     if differ := [name for name in SAME if _made_by(held, name) != _made_by(facts, name)]:
         were = ", ".join(f"{name} {json.dumps(_made_by(held, name))}" for name in differ if name != "data")
         raise ConfigError(
@@ -123,6 +136,59 @@ def _held(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
             f"{f' ({were})' if were else ''}; name another folder with --out, or remove this one"
         )
     return held
+
+
+def _finished(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the folder says of annotations that are finished; nothing where they are not, or their table has a row twice."""
+    held = _held(folder, facts)
+    if held.get("samples") is None or not (folder / TABLE).is_file():
+        return {}
+    keys = [key for key, _ in _rows_of(folder / TABLE)]
+    return held if len(set(keys)) == len(keys) else {}
+
+
+def _rows_of(table: Path) -> list[tuple[str, bytes]]:
+    """Key and line of every whole row of a table."""
+    rows = []
+    for line in table.read_bytes().split(b"\n")[:-1] if table.is_file() else ():
+        with suppress(ValueError, KeyError, TypeError, RecursionError):
+            rows.append((str(json.loads(line)["key"]), line + b"\n"))
+    return rows
+
+
+def _kept(table: Path, samples: Sequence[Sample], batch: int) -> int:
+    """Brings a table back to the whole batches that it begins with, each row once; returns how many rows these are.
+
+    Two commands on one folder, which earlier versions allowed, leave rows twice: the first of each is kept.
+
+    Raises:
+        StorageError: a row is of none of the samples.
+    """
+    rows, known = _rows_of(table), {sample.key for sample in samples}
+    lines: dict[str, bytes] = {}
+    for key, line in rows:
+        lines.setdefault(key, line)
+    if odd := [key for key in lines if key not in known]:
+        raise StorageError(
+            f"{table} has a row of {odd[0]!r}, which is no sample of these data; remove it, or name another folder with --out"
+        )
+    if twice := len(rows) - len(lines):
+        warnings.warn(
+            f"{table} had {twice} rows twice, as two commands at once leave them; the first of each is kept",
+            LimbeckWarning,
+            stacklevel=4,
+        )
+    done = next((i for i, sample in enumerate(samples) if sample.key not in lines), len(samples))
+    done -= done % batch if done < len(samples) else 0
+    text = b"".join(lines[sample.key] for sample in samples[:done])
+    if not table.is_file() or table.read_bytes() != text:
+        write_bytes(table, text)
+    return done
+
+
+def _append(table: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    with writing(table), table.open("ab") as file:
+        file.write(b"".join(map(_line, rows)))
 
 
 def _made_by(facts: Mapping[str, Any], name: str) -> Any:
@@ -139,24 +205,18 @@ def _write_rows(
     tick: Tick | None,
 ) -> None:
     """Appends the rows that the table lacks, batch by batch; the batches are the same wherever it was stopped."""
-    folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / FACTS, _json(facts))
     sizes = [size for part in (captions, masks) if (size := getattr(part, "batch_size", None))]
     batch = min(sizes, default=BATCH)
-    with (folder / TABLE).open("a+b") as table:
-        table.seek(0)
-        whole = table.read().split(b"\n")[:-1]
-        done = len(whole) - len(whole) % batch
-        table.truncate(sum(len(line) + 1 for line in whole[:done]))
-        for part in (captions, masks):
-            if part is not None and done < len(samples):
-                part.to(device)
-        for start in range(done, len(samples), batch):
-            rows = _rows(samples[start : start + batch], folder, captions, masks)
-            table.write(b"".join(map(_line, rows)))
-            table.flush()
-            if tick:
-                tick("annotating", start + len(rows), len(samples))
+    done = _kept(folder / TABLE, samples, batch)
+    for part in (captions, masks):
+        if part is not None and done < len(samples):
+            part.to(device)
+    for start in range(done, len(samples), batch):
+        rows = _rows(samples[start : start + batch], folder, captions, masks)
+        _append(folder / TABLE, rows)
+        if tick:
+            tick("annotating", start + len(rows), len(samples))
 
 
 def _rows(

@@ -1,9 +1,11 @@
 """The samples of a source as rows of a table with files beside it."""
 
+import io
+import os
 import re
-import shutil
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from limbeck.data.files import writing
 from limbeck.data.form import MaskForm
 from limbeck.data.layout import FileImage, ImageRef, Record
 from limbeck.data.mask import mask_share
@@ -95,22 +98,23 @@ class Sample:
         return row
 
     def _placed(self, ref: ImageRef, folder: Path, modality: str) -> str:
-        """A link to a file, its copy where the system makes no links, or the bytes of what is no file of its own."""
+        """A second name of a file, its copy where that cannot be, or the bytes of what is no file of its own.
+
+        No symbolic link: a table may only name what lies in its folder.
+        """
         place = folder / ("images" if modality == "image" else modality)
-        place.mkdir(exist_ok=True)
         if not isinstance(ref, FileImage):
             data = self.read(modality)
             ending = next((ending for start, ending in ENDINGS if re.match(start, data, re.DOTALL)), "")
-            path = place / f"{self.stem}{ending}"
-            path.write_bytes(data)
-            return path.relative_to(folder).as_posix()
+            return _put(place / f"{self.stem}{ending}", data)
         path = place / f"{self.stem}{Path(ref.path).suffix}"
-        path.unlink(missing_ok=True)
-        try:
-            path.symlink_to(ref.path)
-        except (OSError, NotImplementedError):
-            shutil.copyfile(ref.path, path)
-        return path.relative_to(folder).as_posix()
+        with writing(path):
+            place.mkdir(exist_ok=True)
+            path.unlink(missing_ok=True)  # of a batch that was stopped: the folder is ours, and the name has our number
+            with suppress(OSError, NotImplementedError):
+                path.hardlink_to(os.path.realpath(ref.path))
+                return f"{place.name}/{path.name}"
+        return _put(path, self.read(modality))  # another file system, or one that makes no links
 
 
 def samples_of(parts: Sequence[RecordSource]) -> list[Sample]:
@@ -130,7 +134,15 @@ def write_mask(folder: Path, stem: str, share: NDArray[Any]) -> str:
     """Writes the mask `[H, W]` in [0, 1] with 8 bits; returns its name in `folder`."""
     from PIL import Image
 
-    path = folder / "masks" / f"{stem}.png"
-    path.parent.mkdir(exist_ok=True)
-    Image.fromarray(np.rint(255 * np.asarray(share, dtype=np.float64)).astype(np.uint8)).save(path)
-    return path.relative_to(folder).as_posix()
+    buffer = io.BytesIO()
+    Image.fromarray(np.rint(255 * np.asarray(share, dtype=np.float64)).astype(np.uint8)).save(buffer, format="png")
+    return _put(folder / "masks" / f"{stem}.png", buffer.getvalue())
+
+
+def _put(path: Path, data: bytes) -> str:
+    """Writes a file into a folder of the table; returns its name there. It may end up half: no row names it before it is whole."""
+    with writing(path):
+        path.parent.mkdir(exist_ok=True)
+        path.unlink(missing_ok=True)  # of a batch that was stopped; a link is not written through
+        path.write_bytes(data)
+    return f"{path.parent.name}/{path.name}"

@@ -51,9 +51,9 @@ def explain(error: Exception, command: str = "") -> LimbeckError:
     if isinstance(error, OSError):
         where, reason = _path(error), error.strerror or text
         if isinstance(error, PermissionError):
-            if where and os.path.exists(where) and not os.access(where, os.R_OK):
+            if where and not _readable(where):
                 return DataError(
-                    f"{where} may not be read; give yourself the right to (chmod u+r), or choose other data"
+                    f"{where} may not be read; give yourself the right to (chmod u+r, of a folder u+rx), or choose other data"
                 )
             return StorageError(f"{where or text}: {reason}; give yourself the right to, or choose another place")
         return StorageError(
@@ -77,6 +77,13 @@ def is_memory(error: BaseException) -> bool:
 def _path(error: OSError) -> str:
     name = error.filename
     return os.fsdecode(name) if isinstance(name, str | bytes) else ""
+
+
+def _readable(where: str) -> bool:
+    """Whether a path may be read, or the nearest folder above it that is seen may be entered."""
+    while not os.path.exists(where) and os.path.dirname(where) not in ("", where):
+        where = os.path.dirname(where)
+    return os.access(where, os.R_OK | os.X_OK if os.path.isdir(where) else os.R_OK)
 
 
 def _heavy(command: str) -> str:

@@ -3,13 +3,17 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from limbeck.commands._recipes import config_file
 from limbeck.errors import ConfigError
 
 __all__ = ["Line", "read_config", "read_line"]
+
+
+REPEATED = "allow"  # an option that may be given several times
+WRITTEN = ("run", "out")  # options that name what is written
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,22 @@ def read_line(
             if not equals or not key or not value:
                 raise ConfigError(f"--{name} takes KEY=VALUE, got {key!r}")
             name = f"{name}.{key.strip()}"
-        given[name] = value
+        given[name] = f"{given[name]},{value}" if name == REPEATED and name in given else value
     if "config" not in given:
         return Line(given, tuple(words))
-    filed, fingerprints = read_config(config_file(given.pop("config")))
+    file = given.pop("config")
+    filed, fingerprints = read_config(config_file(file))
+    if wrong := {REPEATED, "config"} & set(filed):
+        raise ConfigError(
+            f"the configuration {file} says {', '.join(sorted(wrong))}; that is said on the command line alone"
+        )
+    for name in (name for name in WRITTEN if name in filed):
+        place = PurePath(filed[name])
+        if place.is_absolute() or ".." in place.parts or filed[name].startswith("~"):
+            raise ConfigError(
+                f"the configuration {file} says {name}: {filed[name]}; where something is written outside of the current folder is "
+                f"said on the command line alone: --{name} {filed[name]}"
+            )
     asked = filed.pop(first, None)
     if not words and asked is not None:
         words.append(asked)
@@ -81,16 +97,11 @@ def read_config(path: Path) -> tuple[dict[str, str], dict[str, str]]:
     """The options in a YAML file, such as the `recipe.yaml` of a run, and the fingerprints it expects.
 
     Raises:
-        ConfigError: there is no such file, or it is not a mapping in YAML.
+        ConfigError: there is no such file, or it is not a mapping in YAML; names the line.
     """
-    import yaml
+    from limbeck.data.plain_yaml import read_yaml
 
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"the configuration {path} cannot be read: {error.strerror}; check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the configuration {path} is not YAML: {' '.join(str(error).split())}") from error
+    tree = read_yaml(path, "check the path and what it says, as in 'method: {name: cf}'", ConfigError)
     if not isinstance(tree, dict):
         raise ConfigError(f"the configuration {path} must be a mapping such as 'method: {{name: cf}}'")
     fingerprints = _mapping(path, tree, "fingerprints", "{source: 3f0c, space: 91ab}")
@@ -114,6 +125,10 @@ def _flatten(tree: Mapping[str, Any], where: str = "") -> dict[str, str]:
     for key, value in tree.items():
         name = f"{where}.{key}" if where else str(key)
         if isinstance(value, Mapping):
+            if isinstance(value.get("name"), Mapping | list):
+                raise ConfigError(
+                    f"{name}.name in the configuration must be a text such as cf, got {str(value['name'])[:60]}"
+                )
             flat |= {name: str(value["name"])} if "name" in value else {}
             flat |= _flatten({k: v for k, v in value.items() if k != "name"}, name)
         elif isinstance(value, list | tuple):

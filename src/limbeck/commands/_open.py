@@ -1,5 +1,6 @@
 """Opening what several commands are given: data, encoders, tasks, sets."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,7 @@ __all__ = [
     "report_captions",
     "report_ceiling",
     "report_incomplete",
+    "report_opened",
     "report_skipped",
     "report_small_classes",
     "space_of",
@@ -196,7 +198,26 @@ def made_from(small: "DistilledSet", cure: str, tick: Tick, **options: Any) -> "
 
     if not small.recipe.source.get("name"):
         raise ConfigError(f"{small.name} does not say where it came from; {cure}")
+    report_opened(small, "source", {"data": small.recipe.source}, cure)
     return source(small.recipe.source, **options, tick=tick)
+
+
+def report_opened(
+    small: "DistilledSet", kind: Literal["source", "encoder"], things: Mapping[str, Any], instead: str
+) -> None:
+    """Says which data or encoders from elsewhere are opened because the set names them.
+
+    Args:
+        small: the set.
+        kind: of the things.
+        things: those of the set's recipe that are opened.
+        instead: how to name others.
+
+    Raises:
+        ConfigError: nobody allowed them.
+    """
+    if found := small.refuse_strangers(kind, things, instead):
+        note(f"{', '.join(found)}: opened because {small.name} names it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,7 +266,7 @@ def open_source(asked: Part | None, tick: Tick, split: str = "train") -> "Source
 
     options = {"split": split, **asked.options}
     spec = asked.spec
-    if (Path(spec) / "recipe.yaml").is_file():
+    if os.path.isfile(Path(spec) / "recipe.yaml"):
         spec = str(folder_of(Path(spec)))
     return source(spec, **options, tick=tick)
 
@@ -331,11 +352,24 @@ def report_small_classes(small: "DistilledSet") -> None:
 
 
 def report_skipped(source: "Source", folder: Path | None = None) -> int:
-    """Says how many records were left out and why, and how many masks say nothing; writes `skipped.jsonl` where there is a folder."""
+    """Says how many records were left out and why, what else was not used, and how many masks say nothing.
+
+    Args:
+        source: the data.
+        folder: takes `skipped.jsonl`.
+    """
+    from limbeck.data.plausible import depth_doubts
+
     skipped = list(getattr(source, "skipped", ()))
+    if unread := getattr(source, "unread", {}):
+        from limbeck.data.unread import said_unread
+
+        note(f"not read of {source.name}: {said_unread(unread)}")
     if unmasked := getattr(source, "unmasked", {}):
         said = " and ".join(f"{count} with {reason}" for reason, count in unmasked.items())
         note(f"of the {len(source)} samples of {source.name}, {said} count as object everywhere")
+    for doubt in depth_doubts({source.name: source}):
+        note(doubt)
     if skipped:
         counts = Counter(row["reason"] for row in skipped).most_common()
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts[:REASONS])

@@ -5,13 +5,13 @@ whose own fields become options below that name, for the thing that was chosen a
 """
 
 import difflib
+import os
 from abc import ABC, abstractmethod
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from functools import partial
 from inspect import cleandoc, get_annotations
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
 from limbeck import registry
@@ -67,7 +67,10 @@ class Command(ABC):
     Args:
         config: a YAML file with options, or recipe:NAME for one that is here; those on the command line stand above it.
         json: print the result as JSON.
+        verify: compare the contents of the data that are opened, and of the cache, with their digests, in whole.
         debug: show the traceback of an error.
+        allow: what a file or a set names and may be used: code that is not Limbeck's (call:MODULE.FUNCTION, a plug-in), and data
+            and models elsewhere (folder:data/pets, hf:NAME); give it once for each.
     """
 
     words: ClassVar[str] = ""  # the name of the field that the plain word gives
@@ -75,7 +78,9 @@ class Command(ABC):
 
     config: str | None = None
     json: bool = False
+    verify: bool = False
     debug: bool = False
+    allow: tuple[str, ...] = ()
     fingerprints: Mapping[str, str] = field(default_factory=dict, metadata={"hidden": True})
     named: frozenset[str] = field(default=frozenset(), metadata={"hidden": True})  # the options that were given
 
@@ -247,7 +252,7 @@ def _options_of(f: Field[Any], head: str, spec: str) -> list[Option]:
     """The options of the thing `spec`, whose names start with `head`."""
     kind, (family, _) = f.metadata["kind"], registry.parse_spec(spec)
     if kind == "source" and family not in registry.names("source"):
-        if ":" in spec and not Path(spec).exists():
+        if ":" in spec and not os.path.exists(spec):  # unlike pathlib's, also of what cannot be a name
             raise UnknownName("source", family, registry.names("source"))
         return []  # a folder, or a name that opening it will refuse
     found = registry.get(kind, family)

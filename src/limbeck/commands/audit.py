@@ -13,6 +13,7 @@ from limbeck.commands._open import (
     open_source,
     ready_parts,
     recorded,
+    report_opened,
     report_skipped,
     space_of,
 )
@@ -84,12 +85,12 @@ class Audit(OfSet):
     def _space(self, small: "DistilledSet") -> "Space | None":
         """The encoders that are named, above those of the set; those of the set where none is."""
         named = {m for m in ENCODERS if f"space.{m}" in self.named}  # also where it is named none
-        if not named and not self.ready and small.recipe.space:
+        made, ready = small.recipe.space, ready_parts(self.ready) if self.ready else {}
+        used = {m: encoder for m, encoder in made.items() if m not in named | ready.keys()}
+        report_opened(small, "encoder", used, "name the encoders yourself: --space.MODALITY NAME")
+        if not named and not self.ready and made:
             return None
-        made = small.recipe.space or ENCODERS
         chosen: dict[str, Part | None] = {
-            m: recorded({"name": e} if isinstance(e, str) else e) for m, e in made.items()
+            m: recorded({"name": e} if isinstance(e, str) else e) for m, e in (made or ENCODERS).items()
         }
-        if self.ready:
-            chosen |= ready_parts(self.ready)
-        return space_of(chosen | {m: getattr(self, m) for m in named}, small)
+        return space_of(chosen | ready | {m: getattr(self, m) for m in named}, small)

@@ -38,10 +38,12 @@ class Demo(Command):
         from limbeck.engine import Run
         from limbeck.evaluation import compare
         from limbeck.report import page
+        from limbeck.report.show import refuse_foreign
         from limbeck.sources import source
         from limbeck.spaces.build import space
 
-        start = time.perf_counter()
+        start, page_path = time.perf_counter(), self.out / "report.html"
+        refuse_foreign(page_path)
         method = registry.get("method", "cf")(steps=self.steps)
         train = source("demo", tick=tick)
         encoders = space(image="efficientnet_lite0", text="minilm")
@@ -53,7 +55,7 @@ class Demo(Command):
         runs = [run for (name, _), folders in found.runs.items() if name not in found.one_shot for run in folders]
         history = {run.name: Run(run, Recipe.read(run / "recipe.yaml")).history() for run in runs}
         report = page(
-            self.out / "report.html",
+            page_path,
             sets=first[::-1],
             scores=found.scores,
             history=history,

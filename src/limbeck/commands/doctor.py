@@ -50,21 +50,36 @@ class Doctor(Task):
 
     def execute(self, tick: Tick) -> Answer:
         """Looks at everything; stops at data that cannot be used at all."""
-        source = open_source(self.source, tick)
-        space, method = self.space(source), self.method.make()
-        problem = self._problem(source, space, tick)
-        method.check(problem)  # before an encoder is timed
-        splits = {name: source.split(name) for name in source.splits} or {"all": source}
+        from limbeck.data import verifying
+        from limbeck.data.plausible import depth_doubts
+        from limbeck.spaces.embed import check_features
+
+        with verifying() as contents:
+            source = open_source(self.source, tick)
+            space, method = self.space(source), self.method.make()
+            problem = self._problem(source, space, tick)
+            method.check(problem)  # before an encoder is timed
+            splits = {name: source.split(name) for name in source.splits} or {"all": source}
+            for split in splits.values():
+                check_features(split, space)
         found: dict[str, Any] = {
             "machine": _machine(self.device),
             "packages": {name: _version(name) for name in PACKAGES},
+            "data": {
+                "split by": getattr(source, "split_by", "") or None,
+                "not read": dict(getattr(source, "unread", {})),
+            },
             "splits": {name: _split(split) for name, split in splits.items()},
+            "contents": {name: getattr(contents, name) for name in ("files", "changed", "entries", "damaged")},
             "shared files": _shared(splits),
             "encoders": {m: _encoder(e, source, self.device, method) for m, e in space.encoders.items()},
         }
         found["task"] = self._task(problem, method, found["encoders"])
         repeated = {name: ceiling_said(split) for name, split in splits.items()}
-        found["advice"] = [f"{name}: {said}" for name, said in repeated.items() if said] + _advice(found)
+        found["advice"] = [f"{name}: {said}" for name, said in repeated.items() if said] + [
+            *_advice(found),
+            *depth_doubts(splits),
+        ]
         return Answer(_text(found), found)
 
     @property
@@ -242,7 +257,13 @@ def _components(problem: "Problem", modality: str, tokens: int) -> int:
 
 def _advice(found: Mapping[str, Any]) -> list[str]:
     """What a person should do something about."""
+    from limbeck.data.unread import said_unread
+
     advice = []
+    if unread := found["data"]["not read"]:
+        advice.append(
+            f"not read: {said_unread(unread)}; name what should be (see the options of the source), or --source.ignore"
+        )
     for name in ("val", "test"):
         if "all" not in found["splits"] and name not in found["splits"]:
             advice.append(f"there is no split {name!r}: evaluation needs one; add it to the data")
@@ -252,6 +273,12 @@ def _advice(found: Mapping[str, Any]) -> list[str]:
             for where, count in counts.items()
             if count
         ]
+    if count := found["contents"]["damaged"]:
+        advice.append(f"{count} entries of the cache were damaged and are made anew: look whether the disk is failing")
+    if count := found["contents"]["changed"]:
+        advice.append(
+            f"{count} files hold other bytes than before with their times kept: what was made of them is of the old ones; make it again"
+        )
     for name, split in found["splits"].items():
         if split["skipped"]:
             advice.append(f"{name}: {sum(split['skipped'].values())} records were skipped ({split['skipped']})")

@@ -72,13 +72,13 @@ class Embed(Encoded):
 
 
 def _write(path: Path, found: "Mapping[str, Mapping[str, Features]]") -> None:
-    from safetensors.torch import save_file
+    from limbeck.data.files import save_tensors, whole_file
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {
-        f"{split}.{modality}.{key}": getattr(features, key).contiguous()
+        f"{split}.{modality}.{key}": getattr(features, key)
         for split, held in found.items()
         for modality, features in held.items()
         for key in ("vectors", "owner")
     }
-    save_file(tensors, path)
+    with whole_file(path) as made:
+        save_tensors(tensors, made)

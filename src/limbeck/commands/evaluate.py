@@ -13,6 +13,7 @@ from limbeck.commands._open import (
     recorded,
     report_captions,
     report_ceiling,
+    report_opened,
     report_skipped,
     space_of,
 )
@@ -97,9 +98,12 @@ class Evaluate(OfSet):
         from limbeck.core import DistilledSet
 
         named = {m for m in ENCODERS if f"space.{m}" in self.named}  # also where it is named none
-        if not named and not self.ready and isinstance(small, DistilledSet):
-            return None
         made = small.recipe.space if isinstance(small, DistilledSet) else {}
+        ready = ready_parts(self.ready) if self.ready else {}
+        if isinstance(small, DistilledSet):
+            used = {m: encoder for m, encoder in made.items() if m not in named | ready.keys()}
+            report_opened(small, "encoder", used, "name the encoders yourself: --space.MODALITY NAME")
+            if not named and not self.ready:
+                return None
         by_default = {m: recorded(made.get(m, {"name": name})) for m, name in ENCODERS.items()}
-        chosen = by_default | (ready_parts(self.ready) if self.ready else {})
-        return space_of(chosen | {m: getattr(self, m) for m in named}, small)
+        return space_of(by_default | ready | {m: getattr(self, m) for m in named}, small)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,7 +17,9 @@ from limbeck.core.synthetic import Synthetic
 from limbeck.data.batch import Batch, Captions
 from limbeck.data.cache import digest
 from limbeck.data.modality import Modality
+from limbeck.data.plain import escape_surrogates
 from limbeck.data.source import Source
+from limbeck.data.trust import check_named, remember
 from limbeck.objectives.nearest import nearest
 from limbeck.objectives.similarity import Similarity
 
@@ -69,6 +71,21 @@ class DistilledSet(Source):
     training: Mapping[str, str | float] = field(default_factory=dict)
     similarity: Mapping[str, Any] = field(default_factory=dict)
     generation: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Shows bytes of names that are no UTF-8, so that the set can be written, wherever they came from."""
+        clean = escape_surrogates
+        values = {
+            "name": clean(self.name),
+            "captions": [tuple(map(clean, sample)) for sample in self.captions],
+            "origins": [clean(key) for key in self.origins],
+            "neighbours": [[(clean(text), score) for text, score in near] for near in self.neighbours],
+            "nearest": [(clean(key), score) for key, score in self.nearest],
+            "classes": tuple(map(clean, self.classes)),
+            "licence": clean(self.licence),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
         return len(self.origins)
@@ -153,6 +170,18 @@ class DistilledSet(Source):
         said = [dict(x) for x in (self.training, self.similarity) if x]
         return digest(*raw, [list(c) for c in self.captions], list(self.classes), *said)
 
+    def refuse_strangers(
+        self, kind: Literal["source", "encoder"], things: Mapping[str, Any], instead: str
+    ) -> list[str]:
+        """Refuses data or encoders that the set names and nobody allowed, see `limbeck.data.trust.check_named`.
+
+        Args:
+            kind: of the things.
+            things: those of `recipe` that are to be opened.
+            instead: the option that names one in its place.
+        """
+        return check_named(self.name, self.recipe.plain(), kind, things, instead)
+
     def save(self, folder: str | Path) -> Path:
         """Writes the set as a folder that `limbeck.load` and `datasets.load_dataset` open; see `limbeck.core.storage`."""
         from limbeck.core.storage import save
@@ -172,6 +201,7 @@ def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_te
             started from, or that one's embedding where the source holds vectors, which is then all that the encoder reads.
     """
     source, tensors, synthetic = problem.source, {}, synthetic.averaged()
+    remember(recipe.plain())
     keys = source.keys
     values = {m: synthetic.value(m).detach().cpu() for m in synthetic.modalities}
     if "image" in values:

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from limbeck.core.distilled import DistilledSet
 from limbeck.core.storage import card, png
+from limbeck.data.files import foreign_files, whole_folder
 from limbeck.errors import ConfigError, StorageError
 
 __all__ = ["Format", "export"]
@@ -28,7 +29,7 @@ def export(small: DistilledSet, folder: str | Path, to: str = "hf", shard: int =
 
     Raises:
         ConfigError: an unknown layout, or one that cannot hold all modalities of the set.
-        StorageError: the folder is not empty.
+        StorageError: the folder is not empty, or cannot be written; then it is as it was.
 
     Example:
         >>> import limbeck as lb, tempfile
@@ -40,7 +41,7 @@ def export(small: DistilledSet, folder: str | Path, to: str = "hf", shard: int =
     folder = Path(folder)
     if to not in get_args(Format):
         raise ConfigError(f"cannot export to {to!r}; known: {', '.join(get_args(Format))}")
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and foreign_files(folder):
         raise StorageError(f"{folder} is not empty; choose another folder")
     if to == "hf":
         return small.save(folder)
@@ -48,13 +49,13 @@ def export(small: DistilledSet, folder: str | Path, to: str = "hf", shard: int =
         raise ConfigError(
             f"the layout {to!r} has no place for {', '.join(lost)}; export to 'hf', which keeps everything"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    if to == "folder":
-        _write_folder(small, folder)
-    else:
-        for start in range(0, len(small), shard):
-            _write_shard(small, folder / f"{start // shard:06d}.tar", range(start, min(start + shard, len(small))))
-    (folder / "README.md").write_text(card(small).split("---\n", 2)[-1].lstrip(), encoding="utf-8")
+    with whole_folder(folder) as made:
+        if to == "folder":
+            _write_folder(small, made)
+        else:
+            for start in range(0, len(small), shard):
+                _write_shard(small, made / f"{start // shard:06d}.tar", range(start, min(start + shard, len(small))))
+        (made / "README.md").write_text(card(small).split("---\n", 2)[-1].lstrip(), encoding="utf-8")
     return folder
 
 

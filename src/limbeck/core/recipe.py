@@ -9,9 +9,23 @@ import yaml
 
 from limbeck.core.method import Method
 from limbeck.core.problem import Problem
+from limbeck.data.plain import INTEGER, PLAIN, TEXT, check
+from limbeck.data.plain_yaml import read_yaml
 from limbeck.errors import StorageError
 
-__all__ = ["Recipe", "differences"]
+__all__ = ["SHAPE", "Recipe", "differences"]
+
+CURE = "put a copy of it back, or delete the folder to start anew"
+_ENCODER = {"name": TEXT, "*": PLAIN}
+SHAPE = {
+    "source?": {"name?": TEXT, "*": PLAIN},
+    "space?": {"*": _ENCODER},
+    "method?": {"name?": TEXT, "*": PLAIN},
+    "budget?": {"*": PLAIN},
+    "seed?": INTEGER,
+    "fingerprints?": {"*": TEXT},
+}
+"""What a recipe must be, in a file; see `limbeck.data.plain.check`."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +83,12 @@ class Recipe:
         Raises:
             StorageError: the file is not a recipe.
         """
+        tree = read_yaml(path, CURE, StorageError)
         try:
-            return cls(**yaml.safe_load(path.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise StorageError(f"{path} cannot be read: {error.strerror}; check the path and its rights") from error
-        except (TypeError, ValueError, LookupError, AttributeError, RecursionError, yaml.YAMLError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise StorageError(
-                f"{path} is not a recipe: {reason}; put a copy of it back, or delete the folder to start anew"
-            ) from error
+            check(tree, SHAPE)
+        except ValueError as error:
+            raise StorageError(f"{path} is not a recipe: {error}; {CURE}") from error
+        return cls(**tree)
 
 
 def differences(old: Any, new: Any, where: str = "") -> list[str]:

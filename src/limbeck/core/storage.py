@@ -3,7 +3,7 @@
 README.md              the card, with front matter
 data/train-*.parquet   images and masks as PNG, pictures of sounds and depth, captions as readable text, labels, origins
 tensors.safetensors    the exact tensors a student reads
-manifest.json          schema, recipe, fingerprints, versions, bytes, licences, SHA-256 of each file
+manifest.json          schema, recipe, fingerprints, versions, bytes, licences, SHA-256 of each file and of itself
 """
 
 import io
@@ -12,15 +12,24 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.distilled import DistilledSet
+from limbeck.core.manifest import CARD, CURE, MANIFEST, SCHEMA, TABLE, TENSORS, read_manifest
 from limbeck.core.recipe import Recipe
+from limbeck.core.sound import check_modalities, check_rows, check_tensors
 from limbeck.data.files import save_tensors, sha256, whole_folder
 from limbeck.data.modality import Modality
+from limbeck.data.plain import dump_json, escape_surrogates, seal
 from limbeck.errors import StorageError
 
 __all__ = ["SCHEMA", "coverage", "load", "png", "save"]
 
-SCHEMA = 1
-TABLE = "data/train-00000-of-00001.parquet"
+COLUMNS = ["captions", "nearest_captions", "nearest_image", "origin"]  # that a set is opened with
+TEXTS = [
+    "captions.list.element",
+    "nearest_captions.list.element.caption",
+    "nearest_image.key",
+    "origin",
+]  # in Parquet's words
+LETTERS = 2**29  # bytes of all texts that are opened
 
 
 def save(small: DistilledSet, folder: Path) -> Path:
@@ -29,52 +38,105 @@ def save(small: DistilledSet, folder: Path) -> Path:
     Raises:
         StorageError: the folder exists and is not a distilled set.
     """
-    if folder.exists() and not (folder / "manifest.json").is_file() and any(folder.iterdir()):
+    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or (folder / MANIFEST).is_file())):
         raise StorageError(f"{folder} exists and is not a distilled set; choose another folder")
-    with whole_folder(folder, "manifest.json") as work:
+    with whole_folder(folder, MANIFEST) as work:
         (work / "data").mkdir()
-        save_tensors(small.tensors, work / "tensors.safetensors")
+        save_tensors(small.tensors, work / TENSORS)
         _write_table(small, work / TABLE)
-        (work / "README.md").write_text(card(small), encoding="utf-8")
+        (work / CARD).write_text(escape_surrogates(card(small)), encoding="utf-8")
         manifest = _manifest(small)
-        manifest["files"] = {name: sha256(work / name) for name in ("README.md", TABLE, "tensors.safetensors")}
-        (work / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        manifest["files"] = {name: sha256(work / name) for name in (CARD, TABLE, TENSORS)}
+        (work / MANIFEST).write_text(dump_json(seal(manifest)), encoding="utf-8")
     return folder
 
 
 def load(folder: Path) -> DistilledSet:
-    """Opens a saved set and checks every file against the manifest.
+    """Opens a saved set. Nothing in it is believed: files are checked against the manifest, and their contents against it and each other.
 
     Raises:
-        StorageError: no manifest, a newer schema, or a file that is missing or changed.
+        StorageError: no manifest, a newer schema, a file that is missing or changed, or parts that do not fit each other.
     """
-    import pyarrow.parquet as pq
+    manifest = read_manifest(folder)
+    try:
+        check_modalities(manifest["modalities"])
+        tensors = _read_tensors(folder / TENSORS)
+        rows = _read_rows(folder / TABLE, {len(tensor) for tensor in tensors.values() if tensor.ndim})
+        small = _assemble(manifest, tensors, rows)
+        check_tensors(tensors, small.modalities, small.captions, manifest)
+        said = {"pairs": small.pairs, "bytes": {**small.sizes, "total": small.nbytes}, "hints": small.hints}
+        for name, value in {**said, "fingerprint": small.fingerprint}.items():
+            if manifest.get(name, value) != value:
+                raise ValueError(f"the {name} are not those that {MANIFEST} says")
+    except ValueError as error:
+        raise StorageError(f"{folder} is not a whole set: {' '.join(str(error).split())}; {CURE}") from error
+    return small
+
+
+def _read_tensors(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        schema, files = int(manifest["schema"]), dict(manifest["files"])
-    except FileNotFoundError:
-        raise StorageError(f"{folder} holds no manifest.json, so it is not a distilled set; check the path") from None
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise StorageError(
-            f"{folder / 'manifest.json'} cannot be read: {error}; make or fetch the set again"
-        ) from error
-    if schema > SCHEMA:
-        raise StorageError(f"{folder} has schema {schema}, this version reads up to {SCHEMA}; upgrade limbeck")
-    for name, expected in files.items():
-        if not (folder / name).is_file() or sha256(folder / name) != expected:
-            raise StorageError(
-                f"{folder / name} is missing or differs from its SHA-256 in manifest.json; fetch the set again"
-            )
-    rows = pq.read_table(folder / TABLE).to_pylist()
+        tensors: dict[str, Any] = load_file(path)
+    except (
+        SafetensorError,
+        OSError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        RuntimeError,
+    ) as error:  # types that torch lacks, as well
+        raise ValueError(f"{path.name} holds no tensors that can be read ({error})") from error
+    return tensors
+
+
+def _read_rows(path: Path, lengths: set[int]) -> list[dict[str, Any]]:
+    """The rows of the table, without its pictures, once there are as many as the tensors have."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(path)
+        if {name: schema.field(name).type for name in COLUMNS} != column_types():
+            raise ValueError("the columns of the table are not those of a set")
+        with pq.ParquetFile(path, read_dictionary=TEXTS) as file:  # a text that is repeated takes its bytes once
+            count = file.metadata.num_rows
+            if not count or (lengths and count not in lengths):
+                held = ", ".join(map(str, sorted(lengths))) or "none"
+                raise ValueError(f"the table has {count} rows, the tensors have {held}")
+            table = file.read(COLUMNS)
+        if (size := sum(_text_bytes(chunk) for name in COLUMNS for chunk in table.column(name).chunks)) > LETTERS:
+            raise ValueError(f"the texts of the table have {size:,} bytes, more than {LETTERS:,}")
+        rows: list[dict[str, Any]] = table.to_pylist()
+    except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path.name} holds no table that can be read ({error})") from error
+    check_rows(rows)
+    return rows
+
+
+def _text_bytes(array: Any) -> int:
+    """Bytes of the texts in an array, each counted as often as it stands there."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_list(array.type):
+        return _text_bytes(array.flatten())
+    if pa.types.is_struct(array.type):
+        return sum(_text_bytes(array.field(i)) for i in range(array.type.num_fields))
+    if pa.types.is_dictionary(array.type):
+        return pc.sum(pc.take(pc.binary_length(array.dictionary), array.indices)).as_py() or 0
+    return 0
+
+
+def _assemble(manifest: dict[str, Any], tensors: dict[str, Any], rows: list[dict[str, Any]]) -> DistilledSet:
     return DistilledSet(
         name=manifest["name"],
         modalities={
             m["name"]: Modality(m["name"], tuple(m["shape"]), m["low"], m["high"], m.get("rate", 0))
             for m in manifest["modalities"]
         },
-        tensors=load_file(folder / "tensors.safetensors"),
+        tensors=tensors,
         captions=[tuple(row["captions"]) for row in rows],
         origins=[row["origin"] for row in rows],
         neighbours=[[(n["caption"], n["similarity"]) for n in row["nearest_captions"]] for row in rows],
@@ -228,8 +290,7 @@ def _write_table(small: DistilledSet, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pair = pa.struct([("caption", pa.string()), ("similarity", pa.float64())])
-    near = pa.struct([("key", pa.string()), ("similarity", pa.float64())])
+    kinds = column_types()
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     features: dict[str, Any] = {
         "captions": {"feature": _value("string"), "_type": "List"},
@@ -242,12 +303,12 @@ def _write_table(small: DistilledSet, path: Path) -> None:
     }
     nearest: list[Any] = [{"key": k, "similarity": s} for k, s in small.nearest]
     columns: dict[str, pa.Array] = {
-        "captions": pa.array([list(c) for c in small.captions], pa.list_(pa.string())),
+        "captions": pa.array([list(c) for c in small.captions], kinds["captions"]),
         "nearest_captions": pa.array(
             [[{"caption": c, "similarity": s} for c, s in n] for n in small.neighbours] or [[]] * len(small),
-            pa.list_(pair),
+            kinds["nearest_captions"],
         ),
-        "nearest_image": pa.array(nearest or [None] * len(small), near),
+        "nearest_image": pa.array(nearest or [None] * len(small), kinds["nearest_image"]),
         "origin": pa.array(list(small.origins), pa.string()),
     }
     for modality in (m for m in ("mask", "image") if m in small.tensors):
@@ -271,6 +332,20 @@ def _write_table(small: DistilledSet, path: Path) -> None:
     info = {"info": {"features": {name: features[name] for name in columns}}}
     table = pa.table(columns).replace_schema_metadata({"huggingface": json.dumps(info)})
     pq.write_table(table, path)
+
+
+def column_types() -> dict[str, Any]:
+    """The columns that a set is opened with, and their types."""
+    import pyarrow as pa
+
+    pair = pa.struct([("caption", pa.string()), ("similarity", pa.float64())])
+    near = pa.struct([("key", pa.string()), ("similarity", pa.float64())])
+    return {
+        "captions": pa.list_(pa.string()),
+        "nearest_captions": pa.list_(pair),
+        "nearest_image": near,
+        "origin": pa.string(),
+    }
 
 
 def _value(dtype: str) -> dict[str, str]:

@@ -93,6 +93,8 @@ class Synthetic(nn.Module):
             self.register_buffer("averages", torch.zeros((), dtype=torch.long))  # how many states they are of
             for name, value in list(self.named_parameters()):
                 self.register_buffer(_average_of(name), value.detach().clone())
+        self.started = self.at_ends()
+        self.warned: set[str] = set()  # modalities of which a person knows that they stand at the ends
 
     def __len__(self) -> int:
         return len(self.origin)
@@ -143,6 +145,15 @@ class Synthetic(nn.Module):
             value.copy_(self.get_buffer(_average_of(name)))
         mean._make_valid()
         return mean
+
+    @torch.no_grad()
+    def at_ends(self) -> dict[str, float]:
+        """The share of the values of each learned modality that stand at an end of their range, or beyond."""
+        return {
+            m: float(((self.learned[m] <= low) | (self.learned[m] >= high)).float().mean())
+            for m, (low, high) in self.ranges.items()
+            if m in self.learned
+        }
 
     def _make_valid(self) -> None:
         for modality, (low, high) in self.ranges.items():

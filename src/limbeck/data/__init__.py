@@ -1,8 +1,8 @@
 """Batches, modalities, sources, decoding, and the content-addressed cache."""
 
 from limbeck.data.batch import Batch, Captions
-from limbeck.data.cache import Cache, digest
+from limbeck.data.cache import Cache, digest, verifying
 from limbeck.data.modality import Modality
 from limbeck.data.source import Source
 
-__all__ = ["Batch", "Cache", "Captions", "Modality", "Source", "digest"]
+__all__ = ["Batch", "Cache", "Captions", "Modality", "Source", "digest", "verifying"]

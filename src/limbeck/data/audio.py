@@ -18,12 +18,15 @@ __all__ = ["SOUND_DECODER", "cut_audio", "decode_audio"]
 SOUND_DECODER = 2  # part of every fingerprint; raise it whenever the same bytes decode to other samples
 
 RATES = 1000, 768_000  # samples a second that a file may claim; others are a damaged header
-STEPS = 200_000  # of the smallest step in time that two rates share, from one sample to the next: so long is their filter
+STEPS = (
+    200_000  # of the smallest step in time that two rates share, from one sample to the next: so long is their filter
+)
 SHORTEST = 0.01  # seconds
 SILENT = 1e-4  # the peak of a clip that holds no more than the dither of 16 bits
 LOUDEST = 2.0  # a peak above it is no overshoot but another scale
 BLOCK = 1_000_000  # numbers that are read at a time
 MOST = 100_000_000  # numbers that are kept of one file
+FOREVER = 1e9  # seconds, longer than any sound
 
 # What begins in these bytes is a sound (or a film with one) that libsndfile does not read.
 FOREIGN = (
@@ -104,8 +107,7 @@ def cut_audio(data: bytes, start: float, stop: float) -> bytes:
         rate = int(file.samplerate)
         ends = file.frames / rate  # where the file tells so, rightly or not
         file.seek(round(min(start, ends) * rate) if start < ends else file.frames)
-        wanted = round((min(stop, start + MOST / rate) - start) * rate)
-        part = [block for block in _blocks(file, wanted, "float32", MOST)]
+        part = _blocks(file, round(min(stop - start, FOREVER) * rate), "float32", MOST)
         buffer = io.BytesIO()
         wavfile.write(buffer, rate, np.concatenate([np.zeros((0, file.channels), np.float32), *part]))
     return buffer.getvalue()
@@ -147,6 +149,16 @@ def _blocks(file: Any, frames: int, kind: str, most: int) -> Iterator[NDArray[An
         yield block
 
 
+class _File(io.BytesIO):
+    """Bytes as a file, in which a damaged header may seek before the beginning: there it stays."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return super().seek(0)
+
+
 @contextmanager
 def _opened(data: bytes) -> Iterator[Any]:
     """A `soundfile.SoundFile` of a rate that can be; its errors become reasons."""
@@ -155,7 +167,7 @@ def _opened(data: bytes) -> Iterator[Any]:
     except ImportError as error:
         raise MissingDependency("decoding audio", "soundfile", "audio") from error
     try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
+        with soundfile.SoundFile(_File(data)) as file:
             if not RATES[0] <= int(file.samplerate) <= RATES[1]:
                 raise Unreadable("unlikely sampling rate")
             yield file

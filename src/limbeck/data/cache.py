@@ -1,23 +1,90 @@
-"""A content-addressed store of tensors: the key is a digest of everything that made the value, never a name."""
+"""A content-addressed store of folders: the key is a digest of everything that made the entry, never a name.
+
+An entry holds `entry.json`, which says whose it is, and the size of each file with the digest of each of its pieces. Nothing is
+believed unseen: an entry that is not as it was written is made anew. What is not proven ours is neither removed nor replaced.
+"""
 
 import hashlib
 import json
 import os
-import shutil
-import time
-import uuid
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
+from limbeck.data.files import flush_all, foreign_files, save_tensors, work_folder
 from limbeck.data.files import writing as _writing
+from limbeck.errors import LimbeckWarning, StorageError
 
-__all__ = ["Cache", "digest"]
+__all__ = ["Cache", "Contents", "digest", "verifying"]
 
-STALE = 24 * 60 * 60.0  # seconds without a write after which a work folder belongs to a process that died
+LAYOUT = "limbeck-2"  # the folder in the root that entries of this layout lie in; those of others are left as they are
+ENTRY, TENSORS = "entry.json", "tensors.safetensors"
+OURS = (ENTRY, TENSORS, "pixels.bin", "index.json", "space/space.json", "space/tensors.safetensors")  # files of entries
+PIECE = 2**20  # bytes with a digest of their own
+LOOKS = 16  # pieces of a file that are compared whenever it is opened
+
+
+@dataclass
+class Contents:
+    """What was compared with its digest, see `verifying`.
+
+    Args:
+        entries: of the cache.
+        damaged: how many of them were not as they were written.
+        files: of the data.
+        changed: how many of them are no longer what the cache holds.
+    """
+
+    entries: int = 0
+    damaged: int = 0
+    files: int = 0
+    changed: int = 0
+    seen: set[str] = field(default_factory=set, repr=False, compare=False)  # nothing is compared twice
+
+    def first(self, what: str) -> bool:
+        """Whether this was not compared yet."""
+        new = what not in self.seen
+        self.seen.add(what)
+        return new
+
+    def __str__(self) -> str:
+        return f"{self.files} files of the data, {self.changed} changed, and {self.entries} entries of the cache, {self.damaged} damaged"
+
+
+_contents: ContextVar[Contents | None] = ContextVar("contents", default=None)
+
+
+@contextmanager
+def verifying() -> Iterator[Contents]:
+    """While it lasts, whatever is opened is compared with its digests in whole: files of the data, and entries of the cache.
+
+    Else of a large file of the cache a sample is compared, and a file of the data counts as the same while its path, size and
+    times are. What differs is made anew, with a `LimbeckWarning`.
+
+    Example:
+        >>> with verifying() as contents:
+        ...     pass
+        >>> contents
+        Contents(entries=0, damaged=0, files=0, changed=0)
+    """
+    contents = _contents.get() or Contents()  # within another, the counts are common
+    token = _contents.set(contents)
+    try:
+        yield contents
+    finally:
+        _contents.reset(token)
+
+
+def asked() -> Contents | None:
+    """The counts of `verifying`; `None` where it is not asked for."""
+    return _contents.get()
 
 
 def digest(*parts: Any) -> str:
@@ -43,10 +110,10 @@ def writing(path: Path) -> AbstractContextManager[None]:
 
 
 class Cache:
-    """Folders of content-addressed entries, written whole or not at all.
+    """Folders of content-addressed entries, written whole or not at all, and checked whenever they are opened.
 
     Args:
-        root: where the entries live; by default `$LIMBECK_CACHE`, else the user's cache folder.
+        root: where the entries live; by default `$LIMBECK_CACHE`, else, also where that is empty, the user's cache folder.
 
     Example:
         >>> import tempfile, torch
@@ -56,93 +123,186 @@ class Cache:
     """
 
     def __init__(self, root: str | Path | None = None) -> None:
-        if root is None:
-            root = os.environ.get("LIMBECK_CACHE")
-        if root is None:
+        root = os.environ.get("LIMBECK_CACHE", "").strip() if root is None else root
+        if root == "":
             import platformdirs
 
             root = platformdirs.user_cache_dir("limbeck", appauthor=False)
         self.root = Path(root).expanduser()
 
+    @property
+    def folder(self) -> Path:
+        """What in the root is ours."""
+        return self.root / LAYOUT
+
     def path(self, kind: str, key: str) -> Path:
         """Where the entry `key` of this kind lives, whether or not it is there."""
-        return self.root / kind / key[:2] / key
+        return self.folder / kind / key[:2] / key
 
-    def entry(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
-        """The folder of the entry; `make(folder)` fills it first where it is missing.
-
-        The folder appears by one rename, so that a killed process leaves no half entry, and of two processes that
-        make the same entry the first wins and the other's copy is dropped.
+    def whole(self, kind: str, key: str) -> Path | None:
+        """The folder of the entry; `None` where it is missing, or not as it was written, which is told.
 
         Raises:
-            StorageError: the folder cannot be written.
+            StorageError: something that is not ours is in its place.
+        """
+        folder, contents = self.path(kind, key), asked()
+        if not os.path.lexists(folder):
+            return None
+        first = contents is not None and contents.first(str(folder))
+        fault = _fault(folder, kind, key, first)
+        if contents and first:
+            contents.entries, contents.damaged = contents.entries + 1, contents.damaged + bool(fault)
+        if not fault:
+            return folder
+        _refuse_foreign(folder)
+        warnings.warn(
+            f"the cache entry {folder} is damaged ({fault}); it is made anew where it is needed",
+            LimbeckWarning,
+            stacklevel=3,
+        )
+        return None
+
+    def entry(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
+        """The folder of the entry; `make(folder)` fills it first where it is missing or damaged.
+
+        Raises:
+            StorageError: the folder cannot be written, or something that is not ours is in its place.
+        """
+        return self.whole(kind, key) or self.put(kind, key, make)
+
+    def put(self, kind: str, key: str, make: Callable[[Path], None], *, anew: bool = False) -> Path:
+        """Makes the entry; `make(folder)` fills it.
+
+        It appears by one rename, so that a killed process leaves no half entry. Of two processes that make the same entry the
+        first wins, and the other's copy is dropped.
+
+        Args:
+            kind, key: which.
+            make: called with an empty folder; its errors are its own.
+            anew: takes the place also of an entry that is whole.
+
+        Raises:
+            StorageError: see `entry`.
         """
         final = self.path(kind, key)
-        if final.is_dir():
-            return final
-        for folder in (self.root / kind).glob("*/"):
-            _sweep(folder)
-        with self.work(final.parent, key[:8]) as work:
-            make(work)
+        with self.work() as work:
+            made = work / "new"
             with writing(final):
+                made.mkdir()
+            make(made)
+            with writing(final):
+                _seal(made, kind, key)
+                final.parent.mkdir(parents=True, exist_ok=True)
+                if os.path.lexists(final):
+                    if not anew and not _fault(final, kind, key, asked() is not None):
+                        return final
+                    _refuse_foreign(final)
+                    with suppress(FileNotFoundError):  # another process has just done so
+                        os.replace(final, work / "damaged")  # ours, see the line before; goes with the work folder
                 try:
-                    work.rename(final)
+                    made.rename(final)  # on nothing: a folder that is not empty is in the way
                 except OSError:
-                    if not final.is_dir():
+                    if _fault(final, kind, key):
                         raise
         return final
 
     @contextmanager
-    def work(self, parent: Path, name: str) -> Iterator[Path]:
-        """A new folder in `parent`, gone at the end; those that killed processes left there a day ago go first.
+    def work(self) -> Iterator[Path]:
+        """A new folder on the disk of the cache, gone at the end; those of dead processes go first.
 
         Raises:
             StorageError: it cannot be made.
         """
-        _sweep(parent)
-        work = parent / f".{name}-{uuid.uuid4().hex[:8]}"
-        with writing(work):
-            work.mkdir(parents=True)  # not mkdtemp: whoever may read the cache may read its entries
-        try:
-            yield work
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        with ExitStack() as stack:
+            with writing(self.folder):
+                folder = stack.enter_context(work_folder(self.folder / "entry"))
+            yield folder
 
     def tensors(self, kind: str, key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """The named tensors of the entry, made by `make()` where they are missing or damaged.
 
         Raises:
-            StorageError: the entry cannot be written.
+            StorageError: see `entry`.
         """
         from safetensors import SafetensorError
-        from safetensors.torch import load_file, save_file
+        from safetensors.torch import load_file
+
+        final = self.path(kind, key)
 
         def write(folder: Path) -> None:
-            values = {k: v.detach().cpu().contiguous() for k, v in make().items()}
-            file = folder / "tensors.safetensors"
-            with writing(self.path(kind, key)):
-                try:
-                    save_file(values, file)
-                except SafetensorError as error:  # its errors of input and output are no OSError
-                    raise OSError(error) from error
-                file.chmod(folder.stat().st_mode & 0o666)  # else its owner's alone
+            values = make()
+            with writing(final):
+                save_tensors(values, folder / TENSORS)
 
-        try:
-            return load_file(self.entry(kind, key, write) / "tensors.safetensors")
-        except (SafetensorError, FileNotFoundError):
-            if not (damaged := self.path(kind, key)).is_dir():
-                raise
-            with writing(damaged):
-                shutil.rmtree(damaged)
-            return load_file(self.entry(kind, key, write) / "tensors.safetensors")
+        for anew in (False, True):
+            folder = self.put(kind, key, write, anew=True) if anew else self.entry(kind, key, write)
+            with suppress(SafetensorError, OSError):  # changed or removed since it was looked at
+                return load_file(folder / TENSORS)
+        raise StorageError(f"{final} was removed or changed while it was read; give the same command again")
 
 
-def _sweep(parent: Path) -> None:
-    """Removes the work folders in `parent` that nothing was written into for a day."""
-    for work in parent.glob(".*-*"):
-        try:
-            last = max(file.stat().st_mtime for file in [work, *work.iterdir()])
-        except OSError:  # another process has just removed or renamed it
-            continue
-        if time.time() - last > STALE:
-            shutil.rmtree(work, ignore_errors=True)
+def _seal(folder: Path, kind: str, key: str) -> None:
+    """Writes `entry.json`. What is always compared in whole need not reach the disk before it is seen: a loss would be noticed."""
+    files: dict[str, Any] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with path.open("rb") as file:
+            pieces = [_sum(piece) for piece in iter(lambda file=file: file.read(PIECE), b"")]  # type: ignore[misc]
+        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "pieces": pieces}
+    facts = {"limbeck": "cache entry", "kind": kind, "key": key, "files": files}
+    (folder / ENTRY).write_text(json.dumps(facts), encoding="utf-8")
+    if any(len(file["pieces"]) > LOOKS for file in files.values()):
+        flush_all(folder)
+
+
+def _fault(folder: Path, kind: str, key: str, all_of_it: bool = False) -> str:
+    """In what an entry is not as it was written, as far as one looks; empty where it is.
+
+    All of a file of up to `LOOKS` pieces is compared, of a larger one the ends and a sample, another in every process.
+    """
+    try:
+        facts = json.loads((folder / ENTRY).read_text(encoding="utf-8"))
+        if (facts["limbeck"], facts["kind"], facts["key"]) != ("cache entry", kind, key):
+            return f"{ENTRY} is of another entry"
+        if not facts["files"]:
+            return f"{ENTRY} names no file"
+        for name, file in facts["files"].items():
+            size, pieces = int(file["bytes"]), list(file["pieces"])
+            if len(pieces) != -(-size // PIECE):
+                return f"{ENTRY} does not agree with itself"
+            if (there := (folder / name).stat().st_size) != size:
+                return f"{name} has {there} bytes for {size}"
+            if not _agrees(folder / name, pieces, key, all_of_it):
+                return f"{name} is not what was written"
+    except OSError as error:
+        return f"{Path(error.filename or folder).name}: {error.strerror}"
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return f"{ENTRY} cannot be read"
+    return ""
+
+
+def _agrees(path: Path, pieces: list[str], key: str, all_of_it: bool) -> bool:
+    count = len(pieces)
+    chosen = range(count)
+    if count > LOOKS and not all_of_it:
+        draws = np.random.default_rng([int(digest(key), 16), os.getpid()])
+        inner = draws.choice(np.arange(1, count - 1), LOOKS - 2, replace=False)
+        chosen = [0, *sorted(inner.tolist()), count - 1]  # type: ignore[assignment]
+    with path.open("rb") as file:
+        for i in chosen:
+            file.seek(i * PIECE)
+            if _sum(file.read(PIECE)) != pieces[i]:
+                return False
+    return True
+
+
+def _sum(piece: bytes) -> str:
+    return hashlib.sha256(piece).hexdigest()[:32]
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuses to touch what stands in the place of an entry, unless nothing but files of entries is in it."""
+    if foreign := foreign_files(folder, ENTRY, OURS):
+        raise StorageError(
+            f"{folder} is a place of Limbeck's cache, and holds {', '.join(foreign[:3])}, which Limbeck has not written; move that "
+            "away, or set LIMBECK_CACHE to another folder"
+        )

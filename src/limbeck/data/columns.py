@@ -99,6 +99,7 @@ class Columns:
         named: role to the column that a person named for it; that must be there.
         unread: counts the other columns.
         what: columns are called in this format.
+        first: plain names that this format itself has, and that therefore go before all others.
     """
 
     def __init__(
@@ -108,8 +109,9 @@ class Columns:
         named: Mapping[str, str] | None = None,
         unread: Unread | None = None,
         what: str = "column",
+        first: Collection[str] = (),
     ) -> None:
-        self.table, self.roles, self.what = table, tuple(roles), what
+        self.table, self.roles, self.what, self.first = table, tuple(roles), what, frozenset(first)
         self.named = {role: name for role, name in (named or {}).items() if name}
         self.unread = Unread() if unread is None else unread
         self.met: dict[str, None] = {}  # every column, in order
@@ -136,11 +138,12 @@ class Columns:
                     continue
                 if filled:
                     held[role] = self._one(role, filled, row)
-                    used |= set(filled)
+                    used |= set(filled) | {c for other in tiers for c in other if row[c] == held[role]}
                     self.used.update((role, c) for c in filled)
                     break
         for column in names:
-            if column not in used and not is_empty(row[column]):
+            numbers_rows = not plain_name(column) and str(row[column]).isdigit()  # the index of pandas
+            if column not in used and not is_empty(row[column]) and not numbers_rows:
                 self.unread.add(f"{self.what}s", column, cells=[row[column]])
         return held
 
@@ -165,8 +168,7 @@ class Columns:
             for column in self._columns(role, name, tuple(self.met)):
                 if column not in filled:
                     listed = ", ".join(sorted(filled | set(self.unread.names(f"{self.what}s")))) or "none"
-                    word = "no filled" if column in self.met else "no"
-                    raise DataError(f"{self.table} has {word} {self.what} {column!r}; it has {listed}")
+                    raise DataError(f"{self.table} has no filled {self.what} {column!r}; it has {listed}")
 
     def _plan(self, names: tuple[str, ...]) -> dict[str, list[list[str]]]:
         """For each role its columns, tier by tier."""
@@ -183,7 +185,8 @@ class Columns:
                 numbered = sorted((m[1], int(m[2]), n) for n in free if (m := NUMBERED.fullmatch(plain_name(n))))
                 whole = [n for n in tiers[0] if n not in {n for _, _, n in numbered}]
                 tiers[0] = whole + [n for _, _, n in numbered]
-            plan[role] = [tier for tier in tiers if tier]
+            own = [[n for n in tier if plain_name(n) in self.first] for tier in tiers]
+            plan[role] = [tier for tier in [*own, *tiers] if tier]
         return plan
 
     def _columns(self, role: str, name: str, names: tuple[str, ...]) -> list[str]:

@@ -32,7 +32,7 @@ __all__ = [
 
 DECODER = 1  # part of every fingerprint; raise it whenever the same bytes decode to other pixels
 
-MAX_PIXELS = 50_000_000  # of an image, mask or depth map: about 0.5 GB in the process that decodes it
+MAX_PIXELS = 50_000_000  # of an image, mask or depth map: 0.7 GB at most in the process that decodes it
 LONGEST = 100_000  # pixels of a side
 LARGER = 4  # times as many pixels may a JPEG have that is decoded at a fraction of its size
 LONGEST_HEADER = 10_000  # bytes of an NPY file before its numbers
@@ -213,7 +213,7 @@ def _orientation(image: Any) -> Any:
         return image.getexif().get(ORIENTATION, 1)
     except (MemoryError, Unreadable):
         raise
-    except Exception:  # whatever its parser stumbles on
+    except Exception:  # noqa: BLE001  whatever its parser stumbles on
         return 1
 
 

@@ -53,10 +53,11 @@ class DepthUnit:
 
     def metres(self, numbers: NDArray[Any]) -> NDArray[np.float64]:
         """Depth in metres; 0 where there is no reading: numbers that are 0, negative or not finite."""
-        number = np.asarray(numbers, dtype=np.float64)
-        valid = np.isfinite(number) & (number > 0)
-        safe = np.where(valid, number, 1.0)
-        depth: NDArray[np.float64] = np.where(valid, self.scale / safe if self.inverse else self.scale * safe, 0.0)
+        with np.errstate(all="ignore"):  # of numbers that are none, or too large
+            number = np.asarray(numbers, dtype=np.float64)
+            valid = np.isfinite(number) & (number > 0)
+            safe = np.where(valid, number, 1.0)
+            depth: NDArray[np.float64] = np.where(valid, self.scale / safe if self.inverse else self.scale * safe, 0.0)
         return depth
 
 

@@ -11,9 +11,9 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from torch import Tensor
@@ -40,6 +40,7 @@ __all__ = [
 WORK = re.compile(r"\.limbeck-work-[0-9a-f]{8}")
 OWNER = "owner.json"  # in a work folder: what it is for
 CURE = "free space there, or choose another place"
+GONE = "if something removed it meanwhile, give the same command again; else "
 
 
 @contextmanager
@@ -52,7 +53,8 @@ def writing(path: Path, cure: str = CURE) -> Iterator[None]:
     except LimbeckError:
         raise
     except (OSError, SafetensorError) as error:  # errors of input and output of safetensors are no OSError
-        raise StorageError(f"{path} cannot be written: {error}; {cure}") from error
+        gone = GONE if isinstance(error, FileNotFoundError) else ""
+        raise StorageError(f"{path} cannot be written: {error}; {gone}{cure}") from error
 
 
 @contextmanager
@@ -65,11 +67,7 @@ def work_folder(target: Path) -> Iterator[Path]:
     parent = target.parent
     parent.mkdir(parents=True, exist_ok=True)
     settle(target)
-    folder = parent / f".limbeck-work-{uuid.uuid4().hex[:8]}"
-    folder.mkdir()  # not mkdtemp: whoever may read the parent may read what is made
-    descriptor = None
-    with suppress(OSError):  # a file system without locks: it is never swept
-        descriptor = lock(folder / OWNER)
+    folder, descriptor = _locked_folder(parent)
     try:
         if descriptor is not None:  # written once it is locked: what holds it unlocked is of the dead
             os.write(descriptor, json.dumps({"limbeck": "work", "target": target.name}).encode())
@@ -77,9 +75,22 @@ def work_folder(target: Path) -> Iterator[Path]:
     finally:
         if (folder / "old").exists() and not target.exists():  # stopped between the two renames of `whole_folder`
             os.replace(folder / "old", target)
-        shutil.rmtree(folder, ignore_errors=True)  # ours: it was made above, under a name that did not exist
+        _remove(folder, descriptor)  # ours: it was made above, under a name that did not exist
+
+
+def _locked_folder(parent: Path) -> tuple[Path, int | None]:
+    """A new work folder and the descriptor of its lock; without one where the file system has no locks: it is never swept."""
+    while True:
+        folder = parent / f".limbeck-work-{uuid.uuid4().hex[:8]}"
+        folder.mkdir()  # not mkdtemp: whoever may read the parent may read what is made
+        try:
+            descriptor = lock(folder / OWNER)
+        except FileNotFoundError:  # another process has taken the folder, still empty, for one of the dead
+            continue
+        except OSError:
+            return folder, None
         if descriptor is not None:
-            unlock(folder / OWNER, descriptor)
+            return folder, descriptor
 
 
 def settle(target: Path) -> None:
@@ -91,16 +102,37 @@ def settle(target: Path) -> None:
     for folder in left:
         with guard, suppress(OSError):
             owner = folder / OWNER
-            if folder.is_symlink() or is_mine(owner) or not (name := _target_of(owner)):
+            name = _target_of(owner)
+            if folder.is_symlink() or is_mine(owner) or not (name or _is_empty(folder)):
                 continue
             if (descriptor := lock(owner)) is None:
+                continue
+            if name is None:  # killed before it wrote whose it is
+                unlock(owner, descriptor)
+                folder.rmdir()  # which takes nothing but an empty folder
                 continue
             try:
                 if (folder / "old").exists() and not (target.parent / name).exists():
                     os.replace(folder / "old", target.parent / name)
-                shutil.rmtree(folder, ignore_errors=True)  # ours: its name, its owner.json, and nobody alive has it
             finally:
-                unlock(owner, descriptor)
+                _remove(folder, descriptor)  # ours: its name, its owner.json, and nobody alive has it
+
+
+def _remove(folder: Path, descriptor: int | None) -> None:
+    """Removes a work folder that this process has; what says whose it is goes last, so that another one can go on with it."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != OWNER:
+            path.unlink(missing_ok=True)
+    if descriptor is not None:
+        unlock(folder / OWNER, descriptor)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing, or an `owner.json` without a byte."""
+    return all(p.name == OWNER and not p.is_symlink() and p.stat().st_size == 0 for p in folder.iterdir())
 
 
 def _target_of(owner: Path) -> str | None:
@@ -108,19 +140,20 @@ def _target_of(owner: Path) -> str | None:
     try:
         facts = json.loads(owner.read_text(encoding="utf-8"))
         name = str(facts["target"]) if facts["limbeck"] == "work" else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return name if name and "/" not in name and name not in (".", "..") else None
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Lends a path to write a file at; it appears at `path`, in place of what is there, by one rename.
+    """Lends a path to write a file at; it appears at `path`, in place of the file there, by one rename. Links are followed.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: it cannot be written, or what is there is no file.
     """
-    if path.exists() and not path.is_file():
+    path = _followed(path)
+    if os.path.lexists(path) and not path.is_file():
         raise StorageError(f"{path} is not a file; choose another path")
     with writing(path), work_folder(path) as work:
         made = work / f"new{path.suffix}"
@@ -132,7 +165,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(final: Path, manifest: str | None = None) -> Iterator[Path]:
-    """Lends an empty folder that takes the place of `final` at the end; an error inside leaves `final` as it was.
+    """Lends an empty folder that takes the place of `final` at the end; an error inside leaves `final` as it was. Links are followed.
 
     Args:
         final: which appears; it may be empty already. With `manifest` a folder of ours is replaced.
@@ -141,8 +174,9 @@ def whole_folder(final: Path, manifest: str | None = None) -> Iterator[Path]:
     Raises:
         StorageError: `final` holds what is not ours, or cannot be written.
     """
+    final = _followed(final)
     with writing(final):
-        if final.exists() and (foreign := foreign_files(final, manifest)):
+        if os.path.lexists(final) and (foreign := foreign_files(final, manifest)):
             raise StorageError(
                 f"{final} holds {', '.join(foreign[:3])}, which is not part of what is written there; choose another folder"
             )
@@ -150,9 +184,7 @@ def whole_folder(final: Path, manifest: str | None = None) -> Iterator[Path]:
             made = work / "new"
             made.mkdir()
             yield made
-            for path in sorted(made.rglob("*"), reverse=True):
-                flush(path)
-            _flush_folder(made)
+            flush_all(made)
             if final.exists():  # holds nothing but ours, see above
                 os.replace(final, work / "old")
             try:
@@ -164,22 +196,30 @@ def whole_folder(final: Path, manifest: str | None = None) -> Iterator[Path]:
             _flush_folder(final.parent)
 
 
-def foreign_files(folder: Path, manifest: str | None = None) -> list[str]:
-    """What lies in `folder` that its manifest does not name; with `manifest=None` whatever lies there.
+def foreign_files(folder: Path, manifest: str | None = None, ours: Collection[str] = ()) -> list[str]:
+    """What lies in `folder`, files and empty folders, that its manifest does not name; with `manifest=None` whatever lies there.
 
     Args:
-        folder: a folder; of a file the answer is its name.
-        manifest: the JSON file in it whose `files` (a list, or the keys of a mapping) are names relative to the folder.
+        folder: a folder; of a file or a link the answer is its name.
+        manifest: the JSON file in it whose `files` (a list, or the keys of a mapping) are names relative to the folder, and
+            which has a `schema` or says `limbeck`, as ours do.
+        ours: names that are of ours also where the manifest does not say so.
     """
-    if not folder.is_dir():
+    if folder.is_symlink() or not folder.is_dir():
         return [folder.name]
-    ours: set[str] = {LOCK}
+    known: set[str] = {LOCK, *ours}
     if manifest is not None and (folder / manifest).is_file():
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            files = json.loads((folder / manifest).read_text(encoding="utf-8"))["files"]
-            ours |= {manifest, *map(str, files)}
-    held = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_symlink() or not p.is_dir())
-    return sorted(name for name in held if name not in ours)
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            facts = json.loads((folder / manifest).read_text(encoding="utf-8"))
+            if {"schema", "limbeck"} & set(facts):  # others have files of that name, too
+                known |= {manifest, *map(str, facts["files"])}
+    folders = {parent.as_posix() for name in known for parent in PurePosixPath(name).parents}
+    held = []
+    for path in folder.rglob("*"):
+        name, inner = path.relative_to(folder).as_posix(), path.is_dir() and not path.is_symlink()
+        if name not in known and not (inner and (name in folders or any(path.iterdir()))):
+            held.append(name)
+    return sorted(held)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -202,23 +242,21 @@ def write_text(path: Path, text: str) -> None:
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Writes named tensors to a safetensors file with the mode that the umask says; call it within `whole_folder` or `whole_file`.
+    """Writes named tensors to a safetensors file with the mode that the umask says.
 
-    Raises:
-        StorageError: it cannot be written.
+    Call it within `whole_folder`, `whole_file` or `writing`, which turn its errors into those that name the place and the cure.
     """
     from safetensors.torch import save_file
 
-    with writing(path):
-        path.touch()
-        mode = path.stat().st_mode & 0o777
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path)
-        path.chmod(mode)  # safetensors makes files that only their owner reads
+    path.touch()
+    mode = path.stat().st_mode & 0o777
+    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path)
+    path.chmod(mode)  # safetensors makes files that only their owner reads
 
 
 def checksums(folder: Path) -> dict[str, str]:
-    """The SHA-256 of every file below a folder, by its relative name."""
-    return {p.relative_to(folder).as_posix(): sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+    """The SHA-256 of every file below a folder, by its relative name; not of its lock."""
+    return {p.relative_to(folder).as_posix(): sha256(p) for p in _files(folder)}
 
 
 def sha256(path: Path) -> str:
@@ -227,13 +265,33 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _followed(path: Path) -> Path:
+    """The absolute path, with a link at its end followed: what it leads to is written, and the link stays."""
+    return path.resolve() if path.is_symlink() else path.absolute()
+
+
 def flush(path: Path) -> None:
     """Sees to it that a file's bytes, or a folder's names, are on the disk."""
     if path.is_dir():
         _flush_folder(path)
     elif not path.is_symlink():
-        with path.open("r+b") as file:  # Windows flushes only what can be written
+        with path.open("r+b" if os.name == "nt" else "rb") as file:  # Windows flushes only what can be written
             os.fsync(file.fileno())
+
+
+def flush_all(folder: Path) -> None:
+    """Sees to it that everything below a folder is on the disk."""
+    for path in _files(folder):
+        flush(path)
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            flush(path)
+    flush(folder)
+
+
+def _files(folder: Path) -> list[Path]:
+    """Every file below a folder but its lock, which must not be opened: closing it again would give it up."""
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != LOCK)
 
 
 def _flush_folder(folder: Path) -> None:

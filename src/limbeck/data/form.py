@@ -1,8 +1,8 @@
 """`Form`: into which array the bytes of one modality are decoded, so that one store keeps images, sounds, depth, masks."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.data.audio import SOUND_DECODER, decode_audio
-from limbeck.data.decode import DECODER, decode_image, lacking_formats
+from limbeck.data.decode import DECODER, MAX_PIXELS, decode_image, lacking_formats
 from limbeck.data.depth import DEPTH_DECODER, DepthUnit, decode_depth
 from limbeck.data.mask import MASK_DECODER, MaskValues, decode_mask
 from limbeck.data.modality import Modality
@@ -20,10 +20,17 @@ from limbeck.errors import ConfigError
 __all__ = ["DepthForm", "Form", "ImageForm", "MaskForm", "SoundForm"]
 
 
+@dataclass(frozen=True)
 class Form(ABC):
-    """How the bytes of one modality become an array of one shape. Picklable: worker processes use it."""
+    """How the bytes of one modality become an array of one shape. Picklable: worker processes use it.
 
-    dtype: np.dtype[Any] = np.dtype(np.float32)
+    Args:
+        max_pixels: of a file; one that has more is not decoded.
+    """
+
+    dtype: ClassVar[np.dtype[Any]] = np.dtype(np.float32)
+
+    max_pixels: int = field(default=MAX_PIXELS, kw_only=True)
 
     @property
     @abstractmethod
@@ -38,7 +45,7 @@ class Form(ABC):
     @property
     def stamps(self) -> list[Any]:
         """What besides `parts` decides whether bytes can be decoded on this machine."""
-        return []
+        return [] if self.max_pixels == MAX_PIXELS else [self.max_pixels]
 
     @abstractmethod
     def decode(self, data: bytes) -> NDArray[Any]:
@@ -63,7 +70,7 @@ class ImageForm(Form):
 
     resolution: int
 
-    dtype = np.dtype(np.uint8)
+    dtype: ClassVar[np.dtype[Any]] = np.dtype(np.uint8)
 
     @property
     def modality(self) -> Modality:
@@ -79,7 +86,7 @@ class ImageForm(Form):
     def stamps(self) -> list[Any]:
         """The formats that the Pillow of this machine lacks."""
         lacking = lacking_formats()
-        return [lacking] if lacking else []
+        return super().stamps + ([lacking] if lacking else [])
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:
         """See `decode_image`."""
@@ -195,7 +202,7 @@ class MaskForm(Form):
     resolution: int
     meaning: str = "auto"
 
-    dtype = np.dtype(np.uint8)
+    dtype: ClassVar[np.dtype[Any]] = np.dtype(np.uint8)
 
     def __post_init__(self) -> None:
         MaskValues(self.meaning)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from limbeck.data.batch import Captions
+from limbeck.data.decode import MAX_PIXELS
 from limbeck.data.form import Form, ImageForm
 from limbeck.data.parse import Unreadable, is_utf8
 from limbeck.data.splits import check_split_by, hash_share, hash_split
@@ -48,12 +49,14 @@ class FileImage(ImageRef):
     Args:
         path: absolute path.
         size: bytes.
-        mtime_ns: time of the last change.
+        mtime_ns: time of the last change, which copying programs may keep.
+        ctime_ns: time of the last change of the entry in its folder, which nobody can set.
     """
 
     path: str
     size: int
     mtime_ns: int
+    ctime_ns: int = 0
 
     @classmethod
     def of(cls, path: str | Path) -> "FileImage":
@@ -68,7 +71,7 @@ class FileImage(ImageRef):
             raise Unreadable("missing") from None
         if not stat.S_ISREG(facts.st_mode):
             raise Unreadable("not a regular file")
-        return cls(os.path.abspath(path), facts.st_size, facts.st_mtime_ns)
+        return cls(os.path.abspath(path), facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
 
     def read(self) -> bytes:
         """The bytes of the file."""
@@ -76,8 +79,8 @@ class FileImage(ImageRef):
 
     @property
     def stamp(self) -> Sequence[Any]:
-        """Path, size and time of change."""
-        return self.path, self.size, self.mtime_ns
+        """Path, size and the times of change."""
+        return self.path, self.size, self.mtime_ns, self.ctime_ns
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,7 @@ class Layout(ABC):
         resolution: pixels a side; the shorter side is resized to it, the centre kept.
         max_skipped: the largest share of records that may be unreadable; more is an error.
         workers: processes that decode; by default one a core, and none for a few images.
+        max_pixels: the largest image, mask or depth map that is decoded.
     """
 
     requires: ClassVar[tuple[tuple[str, str], ...]] = ()
@@ -171,6 +175,7 @@ class Layout(ABC):
     resolution: int = 64
     max_skipped: float = 0.01
     workers: int | None = None
+    max_pixels: int = field(default=MAX_PIXELS, kw_only=True)
 
     def __post_init__(self) -> None:
         if type(self.resolution) is not int or not 1 <= self.resolution <= 4096:
@@ -179,6 +184,8 @@ class Layout(ABC):
             raise ConfigError(f"max_skipped is a share from 0 to 1, got {self.max_skipped!r}")
         if self.workers is not None and (type(self.workers) is not int or self.workers < 0):
             raise ConfigError(f"workers is a number of processes, 0 or more, got {self.workers!r}")
+        if type(self.max_pixels) is not int or not 1 <= self.max_pixels <= 10**9:
+            raise ConfigError(f"max_pixels is a number of pixels from 1 to a thousand million, got {self.max_pixels!r}")
         if not is_utf8(self.path):
             raise ConfigError(f"the path {self.path!r} is not UTF-8 and could not be written into a recipe; rename it")
         assert self.forms  # which refuses options that cannot be
@@ -222,6 +229,8 @@ class Layout(ABC):
             there = False
         if not there:
             raise DataError(f"{self.name}: there is no {root.absolute()}; check the path")
+        if not (root.is_dir() or root.is_file()):
+            raise DataError(f"{self.name}: {root.absolute()} is not a regular file, nor a folder; give the path of one")
         return root
 
 

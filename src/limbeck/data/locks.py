@@ -83,7 +83,7 @@ def owned(folder: Path, doing: str, *, beside: bool = False) -> Iterator[None]:
         beside: the folder will be replaced whole: the lock lies beside it, and the folder is not made.
 
     Raises:
-        StorageError: another process works on it; the message says which, since when, and what to do.
+        StorageError: another process works on it, the message says which, since when, and what to do; or it cannot be written.
     """
     path = folder.with_name(f"{LOCK}-{folder.name}") if beside else folder / LOCK
     fresh = not beside and not folder.exists()
@@ -92,7 +92,9 @@ def owned(folder: Path, doing: str, *, beside: bool = False) -> Iterator[None]:
         descriptor = lock(path)
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL):
-            raise StorageError(f"{folder} cannot be written: {error}; choose a folder that you may write") from error
+            raise StorageError(
+                f"{folder} cannot be written: {error}; free space there, or choose a folder that you may write"
+            ) from error
         warnings.warn(
             f"{folder} lies on a file system without locks: see to it that no second process works on it",
             LimbeckWarning,
@@ -112,8 +114,9 @@ def owned(folder: Path, doing: str, *, beside: bool = False) -> Iterator[None]:
             "doing": doing,
             "argv": sys.argv[:9],
         }
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, json.dumps(facts).encode())
+        with suppress(OSError):  # a full disk: the lock stands, and who is refused learns less
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, json.dumps(facts).encode())
         yield
     finally:
         unlock(path, descriptor)

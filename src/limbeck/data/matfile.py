@@ -75,7 +75,8 @@ def _element(data: bytes, at: int, order: str) -> tuple[int, bytes, int]:
 
 def _array(body: bytes, order: str) -> tuple[str, NDArray[Any]] | None:
     """Name and numbers of an array; `None` of one that holds no real numbers."""
-    parts, at = [], 0
+    parts: list[tuple[int, bytes]] = []
+    at = 0
     while at < len(body) and len(parts) < 4:
         kind, part, at = _element(body, at, order)
         at += -at % 8

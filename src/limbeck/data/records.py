@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
@@ -15,10 +16,12 @@ from torch import Tensor
 from limbeck.data.batch import Batch, Captions
 from limbeck.data.cache import Cache, digest
 from limbeck.data.decode import DECODER
+from limbeck.data.files import write_text
 from limbeck.data.form import Form
 from limbeck.data.layout import ImageRef, Layout, Listing, Record, Skipped
 from limbeck.data.modality import Modality
 from limbeck.data.parse import Unreadable
+from limbeck.data.plausible import DepthFacts, DepthOf
 from limbeck.data.source import Source
 from limbeck.data.store import Store, open_store
 from limbeck.errors import DataError
@@ -28,6 +31,11 @@ __all__ = ["RecordSource"]
 Tick = Callable[[str, int, int], None]
 CHUNK = 1024  # masks that are looked at together
 REASONS = 5  # that an error tells
+CURES = {
+    "missing": "names of files begin beside the table: name another folder with --source.files (in Python files=)",
+    "not UTF-8": "save the file as UTF-8",
+    "wrong number of columns": "put cells that hold the sign between two columns into quotes",
+}
 
 
 @final
@@ -56,7 +64,7 @@ class RecordSource(Source):
         self._cache, self._tick = cache or Cache(), tick
         if split not in listing.splits:
             held = ", ".join(listing.splits) or "none"
-            lost = f"; what cannot be read: {_told(listing.skipped)}" if listing.skipped else ""
+            lost = f"; what cannot be read: {_told(listing.skipped)}{self._where()}" if listing.skipped else ""
             raise DataError(f"{self.name} has no samples in split {split!r}; its splits: {held}{self._other()}{lost}")
 
     def _other(self) -> str:
@@ -67,6 +75,18 @@ class RecordSource(Source):
         forget = ", or let a hash split all with --source.split_by hash" if hasattr(self._layout, "split_by") else ""
         return f"{by}; open one of them with --source.split {self._listing.splits[0]} (in Python split=){forget}"
 
+    def _where(self) -> str:
+        """What mends the reason for which most records of the dataset are skipped, where it is one of the usual ones."""
+        counts = Counter(s.reason for s in self._listing.skipped)
+        reason, count = counts.most_common(1)[0] if counts else ("", 0)
+        if (
+            reason not in CURES
+            or 2 * count < counts.total()
+            or (reason == "missing" and not hasattr(self._layout, "files"))
+        ):
+            return ""
+        return f"; {CURES[reason]}"
+
     @cached_property
     def _opened(self) -> tuple[list[Record], dict[str, Store], list[Skipped], tuple[int, set[int]]]:
         """The records that could be read, their stores, what was left out, and how many were listed and which failed."""
@@ -76,9 +96,12 @@ class RecordSource(Source):
         failed: dict[int, tuple[str, str]] = {}  # reason, and which modality it is of
         for form in layout.forms:
             name = form.modality.name
-            refs = [record.ref(name) for record in listed]
+            refs: list[ImageRef | None] = [record.ref(name) for record in listed]
             if name == "image" or any(refs):
-                stores[name] = open_store(refs, form, layout.workers, self._cache, split, self._tick)
+                if name == "depth":
+                    refs = [DepthOf(r, of.image) if r and of.image else r for r, of in zip(refs, listed, strict=True)]
+                limited = replace(form, max_pixels=layout.max_pixels)
+                stores[name] = open_store(refs, limited, layout.workers, self._cache, split, self._tick)
                 failed |= {i: (reason, name) for i, reason in stores[name].failed.items() if i not in failed}
         kept = [record for i, record in enumerate(listed) if i not in failed]
         skipped = [s for s in self._listing.skipped if s.split in (None, split)]
@@ -98,7 +121,7 @@ class RecordSource(Source):
         enough = f", or allow more: --source.max_skipped {most} (in Python max_skipped={most})" if kept else ""
         raise DataError(
             f"{self.name}, split {self._split!r}: {len(skipped)} records ({share:.1%}) cannot be used and {kept} can: "
-            f"{_told(skipped)}. Mend them{enough}"
+            f"{_told(skipped)}{self._where()}. Mend them{enough}"
         )
 
     @property
@@ -199,6 +222,14 @@ class RecordSource(Source):
         found = {"no mask": int((row < 0).sum()), "empty mask": int(empty[row[row >= 0]].sum())}
         return {reason: count for reason, count in found.items() if count}
 
+    @cached_property
+    def depth_facts(self) -> DepthFacts | None:
+        """What the depth maps of this split are like; `None` where it holds none."""
+        if "depth" not in self.modalities:
+            return None
+        row = self._row["depth"]
+        return DepthFacts.of(self._opened[1]["depth"].pixels, row[row >= 0])
+
     @property
     def skipped(self) -> list[dict[str, str]]:
         """What was left out of this split: key, reason and where."""
@@ -217,9 +248,7 @@ class RecordSource(Source):
     def write_skipped(self, folder: str | Path) -> Path:
         """Writes `skipped.jsonl`, one line a record left out, into `folder`."""
         path = Path(folder) / "skipped.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [json.dumps(row, ensure_ascii=True) + "\n" for row in self.skipped]
-        path.write_text("".join(lines), encoding="utf-8")
+        write_text(path, "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in self.skipped))
         return path
 
     def batch(self, index: Sequence[int] | Tensor) -> Batch:

@@ -29,7 +29,9 @@ def open_regular(path: Path) -> BinaryIO:
         if stat.S_ISREG(mode):
             return path.open("rb")
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise DataError(
+            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}; check the path, and that you may read it"
+        ) from error
     raise DataError(f"{path} is not a regular file but {_kind(mode)}; give the path of a file")
 
 
@@ -50,7 +52,9 @@ def read_regular(path: Path, most: int = LARGEST_FILE) -> bytes:
         try:
             return file.read(most)
         except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+            raise DataError(
+                f"{path} cannot be read: {error.strerror}; check the path, and that you may read it"
+            ) from error
 
 
 def read_json(path: Path) -> Any:
@@ -117,20 +121,24 @@ class Place:
         Raises:
             Unreadable: no name, or one that leads elsewhere.
         """
-        if not isinstance(name, str) or not name.strip():
+        if not isinstance(name, str) or not name.strip() or "\0" in name:
             raise Unreadable("no file name")
         if any("\ud800" <= c <= "\udfff" for c in name):
             raise Unreadable("not UTF-8")
+        if "\0" in name:
+            raise Unreadable("a file name with a null character")
         if URL.match(name):
             raise Unreadable("a URL, not a file: fetch it first")
         plain = name.replace("\\", "/")
         whole = plain.startswith("/") or bool(DRIVE.match(name))
-        found = [Path(os.path.normpath(root / plain)) for root in self.roots]
+        plain = os.path.normpath(plain)
+        out = plain.startswith("..")
+        found = [Path(os.path.normpath(root / plain)) if out else root / plain for root in self.roots]
         roots = [Path(os.path.abspath(root)) for root in self.roots]
         held = [path for path in found if any(Path(os.path.abspath(path)).is_relative_to(root) for root in roots)]
         if not held or (whole and DRIVE.match(name) and os.name != "nt"):
             raise Unreadable(f"{'an absolute path outside' if whole else 'leads'} {self._out(whole)}")
-        return next((path for path in held if len(held) > 1 and path.exists()), held[0])
+        return next((path for path in held if len(held) > 1 and os.path.exists(path)), held[0])
 
     def check(self, path: Path) -> None:
         """Sees to it that a path lies within these folders also after links are followed.
@@ -138,7 +146,7 @@ class Place:
         Raises:
             Unreadable: a link leads elsewhere.
         """
-        parent, linked = str(path.parent), path.is_symlink()
+        parent, linked = str(path.parent), os.path.islink(path)  # of a name that cannot be, no
         if parent not in self._real:
             self._real[parent] = os.path.realpath(parent)
         real = Path(os.path.realpath(path) if linked else self._real[parent])

@@ -1,6 +1,7 @@
 """From rows with one cell a modality to a listing: what the manifest and the layouts of single datasets share."""
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -29,7 +30,7 @@ from limbeck.data.tables import Row, cells_of
 from limbeck.data.unread import Unread
 from limbeck.errors import DataError
 
-__all__ = ["FILES", "file_of", "list_rows", "mask_of", "translated"]
+__all__ = ["FILES", "file_of", "found_file", "list_rows", "mask_of", "translated"]
 
 FILES = ("image", "audio", "depth", "mask")  # modalities whose cells are files
 NO_VECTOR = "caption vector is not numbers"
@@ -215,11 +216,18 @@ def _record(place: Place, cells: Mapping[str, Any], name: str) -> Record:
         raise Unreadable("no modality")
     if vector and len(captions) > 1:
         raise Unreadable("several captions beside one caption vector")
-    paths = [str(cells[m]) for m in files if isinstance(files[m], FileImage) and isinstance(cells[m], str)]
+    paths = [
+        _plain(place, str(cells[m])) for m in files if isinstance(files[m], FileImage) and isinstance(cells[m], str)
+    ]
     name = name if "key" in cells or not paths else "+".join(paths)
     image = files.pop("image", None)
     captions = captions or ((name,) if vector else ())
     return Record(name, image, captions, None, canonical_split(cells.get("split")), files, vector)
+
+
+def _plain(place: Place, name: str) -> str:
+    """The name of a file as it stands, but for absolute ones: those begin in the folder, so that the folder may be moved."""
+    return Path(os.path.relpath(name, place.folder)).as_posix() if os.path.isabs(name) else name
 
 
 def _vector(place: Place, cell: object) -> bytes:
@@ -285,6 +293,14 @@ def file_of(place: Place, cell: object, modality: str = "") -> ImageRef:
     if modality == "audio" and path.suffix.lower() in AAC:
         raise Unreadable("AAC is not read: convert it with ffmpeg -i x.m4a x.wav")
     return FileImage.of(path)
+
+
+def found_file(place: Place, cell: object, modality: str = "") -> ImageRef | Unreadable:
+    """As `file_of`, with the reason in the place of a file that cannot be had."""
+    try:
+        return file_of(place, cell, modality)
+    except Unreadable as error:
+        return error
 
 
 def _stamps(record: Record) -> list[tuple[Any, ...]]:

@@ -117,7 +117,9 @@ def _checked(found: list[Any]) -> list[Segment]:
 
 def _of_runs(segments: Sequence[object], height: int, width: int) -> NDArray[np.bool_]:
     """What the runs of all segments cover, in time that grows with their number and the pixels, not with both multiplied."""
-    turns = np.zeros(height * width + 1, dtype=np.int32)  # how many runs of objects begin at a pixel, less those that end
+    turns = np.zeros(
+        height * width + 1, dtype=np.int32
+    )  # how many runs of objects begin at a pixel, less those that end
     for counts in segments:
         held = _uncompressed(counts, height * width) if isinstance(counts, str) else counts
         runs: list[Any] = held if isinstance(held, list) else []

@@ -1,13 +1,16 @@
 """Tar shards: the members of each sample, and the shards that a path or a pattern names."""
 
 import glob
+import os
 import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from math import prod
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from limbeck.data.layout import ImageRef, Skipped
 from limbeck.data.parse import Unreadable
@@ -20,6 +23,7 @@ TEXTS = ("txt", "text", "caption", "json", "cls")
 MAX_TEXT = 1 << 20  # bytes of a text member; a longer one is no caption
 MOST_SHARDS = 10**6
 MOST_BRACES = 32
+RANGE = re.compile(r"([0-9]{1,18})\.\.([0-9]{1,18})")
 
 
 @dataclass(frozen=True)
@@ -30,14 +34,14 @@ class Member(ImageRef):
         path: the tar file.
         offset: of its first byte.
         size: bytes.
-        shard: size and time of change of the tar file.
+        shard: size and times of change of the tar file.
         text: its content, where that is text.
     """
 
     path: str
     offset: int
     size: int
-    shard: tuple[int, int]
+    shard: tuple[int, ...]
     text: bytes | None = field(default=None, repr=False)
 
     def read(self) -> bytes:
@@ -47,7 +51,7 @@ class Member(ImageRef):
             return file.read(self.size)
 
     @property
-    def stamp(self) -> tuple[str, int, int, int, int]:
+    def stamp(self) -> tuple[Any, ...]:
         """Where it lies, and the stamp of the tar file."""
         return self.path, self.offset, self.size, *self.shard
 
@@ -99,7 +103,7 @@ def read_shard(shard: Path, split: str | None, skipped: list[Skipped]) -> Iterat
         if extension in sample.members:
             skipped.append(Skipped(key, "duplicate key", where, split))
             continue
-        facts = (stat.st_size, stat.st_mtime_ns)
+        facts = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
         sample.members[extension] = Member(str(shard.absolute()), member.offset_data, member.size, facts, content)
     yield from samples.values()
 
@@ -142,9 +146,9 @@ def shards_in(spec: str, source: str) -> list[Path]:
     found: list[Path] = []
     for pattern in expand(spec):
         path = Path(pattern)
-        if path.is_dir():
+        if os.path.isdir(path):  # unlike Path, no error for a name that is too long
             found += [_within(path, p, source) for p in sorted(path.rglob("*.tar")) if not p.is_dir()]
-        elif path.exists():
+        elif os.path.exists(path):
             found.append(path)
         elif "{" in spec:
             raise DataError(f"{source}: there is no {pattern}; check the pattern")
@@ -181,10 +185,19 @@ def expand(spec: str) -> list[str]:
     """
     if spec.count("{") > MOST_BRACES:
         raise ConfigError(f"{spec[:60]!r}... has {spec.count('{')} braces; at most {MOST_BRACES} are spelled out")
+    sizes = [_size(group) for group in re.findall(r"\{([^{}]*)\}", spec)]
+    if prod(sizes) > MOST_SHARDS:
+        raise ConfigError(f"{spec[:60]} names more than a million shards")
     names = list(islice(_braces(spec), MOST_SHARDS + 1))
     if len(names) > MOST_SHARDS:
-        raise ConfigError(f"{spec} names more than a million shards")
+        raise ConfigError(f"{spec[:60]} names more than a million shards")
     return names
+
+
+def _size(group: str) -> int:
+    """How many names a pair of braces stands for."""
+    numbers = RANGE.fullmatch(group)
+    return max(int(numbers[2]) - int(numbers[1]) + 1, 1) if numbers else group.count(",") + 1
 
 
 def _braces(spec: str) -> Iterator[str]:
@@ -192,7 +205,7 @@ def _braces(spec: str) -> Iterator[str]:
     if not match:
         yield spec
         return
-    numbers = re.fullmatch(r"([0-9]{1,18})\.\.([0-9]{1,18})", match[1])
+    numbers = RANGE.fullmatch(match[1])
     middle = (
         (str(i).zfill(len(numbers[1])) for i in range(int(numbers[1]), int(numbers[2]) + 1))
         if numbers

@@ -163,7 +163,7 @@ def how_split(known: set[str | None], ways: Mapping[str, int]) -> str:
     """
     told = " and ".join(ways) or "the source"
     if known <= {None, "train"}:
-        return f"hash ({told} say train alone)" if "train" in known else "hash"
+        return f"hash, as only train is told by {told}" if "train" in known else "hash"
     if None in known:
         return f"{told}, and hash for those without one"
     if {"test", "train"} <= known and "val" not in known:

@@ -1,9 +1,12 @@
 """Decoded values on disk: filled once by worker processes, read by memory map ever after."""
 
+import errno
 import hashlib
 import json
+import multiprocessing
 import os
-import shutil
+import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +15,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.data.cache import Cache, digest, writing
+from limbeck.data.cache import Cache, Contents, asked, digest, writing
+from limbeck.data.decode import pixel_limit
 from limbeck.data.form import Form
 from limbeck.data.layout import ImageRef
 from limbeck.data.parse import Unreadable
-from limbeck.errors import DataError
+from limbeck.errors import DataError, LimbeckWarning, StorageError
 
 __all__ = ["Store", "open_store"]
 
 CHUNK = 32  # files a message from a worker
 FEW = 512  # below so many files, starting processes takes longer than decoding
 
+Found = tuple[dict[str, Any], Path]  # what `index.json` of an `opened` entry says, and the file of the values
 Decoded = tuple[str, bytes | None, str]  # digest of the file ("" where it cannot be read), values, reason
 
 
@@ -53,8 +58,9 @@ def open_store(
 
     Two cache entries: `opened`, keyed by the cheap stamps of the files, names the digests and failures; `pixels`, keyed
     by those digests, holds the values. So an unchanged dataset is opened without reading a file, and moved or copied
-    data share one store. Files that could not be read at all (not: not decoded) are tried again at each opening; once
-    one can be read, the split is decoded anew.
+    data share one store. An entry that is not as it was written is made anew. Files that could not be read at all (not: not
+    decoded) are tried again at each opening; once one can be read, the split is decoded anew. Within `cache.verifying` all files
+    are read, and compared with their digests; once one differs, the split is decoded anew.
 
     Args:
         images: references; `None` for a sample without the modality.
@@ -70,20 +76,74 @@ def open_store(
     """
     stamps = [None if ref is None else list(ref.stamp) for ref in images]
     quick = digest("opened", *form.parts, stamps, *form.stamps)
-    index = cache.path("opened", quick)
     with writing(cache.root):  # readers turn their errors into reasons, so these are the cache's
-        if index.is_dir() and not _holds(_index(index), images, cache):
-            shutil.rmtree(index)
-        if not index.is_dir():
-            index = _fill(images, form, workers, cache, quick, _what(form, split), tick)
-    found = _index(index)
-    path = cache.path("pixels", found["content"]) / "pixels.bin"
-    raw = np.memmap(path, dtype=form.dtype, mode="r") if path.stat().st_size else np.zeros(0, form.dtype)
+        found = _opened(images, cache, quick, split, tick)
+        if found is None:
+            found = _fill(images, form, workers, cache, quick, _what(form, split), tick)
+    index, path = found
+    try:
+        raw = np.memmap(path, dtype=form.dtype, mode="r") if path.stat().st_size else np.zeros(0, form.dtype)
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be read ({error.strerror}): something else removed it meanwhile; give the same command again"
+        ) from error
     return Store(
         raw.reshape(-1, *form.modality.shape),
-        found["digests"],
-        {int(i): reason for i, reason in found["failed"].items()},
+        index["digests"],
+        {int(i): reason for i, reason in index["failed"].items()},
     )
+
+
+def _opened(
+    images: Sequence[ImageRef | None],
+    cache: Cache,
+    quick: str,
+    split: str,
+    tick: Callable[[str, int, int], None] | None,
+) -> Found | None:
+    """What the cache holds of these files; `None` where it holds nothing, or what it holds is no longer so."""
+    opened = cache.whole("opened", quick)
+    if opened is None:
+        return None
+    index = json.loads((opened / "index.json").read_text(encoding="utf-8"))
+    pixels = cache.whole("pixels", index["content"])
+    unread = [images[int(i)] for i in index["failed"] if not index["digests"][int(i)]]
+    if pixels is None or any(map(_can_be_read, unread)):
+        return None
+    if (contents := asked()) and contents.first(quick) and _changed(images, index["digests"], contents, split, tick):
+        return None
+    return index, pixels / "pixels.bin"
+
+
+def _changed(
+    images: Sequence[ImageRef | None],
+    digests: Sequence[str | None],
+    contents: Contents,
+    split: str,
+    tick: Callable[[str, int, int], None] | None,
+) -> bool:
+    """Reads every file: whether one holds other bytes than those with these digests."""
+    changed = []
+    for i, (image, sha) in enumerate(zip(images, digests, strict=True), start=1):
+        if image is not None and sha:
+            contents.files += 1
+            try:
+                now = hashlib.sha256(image.read()).hexdigest()
+            except (OSError, Unreadable):
+                now = ""
+            if now != sha:
+                changed.append(image)
+        if tick and (i % CHUNK == 0 or i == len(images)):
+            tick(f"comparing {split}", i, len(images))
+    contents.changed += len(changed)
+    if changed:
+        warnings.warn(
+            f"{len(changed)} files of {split} hold other bytes than when they were decoded, with their size and times kept; the first "
+            f"is {changed[0].stamp[0]}; they are decoded anew",
+            LimbeckWarning,
+            stacklevel=2,
+        )
+    return bool(changed)
 
 
 def _what(form: Form, split: str) -> str:
@@ -91,21 +151,11 @@ def _what(form: Form, split: str) -> str:
     return f"decoding {split}" if name == "image" else f"decoding {name} of {split}"
 
 
-def _holds(found: Any, images: Sequence[ImageRef | None], cache: Cache) -> bool:
-    """Whether an `opened` entry still tells the truth: its pixels are there, and what was unreadable still is."""
-    unread = [images[int(i)] for i in found["failed"] if not found["digests"][int(i)]]
-    return cache.path("pixels", found["content"]).is_dir() and not any(map(_can_be_read, unread))
-
-
 def _can_be_read(image: ImageRef | None) -> bool:
     try:
         return image is not None and image.read() is not None
     except (OSError, Unreadable):
         return False
-
-
-def _index(folder: Path) -> Any:
-    return json.loads((folder / "index.json").read_text(encoding="utf-8"))
 
 
 def _fill(
@@ -116,12 +166,12 @@ def _fill(
     quick: str,
     what: str,
     tick: Callable[[str, int, int], None] | None,
-) -> Path:
-    """Decodes all files into the cache; returns the folder of the `opened` entry."""
+) -> Found:
+    """Decodes all files into the cache."""
     at = [i for i, ref in enumerate(images) if ref is not None]
     digests: list[str | None] = [None] * len(images)
     failed: dict[int, str] = {}
-    with cache.work(cache.root, "decode") as work:
+    with cache.work() as work:
         with (work / "pixels.bin").open("wb") as file:
             for done, (i, (sha, pixels, reason)) in enumerate(
                 zip(at, decode_all([images[i] for i in at], form, workers), strict=True), start=1
@@ -134,24 +184,33 @@ def _fill(
                 if tick and (done % CHUNK == 0 or done == len(at)):
                     tick(what, done, len(at))
         content = digest("pixels", *form.parts, [d for i, d in enumerate(digests) if d and i not in failed])
-        cache.entry("pixels", content, lambda folder: os.replace(work / "pixels.bin", folder / "pixels.bin"))
-    text = json.dumps({"content": content, "digests": digests, "failed": failed})
+        moved = work / "pixels.bin"  # just written, and put into an entry that is new
+        pixels = cache.put("pixels", content, lambda folder: os.replace(moved, folder / moved.name))
+    index = {"content": content, "digests": digests, "failed": failed}
 
     def write(folder: Path) -> None:
-        (folder / "index.json").write_text(text, encoding="utf-8")
+        (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
 
-    return cache.entry("opened", quick, write)
+    cache.put("opened", quick, write, anew=True)
+    return index, pixels / "pixels.bin"
 
 
 def decode_all(images: Sequence[ImageRef | None], form: Form, workers: int | None) -> Iterator[Decoded]:
-    """Decodes the files in order, in worker processes."""
+    """Decodes the files in order, in worker processes.
+
+    Raises:
+        DataError: a worker process died, or ran out of memory.
+    """
     import torch
     from torch.utils.data import DataLoader
 
     if workers is None:
-        workers = 0 if len(images) < FEW else _cores()
+        workers = _cores() if len(images) >= FEW and starts_safely() else 0
     loader: DataLoader[Decoded] = DataLoader(
-        _Files(images, form),  # type: ignore[arg-type]
+        _Decoder(form),  # type: ignore[arg-type]
+        # The files travel as what is asked for, not with the data set: a process that is spawned is sent that through a pipe, and
+        # where it dies before it reads, the sender waits for ever on a pipe that is full.
+        sampler=images,  # type: ignore[arg-type]
         batch_size=CHUNK,
         num_workers=workers,
         collate_fn=_as_is,
@@ -160,36 +219,64 @@ def decode_all(images: Sequence[ImageRef | None], form: Form, workers: int | Non
     try:
         for chunk in loader:
             yield from chunk
+    except (MemoryError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.ENOMEM, errno.EAGAIN):
+            raise
+        raise DataError(
+            f"memory ran out while files were decoded: {_last_line(error)}; use fewer processes (--source.workers 1, in Python "
+            "workers=1), or lower max_pixels"
+        ) from error
     except RuntimeError as error:
         if workers:
-            guard = "if __name__ == '__main__':"
             raise DataError(
-                f"a decoding process died ({error}); use workers=0, or put the script under {guard}"
+                f"a decoding process died ({error}). If memory ran out, use fewer of them (--source.workers 1, in Python workers=1); "
+                "if a script started it, put what that does under if __name__ == '__main__':, or use workers=0"
             ) from error
         raise
 
 
-class _Files:
-    """What a worker process sees: position to digest, values or reason."""
+def _last_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or ["the system said no more"])[-1]
 
-    def __init__(self, images: Sequence[ImageRef | None], form: Form) -> None:
-        self.images, self.form = images, form
 
-    def __len__(self) -> int:
-        return len(self.images)
+def starts_safely() -> bool:
+    """Whether worker processes can be started without running a person's script again.
 
-    def __getitem__(self, position: int) -> Decoded:
-        image = self.images[position]
-        assert image is not None
+    Where processes are forked they are copies. Elsewhere (`spawn`, `forkserver`) they import the main module anew, and a
+    script that does its work at the top level would do it again: only where that module is Limbeck's own command, or there is
+    none (a notebook, `python -c`), nothing is run. A process that is itself a worker starts no others.
+    """
+    if multiprocessing.current_process().daemon:
+        return False
+    methods = multiprocessing.get_all_start_methods()
+    if (multiprocessing.get_start_method(allow_none=True) or methods[0]) == "fork":
+        return True
+    main = sys.modules.get("__main__")
+    if (spec := getattr(main, "__spec__", None)) is not None:
+        return bool(spec.name.partition(".")[0] == "limbeck")
+    file = getattr(main, "__file__", None)
+    return file is None or Path(file).stem == "limbeck"
+
+
+@dataclass(frozen=True)
+class _Decoder:
+    """What a worker process does: file to digest, values or reason."""
+
+    form: Form
+
+    def __getitem__(self, image: ImageRef) -> Decoded:
         sha = ""
         try:
-            data = image.read()
-            sha = hashlib.sha256(data).hexdigest()
-            return sha, self.form.decode(data).tobytes(), ""
+            with pixel_limit(self.form.max_pixels):
+                data = image.read()
+                sha = hashlib.sha256(data).hexdigest()
+                return sha, self.form.decode(data).tobytes(), ""
         except Unreadable as error:
             return sha, None, str(error)
         except OSError as error:
             return sha, None, "missing" if isinstance(error, FileNotFoundError) else "cannot be read"
+        except MemoryError as error:
+            raise MemoryError(f"{image.stamp[0]}") from error
 
 
 def _as_is(chunk: list[Decoded]) -> list[Decoded]:

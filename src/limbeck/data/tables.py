@@ -20,9 +20,9 @@ Row = tuple[str, Any]  # where it stands; its cells by column, or the `Unreadabl
 
 LONGEST_LINE = 1 << 26  # characters of a line, or of a cell of a table: a mask of a million corners has 20 million
 SEPARATORS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a bar"}
-BATCH = 1 << 28  # bytes that the rows which are decoded together may take
+BATCH = 1 << 26  # bytes that the rows which are decoded together may take
 SWELL = 100  # how often larger than its file a Parquet table may become, beyond `SMALL` bytes
-SMALL = 1 << 30
+SMALL = 1 << 28
 
 
 def cells_of(row: Any) -> dict[str, Any]:
@@ -142,7 +142,9 @@ def _lines(table: Path, ends: str = "\n") -> Iterator[str]:
         except UnicodeError as error:
             raise DataError(f"{table} is not {encoding.upper()}, as its first bytes say; save it as UTF-8") from error
         except OSError as error:
-            raise DataError(f"{table} cannot be read: {error.strerror}") from error
+            raise DataError(
+                f"{table} cannot be read: {error.strerror}; check the path, and that you may read it"
+            ) from error
 
 
 @contextmanager
@@ -235,13 +237,14 @@ def parquet_rows(table: Path, columns: Collection[str] | None = None) -> Iterato
     with _parquet(table) as file:
         names = [name for name in file.schema_arrow.names if columns is None or name in columns]
         for batch in file.iter_batches(_batch_rows(file), columns=names):
-            held += batch.nbytes
+            decoded = [c.dictionary_decode() if hasattr(c, "dictionary_decode") else c for c in batch.columns]
+            held += sum(column.nbytes for column in decoded)
             if held > max(SMALL, SWELL * size):
                 raise DataError(
                     f"{table} has {size:,} bytes and holds more than {held:,}: it was made to fill the memory, or repeats itself; write "
                     "its texts once"
                 )
-            cells = {name: arrow_cells(column) for name, column in zip(names, batch.columns, strict=True)}
+            cells = {name: arrow_cells(column) for name, column in zip(names, decoded, strict=True)}
             for row in range(batch.num_rows):
                 yield f"{table}, row {number}", {name: values[row] for name, values in cells.items()}
                 number += 1

@@ -117,7 +117,7 @@ class Unread:
             count: how many.
             cells: what it held, or names of its files, by which a lost modality is recognised.
         """
-        if name in self.ignored:
+        if name in self.ignored or not count:
             return
         self._counts[kind][name] += count
         kept = self._cells[kind, name]
@@ -151,11 +151,13 @@ class Unread:
             what = {"image": "images", "audio": "sounds", "text": "texts"}[modality]
             option = options.get(modality)
             if modality != "text" and not any(map(_can_decode, cells)):
-                option, what = None, f"{what} of a format that nothing here decodes"
-            cure = f"name it with --source.{option} {name} (in Python {option}=), or " if option else ""
+                option, what = None, f"{what} in a format that nothing here decodes"
+            cure = (
+                f"name it with --source.{option} {name} (in Python {option}=), or " if option else "convert them, or "
+            )
             count = self._counts[kind][name]
             raise DataError(
-                f"{source}: {count} {kind} {name!r} hold {what} that would not be read, and nothing else holds any; {cure}leave "
+                f"{source}: {count} {kind} {name!r} hold {what}, which would be lost, as nothing else holds any; {cure}leave "
                 f"it out with --source.ignore {name!r}"
             )
 
@@ -183,7 +185,7 @@ def said_unread(unread: Mapping[str, Mapping[str, int]]) -> str:
     """
     parts = []
     for kind, counts in unread.items():
-        names = [f"{name or 'without a name'} ({count})" for name, count in list(counts.items())[:SHOWN]]
+        names = [f"{name[:40] or 'without a name'} ({count})" for name, count in list(counts.items())[:SHOWN]]
         names += [f"{len(counts) - SHOWN} others"] if len(counts) > SHOWN else []
         parts.append(f"{kind} {', '.join(names)}")
     return "; ".join(parts)

@@ -17,6 +17,7 @@ from limbeck.core.problem import Problem
 from limbeck.core.recipe import Recipe
 from limbeck.core.synthetic import Synthetic
 from limbeck.engine.run import Run
+from limbeck.engine.saturation import saturation
 from limbeck.errors import ConfigError, Diverged
 from limbeck.signals import asked, deferred
 
@@ -138,6 +139,7 @@ def _step(
         optimizer.step()
         logs["gradient"] = norm
     synthetic.project()
+    logs |= saturation(method, synthetic, t)
     if wrong := _wrong(method, synthetic):
         if optimizer is not None and before is not None:  # what this step was computed from was still good
             synthetic.load_state_dict(before[0])

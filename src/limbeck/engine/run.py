@@ -111,9 +111,12 @@ class Run:
         if found is not None:
             try:
                 _load(found, synthetic, optimizer)
+            except torch.OutOfMemoryError:
+                raise
             except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+                reason = " ".join(str(error).split())[:300]
                 raise StorageError(
-                    f"{found.folder} does not fit this recipe: {error}; delete the run folder to start anew"
+                    f"{found.folder} does not fit this recipe: {reason}; delete the run folder to start anew"
                 ) from error
         if processes.is_first():
             self._trim_log(step)

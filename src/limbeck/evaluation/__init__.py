@@ -1,6 +1,7 @@
 """How sets are judged: metrics, students, protocols, scores, tables, comparisons."""
 
-from limbeck.evaluation.compare import Comparison, compare
+from limbeck.evaluation.compare import compare
+from limbeck.evaluation.comparison import Comparison
 from limbeck.evaluation.contrast import Contrast
 from limbeck.evaluation.evaluate import evaluate
 from limbeck.evaluation.protocol import Context, Protocol

@@ -4,24 +4,22 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from limbeck import registry
 from limbeck.core import Budget, DistilledSet, Method, Problem
 from limbeck.data.cache import Cache, digest
-from limbeck.data.files import sha256, whole_file, write_text
+from limbeck.data.files import sha256, write_text
 from limbeck.data.locks import owned
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, LimbeckWarning, StorageError
-from limbeck.evaluation.contrast import Contrast, contrasts
+from limbeck.evaluation.comparison import Comparison, refuse_foreign, write_comparison
 from limbeck.evaluation.evaluate import evaluate, open_protocol, refuse_leaks, student_seeds, test_split
 from limbeck.evaluation.filesize import file_bytes
-from limbeck.evaluation.plot import score_vs_bytes
 from limbeck.evaluation.protocol import Protocol
 from limbeck.evaluation.score import Score, read_scores, write_scores
-from limbeck.evaluation.table import Format, across, table, titles
 from limbeck.spaces import Space, embed_source
 
 __all__ = ["Comparison", "compare"]
@@ -30,54 +28,6 @@ Tick = Callable[[str, int, int], None]
 FITS = 4  # tries at the number of samples that take so many bytes
 SECONDS = "seconds.json"  # in the folder of a run: how long it took
 SUM = ".sha256"  # beside the scores of a cell
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What `compare` found.
-
-    Args:
-        scores: one a row and metric.
-        sets: (row name, pairs) to its distilled sets, one a seed.
-        folder: holds `table.md`, `table.csv`, `scores.json`, `score_vs_bytes.svg` and `.png`; the runs are in `runs/`.
-        runs: (row name, pairs) to the folders of its runs, one a seed.
-        one_shot: the names of the rows whose method takes no steps.
-        as_large: (row that learned, its pairs) to (row of real samples with as many bytes in files, their number).
-    """
-
-    scores: list[Score]
-    sets: dict[tuple[str, int], list[DistilledSet]]
-    folder: Path
-    runs: dict[tuple[str, int], list[Path]]
-    one_shot: tuple[str, ...]
-    as_large: dict[tuple[str, int], tuple[str, int]] = field(default_factory=dict)
-
-    def paired(self, confidence: float = 0.95) -> list[Contrast]:
-        """Each method that learns against the best one-shot method with as many pairs, and as many bytes, see `contrasts`."""
-        return contrasts(self.scores, self.one_shot, confidence, self.as_large)
-
-    def table(self, format: Format = "text") -> str:
-        """The scores as `limbeck.evaluation.table` writes them; in text and markdown with `paired` below each table.
-
-        With several students the sets are rows and the students columns (`across`); in markdown the table of each student follows.
-        """
-        if format in ("csv", "json"):
-            return table(self.scores, format)
-        found, mark = self.paired(), "- " if format == "markdown" else ""
-        names, parts = titles(self.scores)[1], []
-        if len(names) > 1:
-            parts.append(across(self.scores, format))
-            if format == "text":
-                lines = [f"{name}: {c}" for key, name in names.items() for c in found if c.fingerprint == key]
-                return "\n\n".join([*parts, *(["\n".join(lines)] if lines else [])])
-        for fingerprint in names:
-            parts.append(table([s for s in self.scores if s.fingerprint == fingerprint], format))
-            if lines := [f"{mark}{contrast}" for contrast in found if contrast.fingerprint == fingerprint]:
-                parts.append("\n".join(lines))
-        return "\n\n".join(parts)
-
-    def __str__(self) -> str:
-        return self.table()
 
 
 def compare(
@@ -126,7 +76,7 @@ def compare(
     Raises:
         ConfigError: an empty grid, one method twice, no test split, or whatever `distill` or `evaluate` refuse.
         DataError: no validation split to choose students on, or data that lack what the protocol needs.
-        StorageError: another process works on `run`, or it cannot be written.
+        StorageError: a file in `run` that would be written is of no comparison, another process works on it, or it cannot be written.
 
     Example:
         >>> import limbeck as lb, tempfile
@@ -152,6 +102,7 @@ def compare(
         device,
         tick,
     )
+    refuse_foreign(bench.folder)
     bench.refuse(train, judges)
     for budget in pairs:  # refuses before the first set is made
         problem = Problem(train, space, Budget(pairs=budget), numbers[0], device, bench.cache)
@@ -159,7 +110,7 @@ def compare(
             method.check(problem)
     with owned(bench.folder, "compare"):
         found = _filled(bench, train, list(zip(made, labels, strict=True)), pairs, judges, full)
-        _write(found)
+        write_comparison(found)
     return found
 
 
@@ -381,13 +332,3 @@ def _read_seconds(path: Path) -> float:
         return float(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError):
         return 0.0
-
-
-def _write(found: Comparison) -> None:
-    folder, scores = found.folder, found.scores
-    write_scores(folder / "scores.json", scores)
-    write_text(folder / "table.md", found.table("markdown") + "\n")
-    write_text(folder / "table.csv", found.table("csv"))
-    for name in ("score_vs_bytes.svg", "score_vs_bytes.png"):
-        with whole_file(folder / name) as made:
-            score_vs_bytes(scores, made)

@@ -197,6 +197,7 @@ def _space(sets: Sequence[Source]) -> Space:
 
     for small in sets:
         if isinstance(small, DistilledSet) and small.recipe.space:
+            small.refuse_strangers("encoder", small.recipe.space, "name the encoders yourself: --space.MODALITY")
             return space(**small.recipe.space)
     raise ConfigError(
         f"{sets[0].name} does not say which encoders to use; name them with --space.image and --space.text (in Python "

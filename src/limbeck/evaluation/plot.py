@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from limbeck.data.files import whole_file
 from limbeck.errors import ConfigError
 from limbeck.evaluation.score import Score
 
@@ -19,6 +20,7 @@ def score_vs_bytes(scores: Sequence[Score], path: str | Path, metric: str | None
 
     Raises:
         ConfigError: no scores, or none of that metric.
+        StorageError: it cannot be written.
     """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -39,7 +41,8 @@ def score_vs_bytes(scores: Sequence[Score], path: str | Path, metric: str | None
         for axes, group in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups.values(), strict=True):
             _panel(axes, group, chosen)
         dated = {"Date": None} if path.suffix == ".svg" else {}
-        figure.savefig(path, dpi=150, metadata=dated)
+        with whole_file(path) as made:
+            figure.savefig(made, dpi=150, metadata=dated)
     return path
 
 

@@ -1,19 +1,41 @@
 """`Score`: one metric of one set under one protocol; files, tables and paired comparison of scores."""
 
-import json
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from limbeck.data.files import write_text
+from limbeck.data.plain import (
+    COUNT,
+    DIGEST,
+    INTEGER,
+    NUMBER,
+    PLAIN,
+    TEXT,
+    Kind,
+    check,
+    dump_json,
+    escape_surrogates,
+    read_json,
+    seal,
+)
 from limbeck.errors import ConfigError, StorageError
 
 __all__ = ["Paired", "Score", "paired", "read_scores", "write_scores"]
 
 SCHEMA = 1
+FLAG = Kind("true or false", lambda value: isinstance(value, bool))
+ROW = {
+    **dict.fromkeys(("name", "method", "protocol", "fingerprint", "metric", "training?"), TEXT),
+    **dict.fromkeys(("pairs", "bytes", "peak_bytes"), COUNT),
+    **dict.fromkeys(("mean", "std", "seconds"), NUMBER),
+    "higher_is_better": FLAG,
+    "values": [NUMBER],
+    "seeds?": [INTEGER],
+}
 
 
 @dataclass(frozen=True)
@@ -65,6 +87,8 @@ class Score:
     training: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("name", "method", "protocol", "training"):
+            object.__setattr__(self, name, escape_surrogates(getattr(self, name)))
         object.__setattr__(self, "seeds", self.seeds or tuple(range(len(self.values))))
         where = f"the score {self.metric!r} of {self.name!r}"
         if not self.values or not all(math.isfinite(v) for v in self.values):
@@ -168,10 +192,12 @@ def write_scores(path: str | Path, scores: Sequence[Score]) -> Path:
     Args:
         path: the file.
         scores: its rows.
+
+    Raises:
+        StorageError: it cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps({"schema": SCHEMA, "rows": [s.row() for s in scores]}, indent=1) + "\n")
+    write_text(path, dump_json(seal({"schema": SCHEMA, "rows": [s.row() for s in scores]})))
     return path
 
 
@@ -182,33 +208,23 @@ def read_scores(path: str | Path) -> list[Score]:
         StorageError: no such file, not JSON, a newer schema, or a row with missing, unknown or impossible fields.
     """
     path = Path(path)
+    if not path.exists():
+        raise StorageError(f"there is no {path}; check the path, or evaluate first")
+    content = read_json(path, {"schema": COUNT, "*": PLAIN}, "evaluate again, or check the path")
+    if content["schema"] != SCHEMA:
+        raise StorageError(f"{path} has schema {content['schema']}, this version reads {SCHEMA}; upgrade limbeck")
+    if "digest" in content and seal(content)["digest"] != content["digest"]:
+        raise StorageError(
+            f"{path} differs from the digest in it; evaluate again, or take the digest out if you changed it yourself"
+        )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        schema, rows = content["schema"], content["rows"]
-    except FileNotFoundError:
-        raise StorageError(f"there is no {path}; check the path, or evaluate first") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"{path} is not a scores.json ({error}); it needs 'schema' and 'rows'") from error
-    if schema != SCHEMA:
-        raise StorageError(f"{path} has schema {schema}, this version reads {SCHEMA}; upgrade limbeck")
-    known = {f.name for f in fields(Score)}
-    scores = []
-    for i, row in enumerate(rows):
-        missing, unknown = known - {"seeds", "training"} - set(row), set(row) - known
-        if missing or unknown:
-            raise StorageError(
-                f"{path}, row {i}: missing {sorted(missing) or 'nothing'}, unknown {sorted(unknown) or 'nothing'}"
-            )
-        try:
-            scores.append(Score(**_typed(row)))
-        except (ConfigError, TypeError, ValueError) as error:
-            raise StorageError(f"{path}, row {i}: {error}") from error
-    return scores
-
-
-def _typed(row: dict[str, Any]) -> dict[str, Any]:
-    numbers = {name: float(row[name]) for name in ("mean", "std", "seconds")}
-    return {**row, **numbers, "values": tuple(map(float, row["values"])), "seeds": tuple(row.get("seeds", ()))}
+        check(content, {"schema": COUNT, "rows": [ROW], "digest?": DIGEST})
+        return [
+            Score(**{**row, "values": tuple(map(float, row["values"])), "seeds": tuple(row.get("seeds", ()))})
+            for row in content["rows"]
+        ]
+    except ValueError as error:
+        raise StorageError(f"{path} is not a scores.json: {error}; evaluate again") from error
 
 
 def _moments(values: Sequence[float]) -> tuple[float, float]:

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from limbeck.errors import ConfigError
 from limbeck.evaluation.score import SCHEMA, Score
@@ -12,6 +12,7 @@ from limbeck.evaluation.score import SCHEMA, Score
 __all__ = ["Format", "across", "table", "titles"]
 
 Format = Literal["text", "markdown", "csv", "json"]
+FORMULA = ("=", "+", "-", "@")  # that spreadsheets take for the start of one
 
 
 def table(scores: Sequence[Score], format: Format = "text") -> str:
@@ -24,7 +25,8 @@ def table(scores: Sequence[Score], format: Format = "text") -> str:
 
     Args:
         scores: what `evaluate` or `compare` returned.
-        format: `"text"`, `"markdown"`, `"csv"` (mean and spread in columns of their own), `"json"` (as scores.json).
+        format: `"text"`, `"markdown"`, `"csv"` (mean and spread in columns of their own; a name that a spreadsheet would take for a
+            formula has a quote before it), `"json"` (as scores.json).
 
     Raises:
         ConfigError: an unknown format, or one set scored twice by one metric under one fingerprint.
@@ -161,25 +163,21 @@ def _csv(groups: Sequence[Sequence[Score]]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     spread = [f"{m}{suffix}" for m in metrics for suffix in ("", " std")]
-    writer.writerow(
-        [
-            "name",
-            "method",
-            "pairs",
-            "bytes",
-            "protocol",
-            "fingerprint",
-            "seeds",
-            *spread,
-            "seconds",
-            "peak_bytes",
-            "training",
-        ]
-    )
+    first = ("name", "method", "pairs", "bytes", "protocol", "fingerprint", "seeds")
+    writer.writerow([_neutral(name) for name in (*first, *spread, "seconds", "peak_bytes", "training")])
     for group in groups:
         for key, row in _rows(group).items():
             one = next(iter(row.values()))
             cells = [v for m in metrics for v in ((row[m].mean, row[m].std) if m in row else ("", ""))]
             end = (one.seconds, one.peak_bytes, one.training)
-            writer.writerow([*key, one.protocol, one.fingerprint, len(one.values), *cells, *end])
+            line = [*key, one.protocol, one.fingerprint, len(one.values), *cells, *end]
+            writer.writerow([_neutral(cell) for cell in line])
     return out.getvalue()
+
+
+def _neutral(cell: Any) -> Any:
+    """A cell that a spreadsheet takes for text, where it would take it for a formula; in one row."""
+    if not isinstance(cell, str):
+        return cell
+    cell = cell.replace("\r", " ")  # csv does not quote it
+    return f"'{cell}" if cell.lstrip().startswith(FORMULA) else cell

@@ -1,18 +1,30 @@
 """Pipelines of diffusers as they lie in folders and on the hub: what is read of one before it is opened, and how one is written."""
 
+import inspect
 import json
 import os
 from collections.abc import Iterable
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from limbeck.data.cache import digest
 from limbeck.data.files import checksums, flush, foreign_files, sha256, work_folder, write_text, writing
+from limbeck.data.plain import PLAIN, TEXT, read_json
 from limbeck.errors import ConfigError, StorageError
-from limbeck.generation.quiet import quietly
+from limbeck.generation.quiet import diffusers, quietly
+from limbeck.spaces.hub import read
 
-__all__ = ["factor_of", "prior_fingerprint", "read_index", "refuse_others", "side_of", "write_pipeline"]
+__all__ = [
+    "factor_of",
+    "pipeline_folder",
+    "prior_fingerprint",
+    "read_index",
+    "refuse_others",
+    "side_of",
+    "write_pipeline",
+]
 
 PARTS = ("unet", "transformer", "vae", "text_encoder", "tokenizer", "scheduler")  # and their folders
 INDEX, CARD, MANIFEST = "model_index.json", "README.md", "pipeline.json"
@@ -22,15 +34,56 @@ def read_index(folder: Path) -> dict[str, Any]:
     """What `model_index.json` of a pipeline's folder says.
 
     Raises:
-        ConfigError: it cannot be read.
+        ConfigError: it cannot be read, or names what diffusers and transformers do not hold.
     """
-    try:
-        found: dict[str, Any] = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{folder / 'model_index.json'} cannot be read: {error}; fetch or make the pipeline again"
-        ) from error
+    cure = "fetch or make the pipeline again"
+    found: dict[str, Any] = read_json(
+        folder / "model_index.json", {"_class_name?": TEXT, "*": PLAIN}, cure, ConfigError
+    )
+    named = {"the pipeline": ["diffusers", found["_class_name"]]} if "_class_name" in found else {}
+    named |= {key: value for key, value in found.items() if isinstance(value, list)}
+    for part, value in named.items():
+        if value and isinstance(value[0], str) and not _is_known(*map(str, value[:2])):
+            raise ConfigError(
+                f"{folder / 'model_index.json'} names {'.'.join(map(str, value[:2]))} for {part}, which neither diffusers nor "
+                "transformers holds; code of other modules is not run: take a pipeline without it"
+            )
     return found
+
+
+def _is_known(library: str, kind: str = "") -> bool:
+    """Whether diffusers (or the module of one of its pipelines) or transformers holds a class."""
+    module = library if library in ("diffusers", "transformers") else f"diffusers.pipelines.{library}"
+    if not library.isidentifier():
+        return False
+    try:
+        return kind.isidentifier() and inspect.isclass(getattr(import_module(module), kind, None))
+    except ImportError:
+        return False
+
+
+def pipeline_folder(name: str, **options: Any) -> Path:
+    """The folder of a pipeline, fetched from the hub where it is none, with nothing in it that runs.
+
+    Args:
+        name: a folder, or a name on the hub.
+        options: of `DiffusionPipeline.download`.
+
+    Raises:
+        ConfigError: there is no such pipeline, it holds Python code, or its index names what is not known.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        if commit := _hub_file(name):
+            read_index(commit.parent)  # before anything else is fetched
+        folder = Path(read(diffusers().DiffusionPipeline.download, name, use_safetensors=True, **options))
+    if code := sorted(folder.rglob("*.py")):
+        raise ConfigError(
+            f"the pipeline {name} holds code of its own ({code[0].relative_to(folder)}), which is not run; take one without, or "
+            "remove the file if the pipeline works without it"
+        )
+    read_index(folder)
+    return folder
 
 
 def factor_of(vae: Any) -> int:
@@ -44,15 +97,15 @@ def side_of(denoiser: Any) -> int:
     return int(size if isinstance(size, int) else size[0])
 
 
-def _hub_commit(name: str) -> str:
-    """The commit of a hub pipeline that is read, here or there; empty where it cannot be told."""
+def _hub_file(name: str) -> Path | None:
+    """`model_index.json` of a hub pipeline in the folder of its commit; `None` where it cannot be had."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        return Path(hf_hub_download(name, "model_index.json")).parent.name if name else ""
+        return Path(hf_hub_download(name, "model_index.json")) if name else None
     except (OSError, HfHubHTTPError, HFValidationError):
-        return ""
+        return None
 
 
 def refuse_others(folder: Path) -> None:
@@ -96,7 +149,7 @@ def write_pipeline(pipe: Any, folder: Path, card: str) -> None:
                 path.chmod(mode)  # safetensors makes files that only their owner reads
             flush(path)
         _check(folder, os.listdir(made))
-        write_text(folder / MANIFEST, json.dumps({"files": checksums(made)}, indent=1) + "\n")
+        write_text(folder / MANIFEST, json.dumps({"limbeck": "pipeline", "files": checksums(made)}, indent=1) + "\n")
         for path in sorted(made.iterdir(), key=lambda p: p.name == INDEX):
             target = folder / path.name
             if target.exists():
@@ -132,7 +185,8 @@ def prior_fingerprint(name: str) -> str:
     """
     folder = Path(name)
     if not name or not folder.is_dir():
-        return digest(name, _hub_commit(name))
+        commit = _hub_file(name)
+        return digest(name, commit.parent.name if commit else "")
     files = [p for part in PARTS for p in sorted((folder / part).glob("*")) if p.is_file()]
     return digest(*[[p.relative_to(folder).as_posix(), _file_digest(p, p.stat().st_mtime_ns)] for p in files])
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, Real
 from torch import Tensor, nn
 
 from limbeck.errors import ConfigError
-from limbeck.generation.pipelines import factor_of, read_index, side_of
+from limbeck.generation.pipelines import factor_of, pipeline_folder, read_index, side_of
 from limbeck.generation.quiet import diffusers, quietly
 from limbeck.objectives.diffusion import check_prediction, noised
 from limbeck.spaces.hub import fetch_card, licence_of, read
@@ -118,14 +118,13 @@ class DiffusersPrior:
                 "the same command again, it continues"
             )
         unchecked = {"safety_checker": None, "requires_safety_checker": False}
-        if Path(name).is_dir():
-            index = read_index(Path(name))
-        else:
-            index = {}
-            fetch_card(name)
+        index = read_index(Path(name)) if Path(name).is_dir() else {}
         known = unchecked if "StableDiffusion" in str(index.get("_class_name", "StableDiffusion")) else {}
+        if not index:
+            fetch_card(name)
         with torch.random.fork_rng(devices=[]), quietly():
-            pipe = read(pipeline.from_pretrained, name, use_safetensors=True, **known)
+            folder = pipeline_folder(name, **known)
+            pipe = read(pipeline.from_pretrained, str(folder), use_safetensors=True, **known)
             pipe.set_progress_bar_config(disable=True)
             return cls(pipe, name).to(device, precision)
 

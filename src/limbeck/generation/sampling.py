@@ -1,7 +1,9 @@
 """Sampling a set of images: the same however it is split, and continued where it stopped."""
 
+import hashlib
 import json
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,8 +13,8 @@ from torch import Tensor
 
 from limbeck.core import Problem, processes
 from limbeck.data.cache import digest
-from limbeck.data.files import write_text
-from limbeck.errors import ConfigError, StorageError
+from limbeck.data.files import save_tensors, whole_file, write_text
+from limbeck.errors import ConfigError, LimbeckWarning, StorageError
 from limbeck.generation.prior import DiffusersPrior
 from limbeck.spaces.preprocess import resize
 
@@ -140,33 +142,45 @@ def _names(prompts: Sequence[str]) -> list[str]:
 def _claim(folder: Path, key: str) -> None:
     """Says what the samples in a folder are of."""
     path = folder / "samples.json"
-    if processes.is_first():
-        folder.mkdir(parents=True, exist_ok=True)
-        if not path.is_file():
-            write_text(path, json.dumps({"key": key}))
+    if processes.is_first() and not path.is_file():
+        write_text(path, json.dumps({"key": key}))
     processes.wait()
-    if json.loads(path.read_text(encoding="utf-8")).get("key") != key:
+    try:
+        claimed = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise StorageError(
+            f"{path} cannot be read: {error}; delete {folder}, and give the same command again"
+        ) from error
+    if claimed != {"key": key}:
         raise StorageError(
             f"{folder} holds samples of other prompts or options; delete it, and give the same command again"
         )
 
 
 def _read(path: Path | None) -> Tensor | None:
+    """The images of a chunk; `None` where they are not there, or not as they were written."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if path is None or not path.is_file():
+    if path is None or not os.path.lexists(path):
         return None
     try:
-        return load_file(path)["image"]
-    except SafetensorError:  # a disk that was full
-        return None
+        held = load_file(path)
+        if torch.equal(held["sum"], _sum(held["image"])):
+            return held["image"]
+    except (SafetensorError, OSError, KeyError):
+        pass
+    warnings.warn(f"{path} is damaged; its images are made anew", LimbeckWarning, stacklevel=3)
+    return None
 
 
 def _write(path: Path | None, images: Tensor) -> None:
-    from safetensors.torch import save_file
-
     if path is not None:
-        work = path.with_name(f".{path.name}.part")
-        save_file({"image": images.contiguous()}, work)
-        os.replace(work, path)
+        with whole_file(path) as made:
+            save_tensors({"image": images, "sum": _sum(images)}, made)
+
+
+def _sum(images: Tensor) -> Tensor:
+    """SHA-256 of images, and of their shape: `uint8 [32]`."""
+    found = hashlib.sha256(repr((images.dtype, images.shape)).encode() + images.contiguous().numpy().tobytes())
+    return torch.frombuffer(bytearray(found.digest()), dtype=torch.uint8)

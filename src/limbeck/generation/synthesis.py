@@ -1,6 +1,7 @@
 """Caption synthesis: eta captions an image, one of which it was made from."""
 
 import json
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from torch import Tensor
 from limbeck import registry
 from limbeck.annotation import Captioner, Knowledge
 from limbeck.core import processes
+from limbeck.data.cache import digest
 from limbeck.data.files import write_text
 from limbeck.data.modality import Modality
 from limbeck.errors import ConfigError, DataError, LimbeckWarning
@@ -167,7 +169,7 @@ def _asked(
         if said is None:
             said = several(ask, [values[i] for i in part], [prompts[i] for i in part], count)
             if path is not None:
-                write_text(path, json.dumps(said, ensure_ascii=False))
+                write_text(path, json.dumps({"captions": said, "digest": digest(said)}))
         found[part.start] = said
         if tick:
             tick("caption", part.stop, len(prompts))
@@ -179,7 +181,7 @@ def _asked(
         processes.wait()
         for part in parts:  # what was said too little of is asked again, if the run has to be repeated
             if processes.is_first() and any(len(texts) < count for texts in found[part.start]):
-                _note(folder, part).unlink(missing_ok=True)
+                _note(folder, part).unlink(missing_ok=True)  # a note of this run, which was just read
     return [texts for part in parts for texts in found[part.start]]
 
 
@@ -188,7 +190,17 @@ def _note(folder: Path, part: range) -> Path:
 
 
 def _noted(path: Path) -> list[list[str]] | None:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    """What a note says; `None` where it is not there, or not as it was written."""
+    if not os.path.lexists(path):
+        return None
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+        if note["digest"] == digest(note["captions"]):
+            return note["captions"]  # type: ignore[no-any-return]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        pass
+    warnings.warn(f"{path} is damaged; its captions are made anew", LimbeckWarning, stacklevel=3)
+    return None
 
 
 def several(

@@ -59,7 +59,7 @@ def audit_page(path: str | Path, found: Audit, small: DistilledSet, source: Sour
         The path of the file.
 
     Raises:
-        StorageError: `path` is a folder.
+        StorageError: `path` is a folder, or cannot be written.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -90,7 +90,6 @@ def audit_page(path: str | Path, found: Audit, small: DistilledSet, source: Sour
         notes=found.notes,
         version=__version__,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, html)
     return path
 

@@ -89,7 +89,7 @@ def page(
 
     Raises:
         ConfigError: nothing to show, or `max_pairs` below one.
-        StorageError: `path` is a folder.
+        StorageError: `path` is a folder, or cannot be written.
 
     Example:
         >>> import tempfile, torch
@@ -107,7 +107,6 @@ def page(
     if path.is_dir():
         raise StorageError(f"{path} is a folder; give the name of a file in it, such as {path / 'report.html'}")
     html = _render(sets, tables(scores), history, source, title, max_pairs)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, html)
     return path
 

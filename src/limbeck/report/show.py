@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["show", "view"]
 
+GENERATOR = b'<meta name="generator" content="Limbeck">'  # in the head of every page
+
 
 def show(
     path: str | Path, *, source: Source | None = None, out: str | Path | None = None, console: "Console | None" = None
@@ -35,7 +37,7 @@ def show(
         The path of the page.
 
     Raises:
-        StorageError: `path` is neither, or a run that is not finished.
+        StorageError: `path` is neither, or a run that is not finished; or nobody named `out`, and in its place is a file of others.
         ConfigError: the set was not made from `source`: it holds none of the samples that the set started from.
     """
     from rich.console import Console
@@ -50,6 +52,8 @@ def show(
         )
     name = path.resolve().name
     default = path / "report.html" if (path / "recipe.yaml").is_file() else path.resolve().with_name(f"{name}.html")
+    if out is None:
+        refuse_foreign(default)
     written = page(out or default, sets=[small], history={name: history} if history else {}, source=source)
     (console or Console()).print(view(small))
     return written
@@ -83,6 +87,21 @@ def view(small: DistilledSet, *, samples: int = 5) -> "Group":
     for key, text, origin in list(zip(small.keys, said, small.origins, strict=True))[:samples]:
         first.add_row(*(Text(visible(cell)) for cell in (key, text, origin)))
     return Group(Text(visible(small.name), style="bold"), facts, Text(), first)
+
+
+def refuse_foreign(default: Path) -> None:
+    """Refuses to overwrite a page that nobody named, unless it is one of ours.
+
+    Args:
+        default: where a page is written when no file is named.
+
+    Raises:
+        StorageError: a file of others is there.
+    """
+    if default.is_file() and GENERATOR not in default.read_bytes()[:4096]:
+        raise StorageError(
+            f"{default} is there, and not a page of Limbeck; name another file with --out (in Python out=)"
+        )
 
 
 def _open(path: Path) -> tuple[DistilledSet, list[dict[str, Any]]]:

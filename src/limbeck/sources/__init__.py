@@ -1,5 +1,6 @@
 """Sources: one file is one layout of data on disk. `source` opens any of them by name."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -61,6 +62,7 @@ def source(
     known = [f.name for f in fields(layout) if f.name != "path"]
     if wrong := sorted(set(options) - set(known)):
         raise ConfigError(f"the source {name!r} has no option {', '.join(wrong)}; its options: {', '.join(known)}")
+    registry.check_options(layout, options, f"the source {name!r}")
     reader = layout(path=path, **options)
     opened = RecordSource(reader, reader.read(), split, cache, tick)
     len(opened)  # decodes now, so that bad data are reported here
@@ -71,9 +73,9 @@ def _distilled(spec: str) -> Source | None:
     """The distilled set that `spec` names, if it names one."""
     explicit = spec.startswith("set:")
     folder = Path(spec.removeprefix("set:")).expanduser()
-    if explicit and not folder.is_dir():
+    if explicit and not os.path.isdir(folder):
         raise DataError(f"there is no folder {folder}; check the path")
-    if not explicit and (not spec or not folder.is_dir() or spec in registry.names("source")):
+    if not explicit and (not spec or not os.path.isdir(folder) or spec in registry.names("source")):
         return None
     if not explicit and not (folder / "manifest.json").is_file():
         raise ConfigError(

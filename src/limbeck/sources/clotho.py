@@ -11,7 +11,7 @@ from limbeck.data.form import Form, SoundForm
 from limbeck.data.layout import Layout, Listing
 from limbeck.data.parse import Unreadable
 from limbeck.data.regular import Place
-from limbeck.data.rows import file_of, list_rows, translated
+from limbeck.data.rows import found_file, list_rows, translated
 from limbeck.data.tables import Row, csv_rows
 from limbeck.data.unread import SOUNDS, Unread
 from limbeck.errors import DataError
@@ -101,5 +101,5 @@ def _sound(row: dict[str, str], columns: Columns, folder: Path, named: set[str])
     if "audio" not in cells:
         raise Unreadable("no file_name")
     named.add(file := cells["audio"])
-    sound = file_of(Place(folder), file, "audio")
+    sound = found_file(Place(folder), file, "audio")
     return {"key": f"{folder.name}/{file}", "audio": sound, "caption": cells.get("caption"), "split_from": "its files"}

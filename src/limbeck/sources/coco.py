@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 from limbeck.data.form import Form, ImageForm, MaskForm
-from limbeck.data.layout import ImageRef, Listing, NamedLayout
-from limbeck.data.parse import Unreadable
+from limbeck.data.layout import Listing, NamedLayout
 from limbeck.data.regular import Place, matching, read_json
-from limbeck.data.rows import file_of, list_rows
+from limbeck.data.rows import found_file, list_rows
 from limbeck.data.splits import file_split
 from limbeck.data.tables import Row
 from limbeck.data.unread import Unread
@@ -142,7 +141,7 @@ class Coco(NamedLayout):
                 unread.add("annotations", "with a box only", len(here))
             cells = {
                 "key": _key(entry, pictures, folder),
-                "image": _path(pictures, entry),
+                "image": found_file(Place(pictures), entry.get("file_name")),
                 "caption": captions.get(entry.get("id"), []),
                 **({} if kind is None else {"class": names[kind]}),
                 "split": split,
@@ -228,13 +227,6 @@ def _captions_of(rows: object, file: Path) -> dict[Any, list[Any]]:
             raise DataError(f"{file}: annotations holds a value of image_id that is neither a number nor a name")
         said[row["image_id"]].append(row.get("caption"))
     return said
-
-
-def _path(pictures: Path, entry: Entry) -> ImageRef | Unreadable:
-    try:
-        return file_of(Place(pictures), entry.get("file_name"))
-    except Unreadable as error:
-        return error
 
 
 def _key(entry: Entry, pictures: Path, folder: Path) -> str:

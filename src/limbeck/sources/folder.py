@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from limbeck.data.columns import Columns
+from limbeck.data.columns import Columns, role_of
 from limbeck.data.form import Form, ImageForm, MaskForm
 from limbeck.data.layout import Listing, NamedLayout
 from limbeck.data.parse import Unreadable, decode_text, is_utf8, parse_json
 from limbeck.data.regular import Place, read_regular
 from limbeck.data.rows import list_rows, translated
-from limbeck.data.splits import folder_splits
+from limbeck.data.splits import folder_splits, word_split
+from limbeck.data.tables import TABLES as MANIFESTS
 from limbeck.data.tables import Row, csv_rows, jsonl_rows, parquet_rows
 from limbeck.data.unread import IMAGES, Unread
 from limbeck.errors import DataError
@@ -99,17 +100,20 @@ class Folder(NamedLayout):
             raise DataError(f"{self.name}: {root.absolute()} is not a folder")
         unread = Unread(self.ignore)
         tree = _walk(root)
-        tops = sorted({p.parts[0] for p in [*tree.images, *tree.others] if len(p.parts) > 1 and _is_data(p)})
-        splits = folder_splits(tops) if self.split_by in ("", "folders") and not _table(root) else {}
-        parts = {root / top: split for top, split in splits.items()} or {root: None}
+        base = _base(tree)
+        depth = len(base.relative_to(root).parts)
+        held = [p for p in [*tree.images, *tree.others] if len(p.parts) > depth + 1 and _is_data(p)]
+        tops = sorted({p.parts[depth] for p in held})
+        splits = folder_splits(tops) if self.split_by in ("", "folders") and not _table(base) else {}
+        parts = {base / top: split for top, split in splits.items()} or {base: None}
         rows: list[Row] = []
         for folder, split in parts.items():
             rows += self._part(tree, folder, split, unread)
         for top in (top for top in tops if splits and top not in splits):
-            unread.add("folders", top, sum(p.parts[0] == top for p in tree.images))
+            unread.add("folders", top, sum(p.parts[depth] == top for p in tree.images if len(p.parts) > depth))
         self._refuse(root, rows, tree)
         more = root / Path(self.files).expanduser() if self.files else None
-        cure = "say where files may lie with --source.files FOLDER (in Python files=)"
+        cure = "say where files may lie with --source.files FOLDER, such as .. (in Python files=)"
         listing = list_rows(rows, Place(root, more, cure), root, unread=unread)
         unread.refuse_lost(self.name, listing.records, {"text": "caption"})
         if listing.records and not any(r.captions or r.label is not None for r in listing.records):
@@ -147,7 +151,9 @@ class Folder(NamedLayout):
     def _rows(self, root: Path, table: Path, known: Mapping[str, Any], unread: Unread) -> list[Row]:
         """The rows of a table."""
         split = "" if self.split_by in ("hash", "folders") or known else self.column_of_split
-        columns = Columns(table, ROLES, {"caption": self.caption, "label": self.label, "split": split}, unread)
+        columns = Columns(
+            table, ROLES, {"caption": self.caption, "label": self.label, "split": split}, unread, first=("filename",)
+        )
         here = table.parent.relative_to(root)
 
         def cells(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,7 +171,7 @@ class Folder(NamedLayout):
             return {**held, "key": Path(os.path.normpath(held["image"])).as_posix(), **known}
 
         rows = list(translated(TABLES[table.name](table), cells))
-        if columns.met and not any(role == "image" for role, _ in columns.used):
+        if columns.met and not any(role_of(column, ("image",)) for column in columns.met):
             raise DataError(f"{table} has no column 'file_name'; it has {', '.join(columns.met)}")
         columns.check()
         if not known and self.split_by in ("", "folders") and not any("split" in row for _, row in rows):
@@ -207,8 +213,12 @@ class Folder(NamedLayout):
         loose = sum(len(p.parts) == 1 for p in tree.images)
         beside = f"; {loose} images lie there by themselves, without a .txt of the same name" if loose else ""
         inner = len(tree.images) - loose
-        deeper = f"; {inner} images lie deeper" if inner else ""
-        raise DataError(f"{self.name}: no {wanted} in {root.absolute()}{beside}{deeper}")
+        deeper = (
+            f"; {inner} images lie in its folders, which hold no class folders, nor texts beside them" if inner else ""
+        )
+        tables = [p.name for p in tree.others if len(p.parts) == 1 and p.suffix.lower() in (*MANIFESTS, ".json")]
+        other = f"; {', '.join(tables[:4])} may be a table, which manifest:{root / tables[0]} reads" if tables else ""
+        raise DataError(f"{self.name}: no {wanted} in {root.absolute()}{beside}{deeper}{other}")
 
 
 def _walk(root: Path) -> Tree:
@@ -237,6 +247,22 @@ def _walk(root: Path) -> Tree:
                 tree.odd.append(str(path))
     tree.images.sort()
     return tree
+
+
+def _base(tree: Tree) -> Path:
+    """Where class folders begin: the folder, or the only one in it, where that holds nothing but folders of images."""
+    base = tree.folder
+    while not _table(base):
+        depth = len(base.relative_to(tree.folder).parts)
+        tops = {p.parts[depth] for p in tree.images if len(p.parts) > depth + 1}
+        loose = any(len(p.parts) == depth + 1 for p in tree.images)
+        inner = base / next(iter(tops), "")
+        below = {p.parts[depth + 1] for p in tree.images if len(p.parts) > depth + 2}
+        direct = any(len(p.parts) == depth + 2 for p in tree.images)
+        if loose or len(tops) != 1 or word_split(inner.name) or _table(inner) or direct or len(below) < 2:
+            return base
+        base = inner
+    return base
 
 
 def _is_data(path: Path) -> bool:

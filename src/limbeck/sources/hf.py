@@ -1,65 +1,28 @@
 """Anything that `datasets.load_dataset` opens: a hub name, or a local folder of Parquet, JSON or images."""
 
-import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
+from limbeck.data.arrow import cells_in, content_of, file_kind, is_said, is_segments, is_text, refs_in
 from limbeck.data.columns import ROLES, Columns, plain_name, role_of
 from limbeck.data.form import Form, ImageForm, MaskForm, SoundForm
-from limbeck.data.layout import FileImage, ImageRef, Listing, NamedLayout
-from limbeck.data.parse import WORDS, Unreadable, clean_captions
+from limbeck.data.layout import Listing, NamedLayout
+from limbeck.data.parse import Unreadable, clean_captions
 from limbeck.data.regular import Place
-from limbeck.data.rows import file_of, list_rows
+from limbeck.data.rows import list_rows
 from limbeck.data.splits import canonical_split, file_split, word_split
-from limbeck.data.tables import Row, arrow_cells
-from limbeck.data.unread import KEPT, Unread, is_empty, kind_of
+from limbeck.data.tables import Row
+from limbeck.data.unread import KEPT, Unread, is_empty
 from limbeck.errors import ConfigError, DataError, MissingDependency
 
 __all__ = ["HuggingFace"]
 
 MASKS = ROLES["mask"][0] + ROLES["mask"][1]
 VALUES = ("caption", "label", "class", "split")  # roles of columns that are no files
-
-
-@dataclass(frozen=True)
-class RowImage(ImageRef):
-    """An image, a sound or a mask inside an Arrow table.
-
-    Args:
-        table: a `datasets.Dataset` of that column alone.
-        column: its name.
-        row: position.
-        version: digest of the table.
-        content: SHA-256 of the encoded bytes, or the path where the table holds no bytes.
-    """
-
-    table: Any = field(repr=False, compare=False)
-    column: str
-    row: int
-    version: str
-    content: str
-
-    def read(self) -> bytes:
-        """The encoded bytes of the row."""
-        try:
-            value = self.table[self.row][self.column]
-        except Exception as error:  # Arrow's own errors have no common base
-            raise Unreadable("cannot be read") from error
-        if value is None:
-            raise Unreadable("missing")
-        if isinstance(value, bytes):
-            return value
-        if value.get("bytes") is not None:
-            return bytes(value["bytes"])
-        return FileImage.of(value.get("path") or "").read()
-
-    @property
-    def stamp(self) -> Sequence[Any]:
-        """Column and row, and the digest of the table."""
-        return f"column {self.column}, row {self.row}", self.version
 
 
 @dataclass(frozen=True)
@@ -151,7 +114,7 @@ class HuggingFace(NamedLayout):
         if not self.path:
             raise ConfigError("hf needs a dataset, as in 'hf:nlphuji/flickr30k' or 'hf:data/pets'")
         local = Path(self.path).expanduser()
-        if local.is_dir() and (
+        if os.path.isdir(local) and (
             odd := next((p for p in local.rglob("*") if p.exists() and not (p.is_file() or p.is_dir())), None)
         ):
             raise DataError(f"{self.name}: {odd} is not a regular file; remove it")
@@ -160,7 +123,7 @@ class HuggingFace(NamedLayout):
             if saved:
                 loaded = datasets.load_from_disk(str(local))
             else:
-                loaded = datasets.load_dataset(str(local) if local.exists() else self.path, self.config or None)
+                loaded = datasets.load_dataset(str(local) if os.path.exists(local) else self.path, self.config or None)
         except Exception as error:  # whatever builders, Arrow, the hub and the network raise
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             verb = "load_from_disk" if saved else "load_dataset"
@@ -178,12 +141,12 @@ class HuggingFace(NamedLayout):
 
         local, fetched = Path(self.path).expanduser(), Path(datasets.config.DOWNLOADED_DATASETS_PATH)
         hub = Path(getattr(datasets.config, "HF_CACHE_HOME", fetched)).expanduser()
-        return Place(local.absolute(), fetched) if local.exists() else Place(hub, fetched)
+        return Place(local.absolute(), fetched) if os.path.exists(local) else Place(hub, fetched)
 
     def _told(self, tables: Mapping[str, Any]) -> bool:
         """Whether the splits are told by whole words in the names of files and folders, and not by `datasets` alone."""
         local = Path(self.path).expanduser()
-        if not local.is_dir() or len(tables) < 2 or (local / "dataset_dict.json").is_file():
+        if not os.path.isdir(local) or len(tables) < 2 or (local / "dataset_dict.json").is_file():
             return True
         names = [p.relative_to(local) for p in local.rglob("*") if p.is_file()]
         words = {file_split(p.stem) for p in names} | {word_split(part) for p in names for part in p.parts[:-1]}
@@ -194,11 +157,11 @@ class HuggingFace(NamedLayout):
 
     def _files(self, table: Any) -> dict[str, str]:
         """The columns of images, sounds and masks."""
-        held = {name: kind for name in table.features if (kind := _file_kind(table, name))}
+        held = {name: kind for name in table.features if (kind := file_kind(table, name))}
         masks = [
             n
             for n in table.features
-            if plain_name(n) in MASKS and (held.get(n) == "image" or _is_segments(table.features[n]))
+            if plain_name(n) in MASKS and (held.get(n) == "image" or is_segments(table.features[n]))
         ]
         mask = self._choose("mask", self.mask, [n for n in masks if n != self.image], table)
         found = {"mask": mask}
@@ -215,11 +178,11 @@ class HuggingFace(NamedLayout):
         ignored = {*files.values(), *unread.ignored}
         free = {name: kind for name, kind in table.features.items() if name not in ignored}
         caption, label = self.caption, self.label or self._label(table, free)
-        if not caption and not any(role_of(n, ("caption",)) and _is_text(kind) for n, kind in free.items()):
+        if not caption and not any(role_of(n, ("caption",)) and is_text(kind) for n, kind in free.items()):
             texts = [
                 n
                 for n, kind in free.items()
-                if _is_text(kind) and n != label and role_of(n) is None and _is_said(table, n)
+                if is_text(kind) and n != label and role_of(n) is None and is_said(table, n)
             ]
             caption = self._choose("caption", "", texts, table)
         for role, name in (("caption", self.caption), ("label", self.label)):
@@ -250,13 +213,13 @@ class HuggingFace(NamedLayout):
     def _rows(self, table: Any, split: str, files: Mapping[str, str], columns: Columns, told: bool) -> Iterator[Row]:
         """The rows of one table of `datasets`."""
         rest = [name for name in table.features if name not in files.values()]
-        wanted = [name for name in columns.wanted(tuple(rest)) if _file_kind(table, name) is None]
+        wanted = [name for name in columns.wanted(tuple(rest)) if file_kind(table, name) is None]
         for name in (name for name in rest if name not in wanted):
-            if filled := [cell for cell in _cells(table, name, KEPT) if not is_empty(cell)]:
+            if filled := [cell for cell in cells_in(table, name, KEPT) if not is_empty(cell)]:
                 columns.unread.add("columns", name, len(table), filled)
-        values = {name: _cells(table, name) for name in rest if name in wanted}
+        values = {name: cells_in(table, name) for name in rest if name in wanted}
         place = self._place()
-        refs = {role: list(_refs(table, name, place)) for role, name in files.items()}
+        refs = {role: list(refs_in(table, name, place)) for role, name in files.items()}
         known = {"split": canonical_split(split), "split_from": "the splits of the dataset"}
         for row in range(len(table)):
             key = f"{known['split']}/{row}"
@@ -274,21 +237,10 @@ class HuggingFace(NamedLayout):
 
 def _identity(cells: Mapping[str, Any], held: Mapping[str, Any], place: Place) -> dict[str, Any]:
     """What tells a row from others, and by what it is split."""
-    same = {role: _content(ref, place) for role, ref in held.items()}
+    same = {role: content_of(ref, place) for role, ref in held.items()}
     name = same.get("image") or same.get("audio")
     group = name or " ".join(clean_captions(cells.get("caption")))
     return {"same": tuple(sorted(same.items())) if name else None, **({"group": group} if group else {})}
-
-
-def _content(ref: Any, place: Place) -> str:
-    """What tells the bytes that a cell stands for: their digest, else their path, relative where it is in the folder."""
-    if isinstance(ref, RowImage):
-        return ref.content
-    return _relative(ref.path, place) if isinstance(ref, FileImage) else str(ref)
-
-
-def _relative(path: str, place: Place) -> str:
-    return Path(path).relative_to(place.folder).as_posix() if Path(path).is_relative_to(place.folder) else path
 
 
 def _with_classes(listing: Listing, names: tuple[str, ...]) -> Listing:
@@ -297,113 +249,6 @@ def _with_classes(listing: Listing, names: tuple[str, ...]) -> Listing:
         replace(r, label=r.label if r.label is not None and r.label < len(names) else None) for r in listing.records
     ]
     return replace(listing, records=records, classes=names)
-
-
-def _cells(table: Any, column: str, count: int | None = None) -> list[Any]:
-    """The values of a column, or the first of them; numbers of declared classes are names where they are no labels."""
-    import datasets
-
-    part = table.select_columns([column])
-    part = part if count is None else part.select(range(min(count, len(part))))
-    values = arrow_cells(part.with_format("arrow")[:].column(0))
-    kind = table.features[column]
-    if isinstance(kind, datasets.ClassLabel):
-        named = role_of(column, ("split",)) is not None
-        return [
-            None if v is None or v < 0 else kind.int2str(v) if named and v < kind.num_classes else v for v in values
-        ]
-    return values
-
-
-def _refs(table: Any, column: str, place: Place) -> Iterator[Any]:
-    """Where the file of each row lies, or, where the column holds no files, its cell; `None` where it has none."""
-    import datasets
-
-    kind = _file_kind(table, column)
-    if kind is None or getattr(table.features[column], "dtype", "") in ("string", "large_string"):
-        for cell in _cells(table, column):
-            if kind is None or is_empty(cell):
-                yield None if is_empty(cell) else cell
-            else:
-                yield _found(place, cell)
-        return
-    cast = {"image": datasets.Image, "audio": datasets.Audio}[kind](decode=False)
-    held = table.select_columns([column])
-    held = (
-        held.cast_column(column, cast)
-        if isinstance(table.features[column], datasets.Image | datasets.Audio | dict)
-        else held
-    )
-    row = 0
-    for rows in held.with_format("arrow").iter(16):
-        for value in arrow_cells(rows.column(0)):
-            yield _row_image(held, column, row, table._fingerprint, value, place)
-            row += 1
-
-
-def _row_image(table: Any, column: str, row: int, version: str, value: Any, place: Place) -> Any:
-    """Where the bytes of one cell lie."""
-    if value is None or isinstance(value, Unreadable):
-        return value
-    data = value if isinstance(value, bytes) else value.get("bytes")
-    if data is not None:
-        return RowImage(table, column, row, version, hashlib.sha256(data).hexdigest())
-    if not value.get("path"):
-        return None
-    found = _found(place, value["path"])
-    return (
-        found
-        if isinstance(found, Unreadable)
-        else RowImage(table, column, row, version, _relative(value["path"], place))
-    )
-
-
-def _found(place: Place, name: object) -> Any:
-    """The file of a name, or why there is none."""
-    try:
-        return file_of(place, name)
-    except Unreadable as error:
-        return error
-
-
-def _file_kind(table: Any, column: str) -> str | None:
-    """Whether a column holds images or sounds, encoded or by their names, although nobody may have declared it as such."""
-    import datasets
-
-    kind = table.features[column]
-    if isinstance(kind, datasets.Image | datasets.Audio):
-        return "image" if isinstance(kind, datasets.Image) else "audio"
-    dtype = getattr(kind, "dtype", "")
-    if (isinstance(kind, dict) and set(kind) == {"bytes", "path"}) or dtype in ("binary", "large_binary"):
-        first = next((cell for cell in _cells(table, column, 16) if not is_empty(cell)), None)
-        return kind_of(first) or "image"
-    if dtype in ("string", "large_string") and role_of(column, ("image", "audio")):
-        return kind_of(next((cell for cell in _cells(table, column, 16) if not is_empty(cell)), None))
-    return None
-
-
-def _is_segments(kind: Any) -> bool:
-    kind = getattr(kind, "feature", kind)
-    kind = kind[0] if isinstance(kind, list) and kind else kind
-    return isinstance(kind, dict) and bool({"counts", "polygons"} & set(kind))
-
-
-def _is_text(kind: Any) -> bool:
-    """Whether a column holds texts, lists of them, or structs in which they lie."""
-    kind = getattr(kind, "feature", kind)
-    kind = kind[0] if isinstance(kind, list) and kind else kind
-    if isinstance(kind, dict):
-        return any(_is_text(inner) for name, inner in kind.items() if name in WORDS)
-    return getattr(kind, "dtype", "") in ("string", "large_string")
-
-
-def _is_said(table: Any, column: str) -> bool:
-    """Whether most of the first cells of a column are more than a word, as captions are and names are not."""
-    try:
-        said = [text for cell in _cells(table, column, KEPT) for text in clean_captions(cell)]
-    except Unreadable:
-        return False
-    return sum(" " in text for text in said) * 2 > len(said)
 
 
 def _listed(table: Any) -> str:

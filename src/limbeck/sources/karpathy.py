@@ -1,5 +1,6 @@
 """Caption files of the Flickr8k, Flickr30k and COCO kind beside a folder of images."""
 
+import os
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from limbeck.errors import DataError
 __all__ = ["Karpathy"]
 
 ROLES = ("image", "caption", "split")
+NUMBERS = "imgid,sentids,cocoid,image_id,id,height,width,license,coco_url,flickr_url,date_captured"  # of no use here, as all know
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Karpathy(NamedLayout):
         folder = root.parent if root.is_file() else root
         files = [root] if root.is_file() else self._files(folder)
         images, masks = self._images(folder), folder / self.masks if self.masks else None
-        unread = Unread(self.ignore)
+        unread = Unread(f"{self.ignore},{NUMBERS}")
         fields = Columns(self.name, ROLES, {"split": self.column_of_split}, unread, "field")
         rows: list[Row] = []
         for file in files:
@@ -110,7 +112,7 @@ class Karpathy(NamedLayout):
         except ValueError as error:
             raise error if isinstance(error, Unreadable) else Unreadable("no file name") from None
         outline = name.with_suffix(".png")
-        others = {"mask": file_of(Place(masks), str(outline))} if masks and (masks / outline).exists() else {}
+        others = {"mask": file_of(Place(masks), str(outline))} if masks and os.path.exists(masks / outline) else {}
         return {**held, **others, "key": name.as_posix(), "split_from": way}
 
     def _files(self, folder: Path) -> list[Path]:

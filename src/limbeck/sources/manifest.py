@@ -102,8 +102,11 @@ class Manifest(NamedLayout):
         table = self.root()
         if not table.is_file() or table.suffix.lower() not in TABLES:
             known = ", ".join(TABLES)
-            raise DataError(f"{self.name}: {table.absolute()} is no table; a manifest is a file that ends in {known}")
-        unread = Unread(self.ignore)
+            other = "; lists in JSON are read by karpathy:" if table.suffix.lower() == ".json" else ""
+            raise DataError(
+                f"{self.name}: {table.absolute()} is no table; a manifest is a file that ends in {known}{other}"
+            )
+        unread = Unread(f"{self.ignore},made")  # made: a column of `limbeck annotate`, for people
         named = {"split": self.column_of_split or self.split_column}
         named |= {role: getattr(self, role) for role in ROLES if role not in ("class", "split")}
         columns = Columns(table, ROLES, named, unread)
@@ -117,7 +120,7 @@ class Manifest(NamedLayout):
             return held
 
         more = table.parent / Path(self.files).expanduser() if self.files else None
-        cure = "say where files may lie with --source.files FOLDER (in Python files=)"
+        cure = "say where files may lie with --source.files FOLDER, such as .. (in Python files=)"
         rows = translated(table_rows(table, wanted), lambda row: self._cells(columns, row))
         listing = list_rows(rows, Place(table.parent, more, cure), table, unread=unread)
         self._refuse(table, columns, listing)

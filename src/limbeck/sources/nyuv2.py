@@ -184,7 +184,9 @@ def _facts(path: Path) -> dict[str, list[str]]:
             return {name: [_text(file, ref, name) for ref in arrays[name][()].ravel()] for name in lengths}
     except (Unreadable, OSError) as error:
         what = f"{error}{f' ({error.__cause__})' if error.__cause__ else ''}"
-        raise DataError(f"{path} cannot be read as a MATLAB 7.3 file (HDF5) of NYU Depth v2: {what}; fetch it again") from error
+        raise DataError(
+            f"{path} cannot be read as a MATLAB 7.3 file (HDF5) of NYU Depth v2: {what}; fetch it again"
+        ) from error
 
 
 def _text(file: Any, ref: Any, name: str) -> str:

@@ -71,6 +71,7 @@ def _encoder(modality: str, spec: Any) -> Encoder:
     if wrong:
         listed = ", ".join(k for k in known if k not in ("name", "modality")) or "none"
         raise ConfigError(f"the encoder {family!r} has no option {', '.join(wrong)}; its options: {listed}")
+    registry.check_options(found, options, f"the encoder {family!r}")
     if "modality" in known:
         options.setdefault("modality", modality)
     return found(**options, **named)  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
 """Features of a whole source, once: sharded, cached by content, resumable."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,8 +16,9 @@ from limbeck.errors import ConfigError, DataError
 from limbeck.spaces.encoders.vectors import Vectors
 from limbeck.spaces.space import Encoder, Space
 
-__all__ = ["Features", "embed_source"]
+__all__ = ["Features", "check_features", "embed_source"]
 
+SHARD = 4096  # values a cache entry
 Tick = Callable[[str, int, int], None]  # (what, done, total), called as work proceeds
 Read = Callable[[int, int], tuple[Any, Tensor]]  # values `start` to `stop`, and the sample each belongs to
 
@@ -69,7 +70,7 @@ def embed_source(
     cache: Cache | None = None,
     *,
     batch_size: int = 128,
-    shard: int = 4096,
+    shard: int = SHARD,
     device: str = "cpu",
     tick: Tick | None = None,
 ) -> dict[str, Features]:
@@ -114,17 +115,39 @@ def embed_source(
             _same_rate(source, encoder)
             total, read = _strings(source) if modality == "text" else _decoded(source, modality)
             parts = []
-            for start in range(0, total, shard):
-                stop = min(start + shard, total)
-                make = partial(_encode, source, encoder, read, range(start, stop), total, batch_size, device, tick)
-                key = digest(source.fingerprint, modality, encoder.fingerprint, start, stop)
+            for span, key in _shards(source, encoder, total, shard):
+                make = partial(_encode, source, encoder, read, span, total, batch_size, device, tick)
                 parts.append(cache.tensors("features", key, make))
                 if tick:
-                    tick(modality, stop, total)
+                    tick(modality, span.stop, total)
             vectors = torch.cat([torch.zeros(0, encoder.dim), *(part["vectors"] for part in parts)])
             owner = torch.cat([torch.zeros(0, dtype=torch.long), *(part["owner"] for part in parts)])
             result[modality] = Features(vectors, owner)
     return result
+
+
+def check_features(source: Source, space: Space, cache: Cache | None = None) -> int:
+    """Looks at the features of a source that are in the cache; tells what is damaged, and encodes nothing.
+
+    Args:
+        source, space, cache: see `embed_source`.
+
+    Returns:
+        how many shards are there and whole.
+    """
+    whole, cache = 0, cache or Cache()
+    for modality, encoder in space.encoders.items():
+        if modality in source.modalities and modality not in source.embeddings:
+            total = (_strings(source) if modality == "text" else _decoded(source, modality))[0]
+            whole += sum(cache.whole("features", key) is not None for _, key in _shards(source, encoder, total, SHARD))
+    return whole
+
+
+def _shards(source: Source, encoder: Encoder, total: int, size: int) -> Iterator[tuple[range, str]]:
+    """The ranges that are entries of their own, and their keys."""
+    for start in range(0, total, size):
+        stop = min(start + size, total)
+        yield range(start, stop), digest(source.fingerprint, encoder.modality, encoder.fingerprint, start, stop)
 
 
 def _same_rate(source: Source, encoder: Encoder) -> None:

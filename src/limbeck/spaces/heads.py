@@ -1,6 +1,5 @@
 """Projection heads, and the folder that a bound space is kept in: `space.json` and `tensors.safetensors`. No pickle."""
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import sqrt
@@ -11,12 +10,26 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data.files import save_tensors, settle, sha256, whole_folder
+from limbeck.data.plain import COUNT, DIGEST, PLAIN, SIZE, TEXT, Kind, check, dump_json, read_json, seal
+from limbeck.data.trust import remember
 from limbeck.errors import StorageError
 
-__all__ = ["MANIFEST", "SCHEMA", "Head", "read_heads", "read_manifest", "write_heads"]
+__all__ = ["MANIFEST", "SCHEMA", "Head", "made_of", "read_heads", "read_manifest", "write_heads"]
 
 SCHEMA = 1
 MANIFEST, TENSORS = "space.json", "tensors.safetensors"
+CURE = "fetch the space again, or bind again"
+SHAPE = {
+    "schema": Kind(f"a schema from 1 to {SCHEMA}", lambda value: type(value) is int and 1 <= value <= SCHEMA),
+    "dim": SIZE,
+    "encoders": {"*": {"name": TEXT, "*": PLAIN}},
+    "fingerprints": {"*": TEXT},
+    "heads": {"*": {"inputs": SIZE, "hidden": [SIZE], "dim": COUNT}},
+    "licences": {"*": TEXT},
+    "files": {TENSORS: DIGEST},
+    "digest?": DIGEST,
+    "*": PLAIN,
+}
 
 
 class Head(nn.Module):
@@ -95,8 +108,14 @@ def write_heads(folder: Path, heads: Mapping[str, Head], facts: Mapping[str, Any
         save_tensors({f"{m}.{k}": v for m, h in heads.items() for k, v in h.state_dict().items()}, work / TENSORS)
         shapes = {m: {"inputs": h.inputs, "hidden": list(h.hidden), "dim": h.dim} for m, h in heads.items()}
         manifest = {"schema": SCHEMA, **facts, "heads": shapes, "files": {TENSORS: sha256(work / TENSORS)}}
-        (work / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (work / MANIFEST).write_text(dump_json(seal(manifest)), encoding="utf-8")
+    remember(made_of(manifest))
     return folder
+
+
+def made_of(manifest: Mapping[str, Any]) -> list[Any]:
+    """What makes a bound space this one and no other: its encoders, their weights, its heads."""
+    return [manifest[key] for key in ("encoders", "fingerprints", "files")]
 
 
 def refuse_other(folder: Path) -> None:
@@ -117,21 +136,38 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     if not folder.exists():
         settle(folder)  # puts back what a killed process was to replace
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        schema = int(manifest["schema"])
-        if schema <= SCHEMA:
-            found = [manifest[key] for key in ("dim", "encoders", "fingerprints", "heads", "licences", "files")]
-            assert all(isinstance(value, dict) for value in found[1:])
-    except OSError:
+    path = folder / MANIFEST
+    if not path.is_file():
         raise StorageError(
             f"{folder} holds no {MANIFEST}, so it is not a bound space; check the path, or make one with limbeck bind"
-        ) from None
-    except (KeyError, TypeError, ValueError, AssertionError) as error:
-        raise StorageError(f"{folder / MANIFEST} cannot be read: {error!r}; bind again") from error
-    if schema > SCHEMA:
-        raise StorageError(f"{folder} has schema {schema}, this version reads up to {SCHEMA}; upgrade limbeck")
-    return manifest  # type: ignore[no-any-return]
+        )
+    manifest: dict[str, Any] = read_json(path, {"schema": COUNT, "*": PLAIN}, CURE)
+    if manifest["schema"] > SCHEMA:
+        raise StorageError(
+            f"{folder} has schema {manifest['schema']}, this version reads up to {SCHEMA}; upgrade limbeck"
+        )
+    if "digest" in manifest and seal(manifest)["digest"] != manifest["digest"]:
+        raise StorageError(f"{path} differs from the digest in it; {CURE}")
+    try:
+        check(manifest, SHAPE)
+        _check_heads(manifest)
+    except ValueError as error:
+        raise StorageError(f"{path} is no manifest of a bound space: {error}; {CURE}") from error
+    return manifest
+
+
+def _check_heads(manifest: Mapping[str, Any]) -> None:
+    """Whether every modality has an encoder, its fingerprint, a licence and a head, of the space's dimension."""
+    names = set(manifest["encoders"])
+    if not names:
+        raise ValueError("it names no encoders")
+    for key in ("fingerprints", "licences", "heads"):
+        if set(manifest[key]) != names:
+            raise ValueError(f"{key} are of {sorted(manifest[key])}, encoders of {sorted(names)}")
+    for modality, head in manifest["heads"].items():
+        gives = head["dim"] or head["inputs"]
+        if gives != manifest["dim"] or (head["hidden"] and not head["dim"]):
+            raise ValueError(f"the head of {modality} gives {gives} components, the space has {manifest['dim']}")
 
 
 def read_heads(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Head]:
@@ -144,16 +180,31 @@ def read_heads(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Head]:
     from safetensors.torch import load_file
 
     path = folder / TENSORS
-    if not path.is_file() or sha256(path) != manifest["files"].get(TENSORS):
+    if not path.is_file() or sha256(path) != manifest["files"][TENSORS]:
         raise StorageError(f"{path} is missing or differs from its SHA-256 in {MANIFEST}; fetch the space again")
     heads = {}
     try:
         tensors = load_file(path)
-        for modality, shape in manifest["heads"].items():
-            head = Head(shape["inputs"], shape["hidden"], shape["dim"])
+        for modality, head in manifest["heads"].items():
             start = f"{modality}."
-            head.load_state_dict({k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)})
-            heads[modality] = head
-    except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+            held = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+            heads[modality] = _head(head, held)
+    except (SafetensorError, OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError) as error:
         raise StorageError(f"{path} does not hold the heads that {MANIFEST} names: {error}; bind again") from error
     return heads
+
+
+def _head(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Head:
+    """A head of tensors whose shapes were compared first: what is made is not larger than what lies there."""
+    sizes = [facts["inputs"], *facts["hidden"], facts["dim"]] if facts["dim"] else []
+    wanted: dict[str, tuple[int, ...]] = {name: (facts["inputs"],) for name in ("mean", "deviation")}
+    for i, (inputs, outputs) in enumerate(pairwise(sizes)):
+        wanted |= {f"layers.{i}.weight": (outputs, inputs), f"layers.{i}.bias": (outputs,)}
+    if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != wanted:
+        raise ValueError(f"its tensors are {sorted(tensors)}, of other shapes or names than {sorted(wanted)}")
+    for name, tensor in tensors.items():
+        if tensor.dtype != torch.float32 or not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name} is {tensor.dtype} or holds values that are not finite")
+    head = Head(facts["inputs"], facts["hidden"], facts["dim"])
+    head.load_state_dict(dict(tensors))
+    return head

@@ -7,9 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
-from limbeck.errors import ConfigError, MissingDependency
+from limbeck.data.plain_yaml import parse_yaml
+from limbeck.errors import ConfigError, LimbeckError, MissingDependency
 
 __all__ = ["card_of", "fetch_card", "licence_of", "optional", "quiet", "read"]
 
@@ -60,15 +59,30 @@ def quiet() -> Iterator[None]:
 
 
 def read(load: Callable[..., T], name: str, **options: Any) -> T:
-    """`load(name, **options)` of a `from_pretrained`, quietly.
+    """`load(name, **options)` of a `from_pretrained`, quietly; code that comes with a model is not run.
 
     Raises:
         ConfigError: there is no such model, here or on the hub, or it cannot be read.
     """
+    from safetensors import SafetensorError
+
+    if getattr(getattr(load, "__self__", None), "__name__", "").startswith("Auto"):
+        options["trust_remote_code"] = False  # else transformers asks on the terminal
     try:
         with quiet():
             return load(name, **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:  # ImportError: of what this model needs
+    except LimbeckError:
+        raise
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        ImportError,
+        AttributeError,
+        TypeError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(
             f"the model {name!r} cannot be read: {reason} "
@@ -100,8 +114,8 @@ def licence_of(name: str) -> str:
     """
     front = re.match(r"---\s*\n(.*?)\n---", card_of(name), re.DOTALL)
     try:
-        said = yaml.safe_load(front.group(1)) if front else {}
-    except yaml.YAMLError:
+        said = parse_yaml(front.group(1)) if front else {}
+    except ValueError:
         said = {}
     said = said if isinstance(said, dict) else {}
     found = said.get("license") or "unknown"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from limbeck.data.batch import Batch
 from limbeck.data.cache import digest
-from limbeck.errors import ConfigError, MissingDependency
+from limbeck.errors import ConfigError, LimbeckError, MissingDependency
 
 __all__ = ["Encoder", "Space"]
 
@@ -87,12 +87,21 @@ class Encoder(ABC):
 
         Raises:
             MissingDependency: a package that the encoder requires is not installed.
+            ConfigError: options of a size that cannot be made.
         """
         for package, extra in self.requires:
             if find_spec(package) is None:
                 raise MissingDependency(f"the encoder {self.describe()['name']!r}", package, extra)
         with torch.random.fork_rng(devices=[]):  # third-party constructors draw weights before they load them
-            return self.build().eval().requires_grad_(False)
+            try:
+                return self.build().eval().requires_grad_(False)
+            except LimbeckError:
+                raise
+            except (RuntimeError, MemoryError, OverflowError) as error:  # of torch, for sizes that it cannot make
+                reason = " ".join(str(error).split())[:200]
+                raise ConfigError(
+                    f"the encoder {self.describe()} cannot be built: {reason}; check its options"
+                ) from error
 
     def __call__(self, values: Any) -> Float[Tensor, "b d"]:
         """Unit vectors `float32 [B, D]`; gradients flow to `values` where it is a tensor."""

@@ -16,7 +16,7 @@ from limbeck.evaluation.protocols.retrieval import Retrieval
 from limbeck.evaluation.students import Samples
 from limbeck.spaces import Space
 
-__all__ = ["Bench", "membership", "protocol_of"]
+__all__ = ["Bench", "Given", "membership", "protocol_of"]
 
 SHADOWS = 10_000  # the seeds of shadow students begin here, far from those of the targets
 
@@ -84,8 +84,9 @@ class Given:
 
         Raises:
             ConfigError: no student can be trained on what they share.
-            DataError: no sample holds what a student reads.
+            DataError: set or data lack what a student reads.
         """
+        protocol.check(source)
         modalities, tested = protocol.modalities(small, source, space)
         side = protocol.side(small) if protocol.trained(modalities) else 0
         splits = {name: source.split(name) for name in ("val", "test") if name in source.splits}
@@ -94,6 +95,7 @@ class Given:
             return None
 
         def read(one: Source, seen: tuple[str, ...]) -> Samples:
+            protocol.check(one)
             return protocol.read(one, seen, space, context, side)
 
         chosen = protocol.selection == "clean" and len(splits) == 2

@@ -175,10 +175,7 @@ def _attacked(data: _Data, student: str | Protocol, seeds: int, shadows: int) ->
     leaks, given = [], None
     try:
         given = Given.read(protocol, small, source, space, context)
-    except ConfigError:
-        needs = "labels, or two modalities that the space encodes"
-        return [], "", [f"no membership inference: a student needs {needs}"]
-    except DataError as error:
+    except (ConfigError, DataError) as error:
         return [], "", [f"no membership inference: {error}"]
     if given is not None:
         bench = Bench(protocol, given.tested, _classes(data), given.judge, context)
@@ -187,9 +184,8 @@ def _attacked(data: _Data, student: str | Protocol, seeds: int, shadows: int) ->
         lacking = "two samples or more that the set started from, and two held-out ones"
         return [], "", [f"no membership inference: it needs {lacking}"]
     count = f"{seeds} students a row" + (f", {shadows} shadow students" if shadows else "")
-    chosen = (
-        "each chosen on val" if given.judge is not None else "none of them chosen: it takes the splits val and test"
-    )
+    takes = ", which takes the splits val and test" if protocol.selection == "clean" else ""
+    chosen = f"none of them chosen{takes}" if given.judge is None else "each chosen on val"
     carried = f" ({said})" if (said := protocol.training(small)) else ""
     told = f"{protocol.name}, {protocol.student} student of {' and '.join(given.tested)}{carried}; {count}, {chosen}"
     return leaks, told, []
@@ -246,4 +242,5 @@ def _space(small: DistilledSet) -> Space:
             f"{small.name} does not say which encoders it was made with; name them with --space.image and --space.text (in "
             "Python space=limbeck.space(image=..., text=...))"
         )
+    small.refuse_strangers("encoder", small.recipe.space, "name the encoders yourself: --space.MODALITY")
     return space(**small.recipe.space)

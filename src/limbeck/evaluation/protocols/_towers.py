@@ -114,6 +114,13 @@ class Lesson:
 
     @classmethod
     def of(cls, protocol: "Retrieval", small: Source, samples: Tensor) -> "Lesson":
+        """What a set asks to be learned by; plain InfoNCE for real data.
+
+        Args:
+            protocol: says whether what is carried counts, and what else is used.
+            small: a set, or real data.
+            samples: `int64 [n]`, which of its samples take part.
+        """
         if not isinstance(small, DistilledSet):
             return cls(infonce, protocol.temperature, None, None, {})
         first = {key: i for i, key in reversed(list(enumerate(small.origins)))}
@@ -190,11 +197,13 @@ class Training(Trainer[Pairs]):
         return best_student(candidates, tick, self.protocol.train_longer(candidate, points))
 
     def inputs(self, features: dict[str, Features], ridge: float) -> dict[str, Tensor]:
+        """Features whitened as those of training; pixels as they are."""
         return {m: self.of[m].whiten(f.vectors, ridge) if m in self.of else f.vectors for m, f in features.items()}
 
     def candidate(
         self, ridge: float, noise: float, rates: dict[str, float], held_out: Pairs | None, steps: int = 0
     ) -> Candidate:
+        """A student of one point of the grid, its training, and how it is judged."""
         p, device = self.protocol, self.context.device
         inputs = {m: x.to(device) for m, x in self.inputs(self.pairs.features, ridge).items()}
         student = self.student(ridge)
@@ -204,6 +213,7 @@ class Training(Trainer[Pairs]):
         return student, training, lambda s: 0.0 if held_out is None else self.score(s, held_out)["mean"]
 
     def student(self, ridge: float) -> nn.ModuleDict:
+        """New towers, with the weights that the seed draws."""
         p, generator = self.protocol, stream(self.context.seed, "student weights")
         hidden = 512 if p.head == "mlp" else 0
         towers = {}
@@ -218,6 +228,7 @@ class Training(Trainer[Pairs]):
         return student
 
     def loss(self, student: nn.ModuleDict, inputs: dict[str, Tensor], noise: float, index: Tensor, t: int) -> Tensor:
+        """What is taught of the samples at `index` in step t, each seen through noise or augmentation."""
         generator = stream(self.context.seed, "student draws", t)
         sides = self.pairs.sides
         drawn = {m: inputs[m][sides[m].draw(index, generator).to(inputs[m].device)] for m in inputs}

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from limbeck.data.trust import check_named
 from limbeck.errors import ConfigError, StorageError
 from limbeck.spaces.build import space
-from limbeck.spaces.heads import read_heads, read_manifest
+from limbeck.spaces.heads import made_of, read_heads, read_manifest
 from limbeck.spaces.space import Encoder
 
 __all__ = ["Bound"]
@@ -47,8 +48,15 @@ class Bound(Encoder):
 
     @cached_property
     def member(self) -> Encoder:
-        """The frozen encoder below the head."""
-        return space(**{self.modality: self.manifest["encoders"][self.modality]})[self.modality]
+        """The frozen encoder below the head.
+
+        Raises:
+            ConfigError: it lies elsewhere, the space was not made here, and nobody allowed it.
+        """
+        named = {self.modality: self.manifest["encoders"][self.modality]}
+        instead = "bind a space of your own"
+        check_named(f"the bound space {self.name}", made_of(self.manifest), "encoder", named, instead)
+        return space(**named)[self.modality]
 
     @property
     def dim(self) -> int:

@@ -1,0 +1,72 @@
+"""`manifest.json` of a distilled set: what it must say, and the digest of its own content that a changed bit breaks."""
+
+from pathlib import Path
+from typing import Any
+
+from limbeck.core.recipe import SHAPE as RECIPE
+from limbeck.data.files import sha256
+from limbeck.data.plain import COUNT, DIGEST, NUMBER, PLAIN, SIZE, TEXT, Kind, check, read_json, seal
+from limbeck.errors import StorageError
+
+__all__ = ["CARD", "MANIFEST", "SCHEMA", "TABLE", "TENSORS", "read_manifest"]
+
+SCHEMA = 1
+MANIFEST, CARD, TABLE, TENSORS = (
+    "manifest.json",
+    "README.md",
+    "data/train-00000-of-00001.parquet",
+    "tensors.safetensors",
+)
+CURE = "fetch or make the set again"
+PRIOR = {"name": TEXT, "licence": TEXT, "*": PLAIN}
+PROMPTS = {"longer than the prior reads": COUNT, "*": PLAIN}
+CAPTIONS = {"by": {"name": TEXT, "*": PLAIN}, "stage": TEXT, "*": PLAIN}
+SHAPE = {
+    "schema": Kind(f"a schema from 1 to {SCHEMA}", lambda value: type(value) is int and 1 <= value <= SCHEMA),
+    "name": TEXT,
+    "pairs?": SIZE,
+    "bytes?": {"total": COUNT, "*": COUNT},
+    "modalities": [{"name": TEXT, "shape": [SIZE], "low": NUMBER, "high": NUMBER, "rate?": COUNT}],
+    "classes": [TEXT],
+    "recipe": RECIPE,
+    "fingerprint?": TEXT,
+    "embedded_by": {"*": TEXT},
+    "licences": {"data": TEXT, "encoders": {"*": TEXT}, "prior?": TEXT, "captioner?": TEXT},
+    "hints?": {"*": NUMBER},
+    "training?": {"loss?": TEXT, "temperature?": NUMBER, "*": (TEXT, NUMBER)},
+    "similarity?": {"pairs?": SIZE, "kind?": TEXT, "rank?": SIZE, "alpha?": NUMBER, "bound?": TEXT},
+    "generation?": ({}, {"prior": PRIOR, "prompts": PROMPTS, "captions?": CAPTIONS, "*": PLAIN}),
+    "versions?": {"*": TEXT},
+    "files": {CARD: DIGEST, TABLE: DIGEST, TENSORS: DIGEST},
+    "digest?": DIGEST,
+}
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What the manifest of a set says, once it and every file that it names were checked.
+
+    Args:
+        folder: of the set.
+
+    Raises:
+        StorageError: no manifest, a newer schema, one that says something else, or a file that is missing or changed.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise StorageError(f"{folder} holds no {MANIFEST}, so it is not a distilled set; check the path")
+    manifest: dict[str, Any] = read_json(path, {"schema": COUNT, "*": PLAIN}, CURE)
+    if manifest["schema"] > SCHEMA:
+        raise StorageError(
+            f"{folder} has schema {manifest['schema']}, this version reads up to {SCHEMA}; upgrade limbeck"
+        )
+    if "digest" in manifest and seal(manifest)["digest"] != manifest["digest"]:
+        raise StorageError(f"{path} differs from the digest in it; {CURE}")
+    try:
+        check(manifest, SHAPE)
+    except ValueError as error:
+        raise StorageError(f"{path} is no manifest of a set: {error}; {CURE}") from error
+    for name, expected in manifest["files"].items():
+        file = folder / name
+        if not file.is_file() or sha256(file) != expected:
+            raise StorageError(f"{file} is missing or differs from its SHA-256 in {MANIFEST}; fetch the set again")
+    return manifest
