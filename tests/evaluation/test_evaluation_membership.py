@@ -261,6 +261,17 @@ def test_pairs_taken_and_joined_are_those_of_a_source_of_them_alone(space: Space
         assert joined.sides[m].count.tolist() == [len(v) for v in own]
 
 
+def test_what_is_taught_of_pairs_is_taken_along(carrier: DistilledSet, space: Space, cache: Cache) -> None:
+    pairs = Retrieval(mask_duplicates=True).read(carrier, ("image", "text"), space, Context(0, cache), 0)
+    index = torch.tensor([7, 0, 3])
+    whole, part = pairs.lesson, pairs.take(index).lesson
+    assert whole.similarity is not None and whole.origin is not None and carrier.relation is not None
+    assert torch.equal(whole.similarity, carrier.relation)
+    assert torch.equal(part.similarity, carrier.relation[index][:, index])  # type: ignore[arg-type]
+    assert torch.equal(part.origin, whole.origin[index])  # type: ignore[arg-type]
+    assert (part.temperature, part.loss, part.rates) == (whole.temperature, whole.loss, whole.rates)
+
+
 def test_a_student_of_pairs_is_asked_both_ways_with_the_mean_of_its_captions(space: Space, cache: Cache) -> None:
     source, protocol = gaps(), Retrieval(steps=3, noise=(0.5,))
     pairs = protocol.read(source, ("image", "text"), space, Context(0, cache), 0)

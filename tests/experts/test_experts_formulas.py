@@ -15,7 +15,7 @@ from limbeck.core import Problem, Synthetic, freeze
 from limbeck.core.recipe import Recipe
 from limbeck.data.cache import Cache
 from limbeck.evaluation.protocols._towers import learned_rates
-from limbeck.experts import Experts, ExpertTraining, TwoTowers, matching, store
+from limbeck.experts import Experts, ExpertTraining, TwoTowers, matching, store, towers
 from limbeck.methods.lors import LoRS
 from limbeck.methods.mtt_vl import MTTVL
 
@@ -94,7 +94,7 @@ def test_a_step_is_the_gradient_of_where_naive_students_land(
     learned = list(synthetic.parameters())
     found = [p.grad.clone() for p in learned]  # type: ignore[union-attr]
 
-    towers = method._experts(problem, "frozen").towers
+    made = method._experts(problem, "frozen").towers
     vectors = {m: problem.space[m](synthetic.value("image")) for m in ("image",)}
     vectors["text"] = F.normalize(synthetic.value("text"), dim=1)
     x = {}
@@ -104,7 +104,7 @@ def test_a_step_is_the_gradient_of_where_naive_students_land(
         kept = int((variance > 1e-6 * variance[-1]).sum())
         variance, basis = variance.flip(0)[:kept], basis.flip(1)[:, :kept]
         regular = variance + 30.0 * float((rows - rows.mean(0)).square().sum(1).mean()) / rows.shape[1]
-        theirs = towers.components(problem, m).basis.double()
+        theirs = made.components(problem, m).basis.double()
         signs = (basis * theirs).sum(0).sign()
         x[m] = (vectors[m].double() - rows.mean(0)) @ (basis * signs / (regular * (variance / regular).sum()).sqrt())
     total = torch.zeros((), dtype=torch.double)
@@ -262,11 +262,14 @@ def test_experts_see_components_of_the_training_data_and_pixels_moved_anew(
         seen.append(image[sample.argsort()])
         return image, text
 
+    shaken, seeds = towers.shaken, []
+    monkeypatch.setattr(towers, "shaken", lambda x, draw: seeds.append(draw.initial_seed()) or shaken(x, draw))
     monkeypatch.setattr(TwoTowers, "real", watched)
     for expert in (0, 1):
         experts.snapshot(expert, 2)
     assert len(seen) == 4 and all(x.shape == (24, 3, 16, 16) for x in seen)
     assert all(not torch.equal(x, y) for i, x in enumerate(seen) for y in seen[:i])
+    assert len(set(seeds)) == len(seeds) == 4, "how far images are moved is drawn anew, too"
 
 
 def test_learned_rates_keep_their_tower_from_the_step_to_the_student(tmp_path: Path) -> None:

@@ -185,14 +185,14 @@ def _fill(
                     tick(what, done, len(at))
         content = digest("pixels", *form.parts, [d for i, d in enumerate(digests) if d and i not in failed])
         moved = work / "pixels.bin"  # just written, and put into an entry that is new
-        pixels = cache.put("pixels", content, lambda folder: os.replace(moved, folder / moved.name))
+        entry = cache.put("pixels", content, lambda folder: os.replace(moved, folder / moved.name))
     index = {"content": content, "digests": digests, "failed": failed}
 
     def write(folder: Path) -> None:
         (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
 
     cache.put("opened", quick, write, anew=True)
-    return index, pixels / "pixels.bin"
+    return index, entry / "pixels.bin"
 
 
 def decode_all(images: Sequence[ImageRef | None], form: Form, workers: int | None) -> Iterator[Decoded]:
