@@ -31,6 +31,23 @@ def test_first_sentence_says_what_is_kept(write, small, score):
     assert "from as many random pairs 6.0 \u00b1 1.4, from all the real ones 42.0 \u00b1 0.0." in text
 
 
+def test_first_sentence_says_what_as_many_bytes_teach(write, small, score):
+    """By the bytes of files: the best set of more pairs and no more bytes, of another method."""
+    rows = [
+        ("random", 6, 2000, 6.0),
+        ("herding", 17, 6050, 15.0),
+        ("random", 18, 5900, 9.0),
+        ("random", 40, 9000, 30.0),
+    ]
+    scores = [score(name, pairs, (mean, mean), bytes=size) for name, pairs, size, mean in rows]
+    scores += [score("cf", 6, (20.0, 22.0), bytes=6000), score("full", 500, (42.0, 42.0))]
+    text = _plain(write(sets=[small("cf")], scores=scores))
+    assert (
+        "from as many random pairs 6.0 \u00b1 0.0, from 17 pairs of herding in as many bytes 15.0 \u00b1 0.0, from all"
+        in text
+    )
+
+
 def test_first_sentence_is_about_what_is_shown(write, small, score):
     scores = [score("cf", 6, (20.0,)), score("cf", 900, (30.0,)), score("full", 5000, (40.0,))]
     assert "6 pairs, 6.0 kB, keep 50 %" in _plain(write(sets=[small("cf")], scores=scores))

@@ -223,11 +223,9 @@ def _lede(small: DistilledSet | None, row: Row | None, table: Table | None) -> s
     text = f"Made by {row.method}. A model that learns from them alone reaches {reach(row)} ({table.label})"
     same = [r for r in table.small if r.method == "random" and r.pairs == row.pairs and r is not row]
     text += f", from as many random pairs {reach(same[0])}" if same else ""
-    small = [
-        r for r in table.small if r.pairs > row.pairs and r.bytes <= AS_LARGE * row.bytes and r.method != row.method
-    ]
-    if small:
-        rival = best(small, table.primary)
+    others = [r for r in table.small if r.pairs > row.pairs and r.method != row.method]
+    if as_large := [r for r in others if r.bytes <= AS_LARGE * row.bytes]:
+        rival = best(as_large, table.primary)
         text += f", from {words.count(rival.pairs)} pairs of {rival.method} in as many bytes {reach(rival)}"
     return text + (f", from all the real ones {reach(table.full)}." if table.full else ".")
 
