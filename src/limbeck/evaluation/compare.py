@@ -26,6 +26,7 @@ __all__ = ["Comparison", "compare"]
 
 Tick = Callable[[str, int, int], None]
 FITS = 4  # tries at the number of samples that take so many bytes
+FULL = 0.99  # of those bytes are enough
 SECONDS = "seconds.json"  # in the folder of a run: how long it took
 SUM = ".sha256"  # beside the scores of a cell
 
@@ -212,20 +213,20 @@ class _Bench:
         return found
 
     def as_many(self, train: Source, method: Method, limit: int) -> int:
-        """How many real samples that `method` chooses take `limit` bytes in files; 0 where all of the data take no more."""
+        """How many real samples that `method` chooses fill `limit` bytes of files; 0 where all of the data take no more."""
         from limbeck.engine import distill
 
-        whole = file_bytes(train)
-        count = int(limit * len(train) / whole)
+        count, best = int(limit * len(train) / file_bytes(train)), 0
         for _ in range(FITS):
             problem = Problem(train, self.space, Budget(pairs=1), self.seeds[0], self.device, self.cache)
             if count < 1 or count >= len(problem.complete):
                 return 0
             size = file_bytes(distill(replace(problem, budget=Budget(pairs=count)), method), train)
-            if size <= limit:
+            best = max(best, count) if size <= limit else best
+            if FULL * limit <= size <= limit:
                 break
             count = int(count * limit / size)
-        return count
+        return best
 
     def refuse(self, train: Source, judges: Sequence[Protocol]) -> None:
         """Refuses data that cannot be judged on, before anything costs time."""
