@@ -72,6 +72,7 @@ class Folder(NamedLayout):
         resolution: pixels a side.
         max_skipped: the largest share of unreadable records.
         workers: processes that decode.
+        max_pixels: the largest image, mask or depth map that is decoded; larger ones are skipped and counted.
         split_by: folders, hash, or column:NAME; by default the column `split`, else the top folders.
         ignore: columns and endings of files that are left out, with commas between them, such as .txt: they are not reported.
         files: another folder in which images and masks may lie and their names may begin, relative to this one.
