@@ -102,10 +102,10 @@ def test_a_similarity_without_a_loss_is_soft_targets(carrier, judge):
 def test_learned_rates_are_one_candidate_more(carrier, plain, judge, monkeypatch):
     seen, choose = [], module.best_student
 
-    def watched(candidates, *more):
+    def watched(candidates, tick, longer):
         rows = list(candidates)
         seen.append(len(rows))
-        return choose(iter(rows), *more)
+        return choose(iter(rows), tick, longer)
 
     monkeypatch.setattr(module, "best_student", watched)
     judge(plain), judge(carrier), judge(carrier, carried=False), judge(without(carrier, "hint.rate_text"))

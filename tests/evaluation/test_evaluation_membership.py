@@ -138,8 +138,8 @@ def students(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
     found: list[dict[str, Tensor]] = []
     choose = _towers.best_student
 
-    def watched(candidates: Iterator[Any], *more: Any) -> nn.Module:
-        found.append((best := choose(candidates, *more)).state_dict())
+    def watched(candidates: Iterator[Any], tick: Any = None, longer: Any = None) -> nn.Module:
+        found.append((best := choose(candidates, tick, longer)).state_dict())
         return best
 
     for module in (_towers, _fusion):

@@ -211,7 +211,7 @@ def decode_all(images: Sequence[ImageRef | None], form: Form, workers: int | Non
         _Decoder(form),  # type: ignore[arg-type]
         # The files travel as what is asked for, not with the data set: a process that is spawned is sent that through a pipe, and
         # where it dies before it reads, the sender waits for ever on a pipe that is full.
-        sampler=images,  # type: ignore[arg-type]
+        sampler=images,
         batch_size=CHUNK,
         num_workers=workers,
         collate_fn=_as_is,
