@@ -109,7 +109,7 @@ def commands(root: Path) -> dict[str, list[str]]:
         "embed": ["embed", pets, *small, *TINY, "--out", "out.safetensors"],
         "annotate": ["annotate", f"manifest:{root}/clips/all.jsonl", "--captions", "template", "--masks", "grabcut", "--out", "out"],
         "bind": ["bind", pets, *small, *TINY, "--dim", "16", "--hidden", "32", "--steps", "40", "--batch", "16", "--out", "out"],
-        "evaluate": ["evaluate", f"{root}/run", "--seeds", "2", "--protocol.steps", "20", "--out", "out.json"],
+        "evaluate": ["evaluate", f"{root}/run", "--allow", pets, "--seeds", "2", "--protocol.steps", "20", "--out", "out.json"],
         "compare": ["compare", pets, *small, *TINY, "--methods", "random,cf", "--cf.steps", "6", "--pairs", "6", "--seeds", "2",
                     "--protocol.steps", "20", "--out", "out"],
     }  # fmt: skip
