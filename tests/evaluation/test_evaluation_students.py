@@ -348,7 +348,7 @@ def test_the_encoder_is_a_student_at_the_resolution_of_the_set(protocol, space, 
 @pytest.mark.parametrize("augment", [True, False])
 def test_images_are_mirrored_and_shifted_where_the_protocol_says_so(protocol, augment, space, cache, monkeypatch):
     called = []
-    where = {"retrieval": "retrieval", "classification": "_fusion"}[protocol]
+    where = {"retrieval": "_towers", "classification": "_fusion"}[protocol]
     module = importlib.import_module(f"limbeck.evaluation.protocols.{where}")
     monkeypatch.setattr(module, "shaken", lambda images, generator, mirror: called.append(True) or images)
     source = toy_source(12)

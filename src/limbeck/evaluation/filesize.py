@@ -51,14 +51,14 @@ def file_bytes(small: Source, real: Source | None = None) -> int:
 
 def _of_source(source: Source) -> int:
     """Of real data: the captions exactly, the files of an even selection."""
-    rows = torch.linspace(0, len(source) - 1, min(len(source), SAMPLE)).round().long()
+    rows = torch.linspace(0, len(source) - 1, min(len(source), SAMPLE)).round().long().tolist()
     fixed = [m for m in source.modalities if m not in ("text", "label")]
     batch, counted = source.batch(rows), 0
     for modality in fixed:
         values = batch[modality]
         values = _as_stored(values) if modality in PICTURES else values
         here = batch.mask(modality).tolist()
-        files = source.file_sizes(modality, rows.tolist())
+        files = source.file_sizes(modality, rows)
         counted += sum(n for n, held in zip(_smallest(values, modality, files), here, strict=True) if held)
     texts = sum(len(text.encode()) for sample in source.captions for text in sample)
     if "text" in source.embeddings:
