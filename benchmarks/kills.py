@@ -207,8 +207,8 @@ def contents(root: Path) -> dict[str, str]:
     """A digest of every file, but for what is measured anew in each run; hidden ones are no result."""
     found = {}
     for name, path in files(root):
-        if "/." in f"/{name}" or path.name in TIMED or path.suffix == ".sha256":
-            continue
+        if "/." in f"/{name}" or path.name in TIMED or path.suffix == ".sha256" or "/opened/" in name:
+            continue  # what is opened is kept by path and time, which no two trials share
         data = path.read_bytes()
         if path.suffix == ".json" and b'"peak_bytes"' in data:
             tree = json.loads(data)

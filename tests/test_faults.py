@@ -15,6 +15,7 @@ from PIL import Image
 from limbeck.cli import EXIT_CODES, main
 from limbeck.commands._faults import explain
 from limbeck.errors import DataError, OutOfMemory, StorageError
+from limbeck.methods.cf import CF
 
 SMALL = ["--space.image", "convnet", "--space.text", "bag_of_words"]
 
@@ -73,7 +74,7 @@ def test_memory_in_a_command(
     for i in range(12):
         Image.new("RGB", (16, 16), (20 * i, 0, 0)).save(tmp_path / f"{i}.png")
         (tmp_path / f"{i}.txt").write_text(f"number {i}")
-    monkeypatch.setattr(f"limbeck.methods.cf.CF.{where}", fails)
+    monkeypatch.setattr(CF, where, fails)
     code = main(["distill", f"folder:{tmp_path}", "--pairs", "4", "--run", str(tmp_path / "run"), *SMALL])
     err = capsys.readouterr().err
     assert code == 7 and "error: memory ran out" in err and "--pairs" in err and "Traceback" not in err

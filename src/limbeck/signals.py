@@ -27,7 +27,7 @@ class Stopped(KeyboardInterrupt):
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
-        self.number, self.code = number, 128 + number
+        self.number, self.code = signal.Signals(number), 128 + number
 
 
 class _State:

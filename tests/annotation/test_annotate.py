@@ -17,7 +17,7 @@ import limbeck as lb
 from annotators import Left, Sizes, disc, files, write_pets
 from limbeck.annotation import Captioner, Segmenter, annotate
 from limbeck.annotation.captioners.template import Template
-from limbeck.annotation.files import originals, samples_of
+from limbeck.annotation.files import samples_of
 from limbeck.data.layout import Layout, Listing, Record
 from limbeck.data.records import RecordSource
 from limbeck.errors import ConfigError, DataError, LimbeckWarning, StorageError
@@ -33,7 +33,7 @@ def opened(pets: Path, **options: Any) -> lb.Source:
 
 
 def again(out: Path, split: str = "train", **options: Any) -> lb.Source:
-    return lb.source(f"manifest:{out / 'annotated.jsonl'}", split=split, resolution=20, files=originals(out), **options)
+    return lb.source(f"manifest:{out / 'annotated.jsonl'}", split=split, resolution=20, **options)
 
 
 def rows_of(out: Path) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ def problem(folder: Path, modalities: tuple[str, ...] = ("image", "text")) -> lb
 
 
 def stored(folder: Path) -> int:
-    return len(list((folder / "views").rglob("*.safetensors")))
+    return len(list(folder.rglob("views/**/*.safetensors")))
 
 
 @pytest.mark.parametrize("method", [ImageBindDC, NCFM])

@@ -18,6 +18,7 @@ from limbeck.data.files import (
     foreign_files,
     save_tensors,
     settle,
+    settle_within,
     whole_file,
     whole_folder,
     work_folder,
@@ -253,3 +254,16 @@ def test_a_full_disk_is_told_with_its_cure(tmp_path: Path) -> None:
         file.write("much")
         file.flush()
     assert not list(tmp_path.iterdir())
+
+
+def test_what_the_dead_left_below_a_folder_is_ended(tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "samples", tmp_path / "scores"):
+        work = place / ".limbeck-work-0123abcd"
+        (work / "new").mkdir(parents=True)
+        (work / "new" / "half").write_text("half")
+        (work / "owner.json").write_text('{"limbeck": "work", "target": "x"}')
+        (place / "kept").write_text("whole")
+    settle_within(tmp_path)
+    left = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file())
+    assert left == ["kept", "samples/kept", "scores/kept"]
+    settle_within(tmp_path / "nowhere")

@@ -17,7 +17,7 @@ from PIL import Image
 from limbeck.data.form import ImageForm
 from limbeck.data.layout import ImageRef
 from limbeck.data.store import FEW, decode_all, starts_safely
-from limbeck.errors import DataError
+from limbeck.errors import DataError, OutOfMemory
 
 METHODS = multiprocessing.get_all_start_methods()
 SCRIPT = """
@@ -112,7 +112,9 @@ class Greedy(ImageRef):
 
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_memory_that_runs_out_is_told_with_its_cure(workers: int) -> None:
-    with pytest.raises(DataError, match=r"^memory ran out while files were decoded: .*greedy.png; use fewer processes"):
+    with pytest.raises(
+        OutOfMemory, match=r"^memory ran out while files were decoded: .*greedy.png; use fewer processes"
+    ):
         list(decode_all([Greedy()], ImageForm(8), workers))
 
 

@@ -195,7 +195,7 @@ def test_a_log_that_is_gone_or_doubled(run: Path, half: Path, whole: Path, probl
 @pytest.mark.parametrize("text", [b"", b"source: {", b"\xff\xfe", b"5", b"source: 2001-99-99", b"a: 1"])
 def test_a_damaged_recipe_has_a_cure(run: Path, problem: lb.Problem, text: bytes) -> None:
     (run / "recipe.yaml").write_bytes(text)
-    with pytest.raises(StorageError, match=r"recipe.yaml is not a recipe: .*put a copy of it back, or delete"):
+    with pytest.raises(StorageError, match=r"recipe\.yaml .*; put a copy of it back, or delete"):
         lb.distill(problem, METHOD, run=run)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,7 @@ def test_what_a_person_put_beside_a_pipeline_stays(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"holds vae/thesis.tex, which is in the way of the pipeline"):
         write_pipeline(pipe, folder, "")
     assert sorted(p.name for p in folder.rglob("*")) == ["notes.txt", "thesis.tex", "vae"]
-    (folder / "vae" / "thesis.tex").unlink()
+    shutil.rmtree(folder / "vae")
     for card in ("one", "two"):
         write_pipeline(pipe, folder, card)
     assert (folder / "notes.txt").read_text() == "mine" and (folder / "README.md").read_text() == "two"

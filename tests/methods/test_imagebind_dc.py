@@ -31,7 +31,7 @@ FAMILY = {
     "imagebind_dc root": DC(**SMALL, distance="root", drop=0.3),
     "imagebind_dc anew": DC(steps=3, frequencies=64, bank=0, batch=9),
     "ncfm": lb.methods.NCFM(**SMALL),
-    "avdd": lb.methods.AVDD(steps=3, batch=6, width=8),
+    "avdd": lb.methods.AVDD(steps=3, batch=6, width=8, lr=0.005),
 }
 
 

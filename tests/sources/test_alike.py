@@ -162,7 +162,7 @@ def test_images_under_an_unknown_name_are_not_lost(tmp_path: Path, write: Any) -
     spec = write(tmp_path, with_splits([{"caption": text} for (text,) in ONE]))
     path = Path(spec.partition(":")[2])
     path.write_text(path.read_text().replace(" img_path", "left eye").replace('"Image"', '"left eye"'))
-    with pytest.raises(DataError, match=r"6 columns 'left eye' hold images .* name it with --source.image left eye"):
+    with pytest.raises(DataError, match=r"6 columns 'left eye' hold images.* name it with --source.image 'left eye'"):
         lb.source(spec)
     assert "image" in lb.source(spec, resolution=8, image="left eye").modalities
 

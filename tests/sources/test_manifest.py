@@ -27,7 +27,7 @@ def files(tmp_path: Path, paint: Any) -> Path:
     for i in range(10):
         paint(tmp_path / f"{i}.png", i)
         soundfile.write(tmp_path / f"{i}.wav", 0.5 * np.sin(np.arange(2000) * (0.1 + 0.2 * i)), 8000)
-        np.save(tmp_path / f"{i}.npy", np.full((10, 12), 1000 + 100 * i, dtype=np.uint16))
+        np.save(tmp_path / f"{i}.npy", np.full((14, 20), 1000 + 100 * i, dtype=np.uint16))
     return tmp_path
 
 
@@ -118,7 +118,7 @@ def test_what_cannot_be_used_is_skipped_with_its_reason(files: Path) -> None:
     soundfile.write(files / "3.wav", np.zeros(2000), 8000)
     (files / "1.wav").write_bytes(b"no sound")
     (files / "1.npy").write_bytes(b"no depth")
-    np.save(files / "4.npy", np.full((10, 12), 60000, dtype=np.uint16))
+    np.save(files / "4.npy", np.full((14, 20), 60000, dtype=np.uint16))
     data = rows(image="#.png", audio="#.wav", depth="#.npy")
     data[5]["audio"] = "gone.wav"
     more = [{"audio": "../0.wav", "split": "train"}, {"split": "train"}, dict(data[0], id="again"), data[0]]

@@ -254,3 +254,60 @@ def test_commands_tell_what_is_not_read(tmp_path: Path, capsys: pytest.CaptureFi
     )
     assert main(["embed", spec, *options, "--source.ignore", "views"]) == 0
     assert "not read" not in capsys.readouterr().err
+
+
+def test_class_folders_within_one_folder(tmp_path: Path) -> None:
+    found = read(tree(tmp_path, {"images/cat": 20, "images/dog": 20}))
+    assert found.classes == ("cat", "dog") and found.records[0].key == "images/cat/00.png"
+    found = read(tree(tmp_path / "pets", {"v2/train/cat": 20, "v2/train/dog": 20, "v2/test/dog": 20}))
+    assert found.classes == ("cat", "dog") and splits(found)["test"] == 20
+
+
+@pytest.mark.parametrize("name", ["captions.txt", "metadata.tsv", "labels.csv"])
+def test_a_table_of_another_name_is_named(tmp_path: Path, name: str) -> None:
+    spec = tree(tmp_path, {".": 3})
+    (tmp_path / name).write_text("image,caption\n")
+    with pytest.raises(DataError, match=f"{name} may be a table, which manifest:.*{name} reads"):
+        read(spec)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "says"),
+    [
+        (
+            "image,caption\n{0:02d}.png,a {0}, yes\n",
+            "utf-8",
+            "20 wrong number of columns; .*; put cells that hold the sign between",
+        ),
+        ("image,caption\n{0:02d}.png,caf\xe9 {0}\n", "latin-1", "20 not UTF-8; .*; save the file as UTF-8"),
+        ("image,caption\n{0:02d}.png,a {0}\n", "utf-16-le", "no text, or UTF-16 without its mark; save it as UTF-8"),
+        ("{0:02d}.png,a {0}\n", "utf-8", r"it has '00.png', 'a 0'\. Its first line looks like a row"),
+        (
+            "image caption\n{0:02d}.png a\n",
+            "utf-8",
+            r"it has 'image caption'\. It has one column: cells stand apart by",
+        ),
+        (
+            "image,caption\ngone{0}.png,a\n",
+            "utf-8",
+            "20 missing; .*; names of files begin beside the table: name another folder with",
+        ),
+    ],
+)
+def test_tables_that_are_written_otherwise_get_a_cure(tmp_path: Path, text: str, encoding: str, says: str) -> None:
+    tree(tmp_path, {".": 20})
+    head, body = text.split("\n", 1) if "image" in text else ("", text)
+    lines = (head + "\n" if head else "") + "".join(body.format(i) for i in range(20))
+    (tmp_path / "t.csv").write_bytes(lines.encode(encoding))
+    with pytest.raises(DataError, match=says):
+        lb.source(f"manifest:{tmp_path / 't.csv'}")
+
+
+def test_what_is_written_here_is_read_whole(tmp_path: Path) -> None:
+    from limbeck.core.export import export
+
+    problem = lb.Problem(lb.check.toy_source(), lb.space(image="convnet"), lb.Budget(pairs=20))
+    small = lb.distill(problem, lb.methods.Random())
+    for to in ("folder", "webdataset"):
+        export(small, tmp_path / to, to)  # type: ignore[arg-type]
+        assert read(f"{to}:{tmp_path / to}").unread == {}

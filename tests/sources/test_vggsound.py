@@ -62,7 +62,7 @@ def test_classes_are_chosen(vggsound: Path) -> None:
         lb.source(f"vggsound:{vggsound}", classes=("people march",))
     with pytest.raises(ConfigError, match="no class 'xyzzy'; it has 3 classes"):
         lb.source(f"vggsound:{vggsound}", classes=["xyzzy"])
-    with pytest.raises(ConfigError, match="classes is a list of names, got 'people marching'"):
+    with pytest.raises(ConfigError, match=r"classes .*, got 'people marching'"):
         lb.source(f"vggsound:{vggsound}", classes="people marching")
 
 

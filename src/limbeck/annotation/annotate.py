@@ -49,7 +49,7 @@ def annotate(
 
         annotated.jsonl     a sample a line: key, split, image, caption, label, mask, and which of these were made
         annotated.json      what made them, and how many
-        images/             links to the originals; copies where the system makes no links, or an image is no file of its own
+        images/             hard links to the originals; copies where there can be none, or an image is no file of its own
         masks/              8 bits, white on the object, as large as the image
 
     Args:

@@ -131,6 +131,7 @@ def file_kind(table: Any, column: str) -> str | None:
 
 
 def is_segments(kind: Any) -> bool:
+    """Whether a column holds runs or polygons, or lists of them."""
     kind = getattr(kind, "feature", kind)
     kind = kind[0] if isinstance(kind, list) and kind else kind
     return isinstance(kind, dict) and bool({"counts", "polygons"} & set(kind))

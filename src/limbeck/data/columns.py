@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from limbeck.data.parse import NUMBER
@@ -67,6 +68,7 @@ must agree; a line that has none filled leaves it to the next."""
 NUMBERED = re.compile(r"(caption|captions|sentence|text|comment|description|raw)([0-9]{1,4})")
 
 
+@lru_cache(10_000)
 def plain_name(column: object) -> str:
     """The name of a column without what people write differently.
 

@@ -129,7 +129,7 @@ def opened_image(
                 image.draft(None, (2 * resolution, 2 * resolution))
             check_size(*image.size)
             if image.format == "TIFF":
-                check_size(*(image.tag_v2.get(tag, 1) for tag in (TILE_WIDTH, TILE_HEIGHT)))
+                check_size(*(getattr(image, "tag_v2", {}).get(tag, 1) for tag in (TILE_WIDTH, TILE_HEIGHT)))
             yield image
     except UnidentifiedImageError:
         raise Unreadable(unknown) from None

@@ -28,6 +28,7 @@ __all__ = [
     "foreign_files",
     "save_tensors",
     "settle",
+    "settle_within",
     "sha256",
     "whole_file",
     "whole_folder",
@@ -116,6 +117,14 @@ def settle(target: Path) -> None:
                     os.replace(folder / "old", target.parent / name)
             finally:
                 _remove(folder, descriptor)  # ours: its name, its owner.json, and nobody alive has it
+
+
+def settle_within(folder: Path) -> None:
+    """`settle` for everything in a folder and in the folders right below it; a folder that may only be read stays as it is."""
+    with suppress(OSError):
+        for place in (folder, *(p for p in folder.iterdir() if p.is_dir() and not p.is_symlink())):
+            if not WORK.fullmatch(place.name):
+                settle(place / "any")
 
 
 def _remove(folder: Path, descriptor: int | None) -> None:

@@ -3,7 +3,9 @@
 import os
 import re
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -108,7 +110,7 @@ class Place:
     folder: Path
     more: Path | None = None
     cure: str = ""
-    _real: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    _checked: dict[str, bool] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def roots(self) -> tuple[Path, ...]:
@@ -125,20 +127,19 @@ class Place:
             raise Unreadable("no file name")
         if any("\ud800" <= c <= "\udfff" for c in name):
             raise Unreadable("not UTF-8")
-        if "\0" in name:
-            raise Unreadable("a file name with a null character")
         if URL.match(name):
             raise Unreadable("a URL, not a file: fetch it first")
-        plain = name.replace("\\", "/")
+        plain = os.path.normpath(name.replace("\\", "/"))
+        drive = bool(DRIVE.match(name)) and os.name != "nt"
         whole = plain.startswith("/") or bool(DRIVE.match(name))
-        plain = os.path.normpath(plain)
-        out = plain.startswith("..")
-        found = [Path(os.path.normpath(root / plain)) if out else root / plain for root in self.roots]
-        roots = [Path(os.path.abspath(root)) for root in self.roots]
-        held = [path for path in found if any(Path(os.path.abspath(path)).is_relative_to(root) for root in roots)]
-        if not held or (whole and DRIVE.match(name) and os.name != "nt"):
+        if not (whole or plain.startswith("..")):  # within, wherever it begins
+            found = [root / plain for root in self.roots]
+        else:
+            found = [Path(os.path.normpath(root / plain)) for root in self.roots]
+            found = [path for path in found if not drive and _is_within(os.path.abspath(path), self._given)]
+        if not found:
             raise Unreadable(f"{'an absolute path outside' if whole else 'leads'} {self._out(whole)}")
-        return next((path for path in held if len(held) > 1 and os.path.exists(path)), held[0])
+        return next((path for path in found if len(found) > 1 and os.path.exists(path)), found[0])
 
     def check(self, path: Path) -> None:
         """Sees to it that a path lies within these folders also after links are followed.
@@ -146,15 +147,25 @@ class Place:
         Raises:
             Unreadable: a link leads elsewhere.
         """
-        parent, linked = str(path.parent), os.path.islink(path)  # of a name that cannot be, no
-        if parent not in self._real:
-            self._real[parent] = os.path.realpath(parent)
-        real = Path(os.path.realpath(path) if linked else self._real[parent])
-        for root in self.roots:
-            self._real.setdefault(str(root), os.path.realpath(root))
-        if not any(real.is_relative_to(self._real[str(root)]) for root in self.roots):
+        folder = os.path.dirname(path)
+        if folder not in self._checked:
+            self._checked[folder] = _is_within(os.path.realpath(folder), self._real)
+        inside = _is_within(os.path.realpath(path), self._real) if os.path.islink(path) else self._checked[folder]
+        if not inside:
             raise Unreadable(f"a link that leads {self._out(False)}")
+
+    @cached_property
+    def _given(self) -> tuple[str, ...]:
+        return tuple(map(os.path.abspath, self.roots))
+
+    @cached_property
+    def _real(self) -> tuple[str, ...]:
+        return tuple(map(os.path.realpath, self.roots))
 
     def _out(self, whole: bool) -> str:
         where = f"{'' if whole else 'out of '}{os.path.abspath(self.folder)}"
         return f"{where}: {self.cure}" if self.cure else where
+
+
+def _is_within(path: str, roots: Sequence[str]) -> bool:
+    return any(path == root or path.startswith(root.rstrip(os.sep) + os.sep) for root in roots)

@@ -20,7 +20,7 @@ from limbeck.data.decode import pixel_limit
 from limbeck.data.form import Form
 from limbeck.data.layout import ImageRef
 from limbeck.data.parse import Unreadable
-from limbeck.errors import DataError, LimbeckWarning, StorageError
+from limbeck.errors import DataError, LimbeckWarning, OutOfMemory, StorageError
 
 __all__ = ["Store", "open_store"]
 
@@ -199,7 +199,8 @@ def decode_all(images: Sequence[ImageRef | None], form: Form, workers: int | Non
     """Decodes the files in order, in worker processes.
 
     Raises:
-        DataError: a worker process died, or ran out of memory.
+        DataError: a worker process died.
+        OutOfMemory: it, or this process, ran out of memory.
     """
     import torch
     from torch.utils.data import DataLoader
@@ -210,7 +211,7 @@ def decode_all(images: Sequence[ImageRef | None], form: Form, workers: int | Non
         _Decoder(form),  # type: ignore[arg-type]
         # The files travel as what is asked for, not with the data set: a process that is spawned is sent that through a pipe, and
         # where it dies before it reads, the sender waits for ever on a pipe that is full.
-        sampler=images,  # type: ignore[arg-type]
+        sampler=images,
         batch_size=CHUNK,
         num_workers=workers,
         collate_fn=_as_is,
@@ -222,7 +223,7 @@ def decode_all(images: Sequence[ImageRef | None], form: Form, workers: int | Non
     except (MemoryError, OSError) as error:
         if isinstance(error, OSError) and error.errno not in (errno.ENOMEM, errno.EAGAIN):
             raise
-        raise DataError(
+        raise OutOfMemory(
             f"memory ran out while files were decoded: {_last_line(error)}; use fewer processes (--source.workers 1, in Python "
             "workers=1), or lower max_pixels"
         ) from error

@@ -201,7 +201,8 @@ def _separator(table: Path) -> str:
         names = [name.strip(' "\r\n') for name in header.split(separator)]
         return sum(role_of(name) is not None for name in names) if len(names) > 1 else 0
 
-    return max((*usual, ";", "|"), key=known)
+    choices: tuple[str, ...] = (*usual, ";", "|")
+    return max(choices, key=known)
 
 
 def parquet_columns(table: Path) -> dict[str, list[Any]]:

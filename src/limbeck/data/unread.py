@@ -5,6 +5,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from limbeck.errors import DataError
@@ -49,6 +50,9 @@ OTHER_IMAGES = frozenset(
     [".heic", ".heif", ".jxl", ".raw", ".cr2", ".nef", ".dng", ".psd", ".svg", ".exr", ".hdr"]
 )  # that nothing here decodes
 OTHER_SOUNDS = frozenset([".m4a", ".aac", ".mp4", ".wma", ".amr", ".webm", ".mov", ".mkv", ".avi"])
+QUIET = frozenset(
+    ("made", "origin", ".md", "LICENSE", "README")
+)  # what annotate and export write, and words for people
 KEPT = 100  # cells of a column that are looked at
 SHOWN = 8  # names that a note tells
 WORDY = 3  # words of a text that may be a caption
@@ -104,7 +108,7 @@ class Unread:
     """
 
     def __init__(self, ignore: str = "") -> None:
-        self.ignored = frozenset(name.strip() for name in ignore.split(",") if name.strip())
+        self.ignored = QUIET | {name.strip() for name in ignore.split(",") if name.strip()}
         self._counts: dict[str, Counter[str]] = defaultdict(Counter)
         self._cells: dict[tuple[str, str], list[Any]] = defaultdict(list)
 
@@ -153,12 +157,14 @@ class Unread:
             if modality != "text" and not any(map(_can_decode, cells)):
                 option, what = None, f"{what} in a format that nothing here decodes"
             cure = (
-                f"name it with --source.{option} {name} (in Python {option}=), or " if option else "convert them, or "
+                f"name it with --source.{option} {quote(name)} (in Python {option}=), or "
+                if option
+                else "convert them, or "
             )
             count = self._counts[kind][name]
             raise DataError(
                 f"{source}: {count} {kind} {name!r} hold {what}, which would be lost, as nothing else holds any; {cure}leave "
-                f"it out with --source.ignore {name!r}"
+                f"it out with --source.ignore {quote(name)}"
             )
 
 

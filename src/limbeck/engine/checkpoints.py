@@ -99,7 +99,7 @@ class Checkpoints:
         with whole_folder(final, SUMS) as made:
             save_tensors(tensors, made / TENSORS)
             (made / PLAIN).write_text(json.dumps({"schema": 1, "step": step, **plain}), encoding="utf-8")
-            (made / SUMS).write_text(json.dumps({"files": checksums(made)}), encoding="utf-8")
+            (made / SUMS).write_text(json.dumps({"limbeck": "checkpoint", "files": checksums(made)}), encoding="utf-8")
         self._whole = final
         older = [folder for folder in self._folders() if _number(folder) < step]
         for folder in older[: -(KEPT - 1)]:

@@ -16,6 +16,7 @@ from limbeck.core.method import Method
 from limbeck.core.problem import Problem
 from limbeck.core.recipe import Recipe
 from limbeck.core.synthetic import Synthetic
+from limbeck.data.files import settle_within
 from limbeck.engine.run import Run
 from limbeck.engine.saturation import saturation
 from limbeck.errors import ConfigError, Diverged
@@ -194,6 +195,7 @@ def _distilled(problem: Problem, method: Method, recipe: Recipe, folder: Run | N
     if folder is not None:
         if processes.is_first():
             small.save(folder.result)
+            settle_within(folder.folder)
         processes.wait()
     return small
 

@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 
 from limbeck.core import processes
 from limbeck.core.recipe import Recipe, differences
-from limbeck.data.files import WORK, settle, write_text
+from limbeck.data.files import settle_within, write_text
 from limbeck.data.locks import LOCK, owned
 from limbeck.engine import log
 from limbeck.engine.checkpoints import Checkpoint, Checkpoints
@@ -78,10 +78,11 @@ class Run:
 
     def settle(self) -> None:
         """Ends what a killed process left in a finished run; does nothing where another works on it, or it is read-only."""
+        settle_within(self.folder)
         with suppress(OSError):
-            if any(WORK.fullmatch(p.name) or p.name == LOCK for p in self.folder.iterdir()):
+            if (self.folder / LOCK).exists():
                 with self.owned("tidy"):
-                    settle(self.result)
+                    pass
 
     def begin(self) -> None:
         """Makes the folder and writes recipe and environment, where they are not there yet; the first process does."""

@@ -11,7 +11,7 @@ from typing import Any
 from limbeck import registry
 from limbeck.core import Budget, DistilledSet, Method, Problem
 from limbeck.data.cache import Cache, digest
-from limbeck.data.files import sha256, write_text
+from limbeck.data.files import settle_within, sha256, write_text
 from limbeck.data.locks import owned
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, LimbeckWarning, StorageError
@@ -112,6 +112,7 @@ def compare(
     with owned(bench.folder, "compare"):
         found = _filled(bench, train, list(zip(made, labels, strict=True)), pairs, judges, full)
         write_comparison(found)
+        settle_within(bench.folder)
     return found
 
 

@@ -15,6 +15,7 @@ from torch.optim import AdamW
 
 from limbeck.core import Recipe, stream
 from limbeck.data.captions import check_captions
+from limbeck.data.files import settle_within
 from limbeck.data.source import Source
 from limbeck.engine.run import Run
 from limbeck.errors import ConfigError, DataError, Diverged, LimbeckWarning
@@ -134,11 +135,13 @@ def train_prior(
     folder = Path(folder)
     run = Run(folder, recipe)
     if (folder / "model_index.json").is_file():  # also where others may only read
+        run.settle()
         return DiffusersPrior.open(str(folder), device)
     refuse_others(folder)
     with run.owned("train a prior"):
         if not (folder / "model_index.json").is_file():  # else another process has finished it meanwhile
             _train(run, source, how, save_every, device, tick)
+        settle_within(folder)
     return DiffusersPrior.open(str(folder), device)
 
 

@@ -97,7 +97,7 @@ class Guided(Method):
     Example:
         >>> import limbeck as lb
         >>> problem = lb.Problem(lb.check.toy_source(), lb.space(image="convnet", text="bag_of_words"), lb.Budget(pairs=4))
-        >>> len(lb.distill(problem, Guided(steps=2, width=8, captions="proj")))
+        >>> len(lb.distill(problem, Guided(steps=2, width=8, captions="proj", lr=0.1)))
         4
     """
 

@@ -47,6 +47,7 @@ class Ave(Layout):
         max_skipped: the largest share of events that may be skipped: those of videos that are lacking or cannot be read,
             and those that start together with another one.
         workers: processes that decode.
+        max_pixels: the largest image, mask or depth map that is decoded; larger ones are skipped and counted.
         audio: folder of the sounds, in `path`; empty to leave them out.
         frames: folder of the frames, in `path`; empty to leave them out.
         audio_rate: samples a second, to which sounds are resampled.

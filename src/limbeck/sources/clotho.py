@@ -41,6 +41,7 @@ class Clotho(Layout):
         resolution: not used.
         max_skipped: the largest share of unreadable records.
         workers: processes that decode.
+        max_pixels: the largest image, mask or depth map that is decoded; larger ones are skipped and counted.
         captions: folder of the caption files, in `path`; by default `path` itself.
         audio: folder of the three folders of sounds, in `path`; by default `path` itself.
         audio_rate: samples a second, to which sounds are resampled.

@@ -45,6 +45,7 @@ class Coco(NamedLayout):
         resolution: pixels a side, of images and masks.
         max_skipped: the largest share of unreadable records.
         workers: processes that decode.
+        max_pixels: the largest image, mask or depth map that is decoded; larger ones are skipped and counted.
         split_by: files (their names), or hash; by default the files.
         ignore: fields of annotations that are left out, with commas between them: they are not reported.
         annotations: pattern of the files of instances, or of captions; by default `annotations/instances_*.json`, else `instances_*.json`,

@@ -62,6 +62,7 @@ class Demo(Layout):
         resolution: pixels a side; the images have 72.
         max_skipped: the largest share of unreadable records.
         workers: processes that decode.
+        max_pixels: the largest image, mask or depth map that is decoded; larger ones are skipped and counted.
         design: `both`, `google` (Noto Emoji) or `twitter` (Twemoji).
     """
 

@@ -72,6 +72,7 @@ class Folder(NamedLayout):
         resolution: pixels a side.
         max_skipped: the largest share of unreadable records.
         workers: processes that decode.
+        max_pixels: the largest image, mask or depth map that is decoded; larger ones are skipped and counted.
         split_by: folders, hash, or column:NAME; by default the column `split`, else the top folders.
         ignore: columns and endings of files that are left out, with commas between them, such as .txt: they are not reported.
         files: another folder in which images and masks may lie and their names may begin, relative to this one.
@@ -105,9 +106,9 @@ class Folder(NamedLayout):
         held = [p for p in [*tree.images, *tree.others] if len(p.parts) > depth + 1 and _is_data(p)]
         tops = sorted({p.parts[depth] for p in held})
         splits = folder_splits(tops) if self.split_by in ("", "folders") and not _table(base) else {}
-        parts = {base / top: split for top, split in splits.items()} or {base: None}
+        parts: dict[Path, str | None] = {base / top: split for top, split in splits.items()}
         rows: list[Row] = []
-        for folder, split in parts.items():
+        for folder, split in (parts or {base: None}).items():
             rows += self._part(tree, folder, split, unread)
         for top in (top for top in tops if splits and top not in splits):
             unread.add("folders", top, sum(p.parts[depth] == top for p in tree.images if len(p.parts) > depth))

@@ -48,6 +48,7 @@ class HuggingFace(NamedLayout):
         resolution: pixels a side.
         max_skipped: the largest share of unreadable records.
         workers: processes that decode.
+        max_pixels: the largest image, mask or depth map that is decoded; larger ones are skipped and counted.
         split_by: column:NAME, files (what `datasets` makes of the names of files), or hash; by default the column `split`, else the
             files.
         ignore: columns that are left out, with commas between them: they are not reported.

@@ -43,6 +43,7 @@ class Karpathy(NamedLayout):
         resolution: pixels a side.
         max_skipped: the largest share of unreadable records.
         workers: processes that decode.
+        max_pixels: the largest image, mask or depth map that is decoded; larger ones are skipped and counted.
         split_by: column:NAME (a field), files (the names of the JSON files), or hash; by default the field `split`, else the files.
         ignore: fields that are left out, with commas between them: they are not reported.
         annotations: name or pattern of the JSON files in the folder; by default the only one, or those whose names end

@@ -42,6 +42,7 @@ class Manifest(NamedLayout):
         resolution: pixels a side, of images, depth and masks.
         max_skipped: the largest share of unreadable records.
         workers: processes that decode.
+        max_pixels: the largest image, mask or depth map that is decoded; larger ones are skipped and counted.
         split_by: hash, or column:NAME; by default the column of the split, where there is one.
         ignore: columns that are left out, with commas between them: they are not reported.
         files: another folder in which files may lie and their names may begin, relative to that of the table, such as ../audio.
@@ -106,7 +107,7 @@ class Manifest(NamedLayout):
             raise DataError(
                 f"{self.name}: {table.absolute()} is no table; a manifest is a file that ends in {known}{other}"
             )
-        unread = Unread(f"{self.ignore},made")  # made: a column of `limbeck annotate`, for people
+        unread = Unread(self.ignore)
         named = {"split": self.column_of_split or self.split_column}
         named |= {role: getattr(self, role) for role in ROLES if role not in ("class", "split")}
         columns = Columns(table, ROLES, named, unread)

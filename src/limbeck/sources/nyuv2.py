@@ -79,6 +79,7 @@ class NYUv2(Layout):
         resolution: pixels a side, of images and depth.
         max_skipped: the largest share of unreadable records.
         workers: processes that decode.
+        max_pixels: the largest image, mask or depth map that is decoded; larger ones are skipped and counted.
         depth_far: metres; what is farther is put there.
 
     Paper: Silberman et al., Indoor segmentation and support inference from RGBD images, ECCV 2012.

@@ -43,6 +43,7 @@ class Scenes(Layout):
         resolution: pixels a side.
         max_skipped: the largest share of unreadable records.
         workers: processes that render.
+        max_pixels: the largest image, mask or depth map that is decoded; larger ones are skipped and counted.
         shapes: classes, 2 to 8.
         tie: how surely a class shows its own background, from 0 to 1.
         positions: where the shape lies: centre, or five, of which one is the centre.

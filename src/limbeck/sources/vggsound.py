@@ -45,6 +45,7 @@ class VGGSound(Layout):
         resolution: pixels a side.
         max_skipped: the largest share of clips that may be lacking or unreadable.
         workers: processes that decode.
+        max_pixels: the largest image, mask or depth map that is decoded; larger ones are skipped and counted.
         classes: only clips of these classes; by default of all. Some names hold commas: on the command line give a list in
             brackets, `'["cat purring", "child speech, kid speaking"]'`.
         audio: folder of the sounds, beside the list; empty to leave them out.

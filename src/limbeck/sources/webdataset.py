@@ -72,6 +72,7 @@ class WebDataset(NamedLayout):
         resolution: pixels a side.
         max_skipped: the largest share of unreadable records.
         workers: processes that decode.
+        max_pixels: the largest image, mask or depth map that is decoded; larger ones are skipped and counted.
         split_by: files (the names of the shards), folders (those of their folders), hash, or column:NAME (a field of the JSON);
             by default the field `split`, else the files, else the folders.
         ignore: extensions of members, or fields of the JSON, that are left out, with commas between them, such as left.png: they
