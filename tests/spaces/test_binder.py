@@ -245,7 +245,7 @@ def test_folders_that_are_something_else(bound: Path, tmp_path: Path) -> None:
 
     with pytest.raises(StorageError, match="has schema 99, this version reads up to 1; upgrade"):
         load_space(copy("newer", schema=99))
-    with pytest.raises(StorageError, match="no manifest of a bound space: encoders must be a mapping"):
+    with pytest.raises(StorageError, match="not a manifest of a bound space: encoders must be a mapping"):
         load_space(copy("odd", encoders=[]))
     with pytest.raises(StorageError, match="other weights or options than when"):
         _ = load_space(copy("weights", fingerprints={"image": "0", "text": "0"}))["image"].network

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.recipe import SHAPE as RECIPE
-from limbeck.data.files import sha256
-from limbeck.data.plain import COUNT, DIGEST, NUMBER, PLAIN, SIZE, TEXT, Kind, check, read_json, seal
+from limbeck.data.files import settle, sha256
+from limbeck.data.plain import COUNT, DIGEST, NUMBER, PLAIN, SIZE, TEXT, Kind, read_sealed
 from limbeck.errors import StorageError
 
 __all__ = ["CARD", "MANIFEST", "SCHEMA", "TABLE", "TENSORS", "read_manifest"]
@@ -38,7 +38,6 @@ SHAPE = {
     "generation?": ({}, {"prior": PRIOR, "prompts": PROMPTS, "captions?": CAPTIONS, "*": PLAIN}),
     "versions?": {"*": TEXT},
     "files": {CARD: DIGEST, TABLE: DIGEST, TENSORS: DIGEST},
-    "digest?": DIGEST,
 }
 
 
@@ -51,20 +50,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         StorageError: no manifest, a newer schema, one that says something else, or a file that is missing or changed.
     """
+    if not folder.exists():
+        settle(folder)  # puts back what a killed process was to replace
     path = folder / MANIFEST
     if not path.is_file():
         raise StorageError(f"{folder} holds no {MANIFEST}, so it is not a distilled set; check the path")
-    manifest: dict[str, Any] = read_json(path, {"schema": COUNT, "*": PLAIN}, CURE)
-    if manifest["schema"] > SCHEMA:
-        raise StorageError(
-            f"{folder} has schema {manifest['schema']}, this version reads up to {SCHEMA}; upgrade limbeck"
-        )
-    if "digest" in manifest and seal(manifest)["digest"] != manifest["digest"]:
-        raise StorageError(f"{path} differs from the digest in it; {CURE}")
-    try:
-        check(manifest, SHAPE)
-    except ValueError as error:
-        raise StorageError(f"{path} is no manifest of a set: {error}; {CURE}") from error
+    manifest = read_sealed(path, SHAPE, "a manifest of a set", SCHEMA, CURE)
     for name, expected in manifest["files"].items():
         file = folder / name
         if not file.is_file() or sha256(file) != expected:

@@ -29,6 +29,7 @@ __all__ = [
     "dump_json",
     "escape_surrogates",
     "read_json",
+    "read_sealed",
     "read_text",
     "seal",
     "shorten",
@@ -155,6 +156,31 @@ def read_json(path: Path, shape: Any, cure: str, error: type[LimbeckError] = Sto
     except (OSError, ValueError) as wrong:
         raise error(f"{path} cannot be read: {wrong}; {cure}") from wrong
     return value
+
+
+def read_sealed(path: Path, shape: Any, what: str, schema: int, cure: str) -> dict[str, Any]:
+    """What a JSON file says that `seal` closed, once its schema, its digest and all of it were checked; of before there were digests, without one.
+
+    Args:
+        path: of the file.
+        shape: what it must be, see `check`.
+        what: it is, as in "a manifest of a set".
+        schema: the newest that is read.
+        cure: what a person can do where it is not.
+
+    Raises:
+        StorageError: it is of a newer schema, or not what it should be.
+    """
+    content: dict[str, Any] = read_json(path, {"schema": COUNT, "*": PLAIN}, cure)
+    if content["schema"] > schema:
+        raise StorageError(f"{path} has schema {content['schema']}, this version reads up to {schema}; upgrade limbeck")
+    if "digest" in content and seal(content)["digest"] != content["digest"]:
+        raise StorageError(f"{path} differs from the digest in it; {cure}")
+    try:
+        check(content, {**shape, "digest?": DIGEST})
+    except ValueError as error:
+        raise StorageError(f"{path} is not {what}: {error}; {cure}") from error
+    return content
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

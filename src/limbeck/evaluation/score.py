@@ -10,16 +10,13 @@ from typing import Any
 from limbeck.data.files import write_text
 from limbeck.data.plain import (
     COUNT,
-    DIGEST,
     INTEGER,
     NUMBER,
-    PLAIN,
     TEXT,
     Kind,
-    check,
     dump_json,
     escape_surrogates,
-    read_json,
+    read_sealed,
     seal,
 )
 from limbeck.errors import ConfigError, StorageError
@@ -210,15 +207,9 @@ def read_scores(path: str | Path) -> list[Score]:
     path = Path(path)
     if not path.exists():
         raise StorageError(f"there is no {path}; check the path, or evaluate first")
-    content = read_json(path, {"schema": COUNT, "*": PLAIN}, "evaluate again, or check the path")
-    if content["schema"] != SCHEMA:
-        raise StorageError(f"{path} has schema {content['schema']}, this version reads {SCHEMA}; upgrade limbeck")
-    if "digest" in content and seal(content)["digest"] != content["digest"]:
-        raise StorageError(
-            f"{path} differs from the digest in it; evaluate again, or take the digest out if you changed it yourself"
-        )
+    cure = "evaluate again, or take the digest out if you changed it yourself"
+    content = read_sealed(path, {"schema": COUNT, "rows": [ROW]}, "a scores.json", SCHEMA, cure)
     try:
-        check(content, {"schema": COUNT, "rows": [ROW], "digest?": DIGEST})
         return [
             Score(**{**row, "values": tuple(map(float, row["values"])), "seeds": tuple(row.get("seeds", ()))})
             for row in content["rows"]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data.files import save_tensors, settle, sha256, whole_folder
-from limbeck.data.plain import COUNT, DIGEST, PLAIN, SIZE, TEXT, Kind, check, dump_json, read_json, seal
+from limbeck.data.plain import COUNT, DIGEST, PLAIN, SIZE, TEXT, Kind, dump_json, read_sealed, seal
 from limbeck.data.trust import remember
 from limbeck.errors import StorageError
 
@@ -27,7 +27,6 @@ SHAPE = {
     "heads": {"*": {"inputs": SIZE, "hidden": [SIZE], "dim": COUNT}},
     "licences": {"*": TEXT},
     "files": {TENSORS: DIGEST},
-    "digest?": DIGEST,
     "*": PLAIN,
 }
 
@@ -141,18 +140,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise StorageError(
             f"{folder} holds no {MANIFEST}, so it is not a bound space; check the path, or make one with limbeck bind"
         )
-    manifest: dict[str, Any] = read_json(path, {"schema": COUNT, "*": PLAIN}, CURE)
-    if manifest["schema"] > SCHEMA:
-        raise StorageError(
-            f"{folder} has schema {manifest['schema']}, this version reads up to {SCHEMA}; upgrade limbeck"
-        )
-    if "digest" in manifest and seal(manifest)["digest"] != manifest["digest"]:
-        raise StorageError(f"{path} differs from the digest in it; {CURE}")
+    manifest = read_sealed(path, SHAPE, "a manifest of a bound space", SCHEMA, CURE)
     try:
-        check(manifest, SHAPE)
         _check_heads(manifest)
     except ValueError as error:
-        raise StorageError(f"{path} is no manifest of a bound space: {error}; {CURE}") from error
+        raise StorageError(f"{path} is not a manifest of a bound space: {error}; {CURE}") from error
     return manifest
 
 
