@@ -393,6 +393,7 @@ def test_distil_says_what_it_made_and_what_it_left_out(run_folder: Path) -> None
     assert "broken.png" in row["key"]
 
 
+@pytest.mark.slow
 def test_images_without_captions_are_counted_and_one_caption_in_all_is_refused(tmp_path: Path, limbeck: Run) -> None:
     def folder(name: str, said: Callable[[int], str | None]) -> str:
         root, rows = tmp_path / name, []

@@ -27,6 +27,7 @@ def folder(tmp_path: Path) -> str:
     return f"folder:{root}"
 
 
+@pytest.mark.slow
 def test_every_command_says_that_retrieval_cannot_tell(
     folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

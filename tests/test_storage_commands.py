@@ -207,6 +207,7 @@ def test_an_empty_variable_makes_no_folder_the_cache(
     assert not os.listdir(tmp_path / "here") and (tmp_path / "usual" / "limbeck" / "limbeck-2").is_dir()
 
 
+@pytest.mark.slow
 def test_contents_are_compared_where_one_asks_for_it_and_by_doctor(
     data: str, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +279,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no limits of files there")
 @pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in (*FILES, *FOLDERS)])
 def test_a_full_disk_is_told_with_its_cure_and_blocks_no_second_try(

@@ -84,6 +84,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_every_command_prints_hostile_data_visibly(
     hostile: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -100,6 +100,7 @@ def test_a_second_call_ends_with_the_files_of_one_that_was_never_stopped(pets: P
     assert never.seen == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["annotated.jsonl", "annotated.json", "masks", "images"])
 def test_stopped_at_any_moment_it_ends_with_every_row_once(
     pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str

@@ -169,6 +169,7 @@ def test_any_flipped_bit_is_noticed(tmp_path: Path) -> None:
         assert torch.equal(cache.tensors("features", "abcd", never)["x"], torch.ones(3))
 
 
+@pytest.mark.slow
 def test_of_a_large_file_a_sample_is_compared_and_when_verifying_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

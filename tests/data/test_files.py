@@ -223,6 +223,7 @@ def test_tensors_have_the_mode_that_the_umask_says(tmp_path: Path) -> None:
         assert stat.S_IMODE((tmp_path / f"{mode}").stat().st_mode) == mode
 
 
+@pytest.mark.slow
 def test_looking_at_a_folder_does_not_give_its_lock_up(tmp_path: Path) -> None:
     other = f"from limbeck.data.locks import lock\nassert lock(Path({str(tmp_path / LOCK)!r})) is None; print('ready', flush=True)"
     with owned(tmp_path, "annotate"):

@@ -70,6 +70,7 @@ def quick(source: Source, image: Tensor, **more: Any) -> Audit:
     return audit(made(source, image, **more), source, space_of("image"), seeds=0)
 
 
+@pytest.mark.slow
 def test_a_set_that_is_training_samples_is_memorised() -> None:
     source = clouds()
     found = quick(source, source.batch(range(20))["image"])

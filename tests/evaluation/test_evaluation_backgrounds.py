@@ -161,6 +161,7 @@ def test_a_student_on_random_backgrounds_looks_at_the_object(judged):
     assert random["swapped accuracy"] > 90 and random["flip rate"] < 10
 
 
+@pytest.mark.slow
 def test_rows_say_how_they_were_trained_and_what_is_better(judged):
     for background, scores in judged.items():
         assert [s.higher_is_better for s in scores.values()] == [True, True, False]

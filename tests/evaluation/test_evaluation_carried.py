@@ -79,6 +79,7 @@ def test_the_loss_is_that_of_the_set(carrier):
     assert torch.allclose(switched_off, (F.cross_entropy(logits, first) + F.cross_entropy(logits.T, first)) / 2)
 
 
+@pytest.mark.slow
 def test_what_is_carried_changes_the_student_and_carried_off_ignores_all_of_it(carrier, plain, judge):
     ordinary, quiet = judge(plain), without(carrier, "hint.")
     assert judge(carrier, carried=False) == ordinary == judge(plain, carried=False)

@@ -69,6 +69,7 @@ def test_a_grid_is_judged_written_and_resumed(train, space, cache, tmp_path, mon
     assert asked == ["herding"] and [s.values for s in again] == [s.values for s in found.scores]
 
 
+@pytest.mark.slow
 def test_students_get_tables_of_their_own_and_options_name_a_method(train, space, cache, tmp_path):
     found = compare(
         train, [Random(), "herding"], [4], 1, ("frozen", "convnet"), space=space, run=tmp_path, cache=cache,
@@ -157,6 +158,7 @@ def test_everything_a_row_reads_is_in_the_cache_before_the_first_row(train, spac
     assert read == []
 
 
+@pytest.mark.slow
 def test_methods_that_learn_are_paired_with_the_best_coreset(train, space, cache, tmp_path):
     found = compare(
         train, ["random", "herding", DM(steps=1, width=8)], [4, 8], 2, space=space, run=tmp_path, cache=cache, **QUICK
@@ -176,6 +178,7 @@ def test_methods_that_learn_are_paired_with_the_best_coreset(train, space, cache
     assert found.runs.keys() == found.sets.keys()
 
 
+@pytest.mark.slow
 def test_rows_say_what_differs_and_a_row_more_keeps_the_others(train, space, cache, tmp_path, monkeypatch):
     def run(*methods):
         found = compare(train, methods, [4], 1, space=space, run=tmp_path, cache=cache, full=False, **QUICK)
@@ -203,6 +206,7 @@ class Noisy(ToySource):
         return Noisy(self.options["n"], name, self.options["modalities"], self.options["resolution"])
 
 
+@pytest.mark.slow
 def test_a_coreset_stands_beside_a_learned_set_with_what_its_bytes_buy(space, cache, tmp_path):
     train = Noisy(32, "train", ("image", "text", "label"), 16)
 
@@ -237,6 +241,7 @@ def test_one_seed_is_not_paired(train, space, cache, tmp_path):
     assert found.paired() == [] and "best coreset" not in str(found)
 
 
+@pytest.mark.slow
 def test_torn_seconds_count_as_none(train, space, cache, tmp_path):
     def run():
         return compare(train, ["random"], [4], 1, space=space, run=tmp_path, cache=cache, full=False, **QUICK)
@@ -251,6 +256,7 @@ def test_torn_seconds_count_as_none(train, space, cache, tmp_path):
         assert [s.values for s in run().scores] == [s.values for s in scores]
 
 
+@pytest.mark.slow
 def test_a_kept_cell_that_is_damaged_is_told_and_judged_again(train, space, cache, tmp_path):
     def run():
         return compare(train, ["random"], [4], 1, space=space, run=tmp_path, cache=cache, full=False, **QUICK)

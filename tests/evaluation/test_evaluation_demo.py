@@ -2,11 +2,14 @@
 
 from functools import partial
 
+import pytest
+
 from limbeck.check import toy_source
 from limbeck.commands.demo import Demo
 from limbeck.evaluation import compare
 
 
+@pytest.mark.slow
 def test_the_page_holds_the_runs_just_made_and_no_older_ones(space, tmp_path, monkeypatch):
     pages = []
 

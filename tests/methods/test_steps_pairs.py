@@ -173,6 +173,7 @@ def test_the_towers_of_covmatch_are_trained(image: str) -> None:
     assert len({str(batch) for batch in batches}) == 6
 
 
+@pytest.mark.slow
 def test_covmatch_with_trained_towers() -> None:
     """Targets of a batch of real pairs by the towers of the step, which start anew every `reset` steps."""
     of = problem(n=9)

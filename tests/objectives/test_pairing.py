@@ -99,6 +99,7 @@ def test_the_published_joint_term_grows_with_the_gains() -> None:
     assert float(cosine_terms(pair_moments(a, 1e4 * v), pair_moments(a, 1e4 * v))[1]) < 0, "and has no lower end"
 
 
+@pytest.mark.slow
 def test_the_hybrid_term_falls_with_the_size_and_knows_no_pairing() -> None:
     """Two draws of one law; then the real pairs broken: with separate draws for a and v nothing changes."""
 

