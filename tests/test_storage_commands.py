@@ -309,6 +309,8 @@ def test_the_cure_of_a_full_disk(
     data: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in (*FILES, *FOLDERS):
+        assert main([*options(name, data, run), str(tmp_path / f"before-{name}")]) == 0  # the cache has all it needs
+        capsys.readouterr()
         with Full(0):
             assert main([*options(name, data, run), str(tmp_path / name)]) == 5
         assert "; free space there, or choose another" in capsys.readouterr().err, name
