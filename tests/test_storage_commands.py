@@ -309,10 +309,12 @@ def test_the_cure_of_a_full_disk(
     data: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in (*FILES, *FOLDERS):
+        reads = "embed" if name == "annotate" else name  # links that annotate makes change the times of the data
+        assert main([*options(reads, data, run), str(tmp_path / f"before-{name}")]) == 0  # the cache has all it needs
+        capsys.readouterr()
         with Full(0):
             assert main([*options(name, data, run), str(tmp_path / name)]) == 5
-        err = capsys.readouterr().err  # of the place, or of the cache where that has to be written first
-        assert "; free space there, or choose another" in err or "; free space there, or set LIMBECK_CACHE" in err, name
+        assert "; free space there, or choose another" in capsys.readouterr().err, name
     monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path / "cache"))
     with Full(0):
         assert main([*options("embed", data, run), str(tmp_path / "x")]) == 5
