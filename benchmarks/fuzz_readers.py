@@ -149,6 +149,11 @@ def manifest_jsonl(d: Path) -> Case:
     rows = table_rows("image")
     rows[4] |= {"depth": "d.npy", "audio": "s.wav"}
     options = {"depth_unit": "m", "audio_seconds": 0.2, "audio_rate": 8000, "mels": 0}
+    return table_of_lines(d, rows, options)
+
+
+def table_of_lines(d: Path, rows: list[dict[str, Any]], options: dict[str, Any]) -> Case:
+    """A manifest in JSON lines."""
     return Case(
         f"manifest:{d / 't.jsonl'}",
         d / "t.jsonl",
@@ -193,16 +198,7 @@ def manifest_vectors(d: Path) -> Case:
     rows = [{"image": f"{i}.png", "caption": f"a {i}", "vec": [1.0, i], "split": "train"} for i in range(5)]
     rows.append({"image": "5.png", "caption": "e", "vec": "v.npy", "split": "train"})
     options = {"caption_vectors": "vec"}
-    return Case(
-        f"manifest:{d / 't.jsonl'}",
-        d / "t.jsonl",
-        [jsonl(rows)],
-        options,
-        rows=rows,
-        write=jsonl,
-        name="image",
-        line=r"line (\d+)$",
-    )
+    return table_of_lines(d, rows, options)
 
 
 def without_sounds(d: Path) -> None:
