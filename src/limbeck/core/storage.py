@@ -151,6 +151,7 @@ def _assemble(manifest: dict[str, Any], tensors: dict[str, Any], rows: list[dict
         training=manifest.get("training", {}),
         similarity=manifest.get("similarity", {}),
         generation=manifest.get("generation", {}),
+        moved=manifest.get("moved", []),
     )
 
 
@@ -185,6 +186,7 @@ def card(small: DistilledSet) -> str:
         f"- Modalities: {', '.join(small.modalities)}" + (f" (text: {text})" if "text" in small.modalities else ""),
         f"- Licence of the data: {small.licence}",
         f"- Encoders: {encoders or 'none'}",
+        *_learned(small),
         *([f"- Masks: {coverage(small)}"] if coverage(small) else []),
         *_generation(small),
         *([f"- Train a student with: {', '.join(carried)}"] if carried else []),
@@ -198,6 +200,18 @@ def card(small: DistilledSet) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _learned(small: DistilledSet) -> list[str]:
+    """Lines of the card about what was learned beside samples, and how far it went."""
+    lines = []
+    if small.soft_labels is not None:
+        share = 100 * small.soft_labels.max(dim=1).values.mean()
+        lines.append(f"- Labels: soft, `soft_label` holds a share of each class; the largest is {share:.0f} % on average")
+    if small.moved:
+        cosine = sum(small.moved) / len(small.moved)
+        lines.append(f"- Learned vectors: cosine {cosine:.2f} on average with those that the samples had of their own")
+    return lines
 
 
 def _generated_by(small: DistilledSet) -> dict[str, Any]:
@@ -282,6 +296,7 @@ def _manifest(small: DistilledSet) -> dict[str, Any]:
         "training": dict(small.training),
         "similarity": dict(small.similarity),
         "generation": dict(small.generation),
+        **({"moved": list(small.moved)} if small.moved else {}),
         "versions": {"limbeck": __version__, "torch": torch.__version__.split("+")[0]},
     }
 
@@ -318,7 +333,7 @@ def _write_table(small: DistilledSet, path: Path) -> None:
         ]
         columns = {modality: pa.array(rows, image), **columns}
         features[modality] = {"_type": "Image"}
-    for modality in (m for m in ("depth", "audio") if m in small.tensors):
+    for modality in (m for m in ("depth", "audio") if m in small.tensors and m not in small.embeddings):
         seen = small.modalities[modality].preview
         rows = [
             {"bytes": _encoded(seen(x)), "path": f"{k}.png"}
@@ -329,6 +344,9 @@ def _write_table(small: DistilledSet, path: Path) -> None:
     if small.labels is not None:
         columns["label"] = pa.array(small.labels.tolist(), pa.int64())
         features["label"] = {"names": list(small.classes), "_type": "ClassLabel"} if small.classes else _value("int64")
+    if small.soft_labels is not None:
+        columns["soft_label"] = pa.array(small.soft_labels.tolist(), pa.list_(pa.float32()))
+        features["soft_label"] = {"feature": _value("float32"), "_type": "List"}
     info = {"info": {"features": {name: features[name] for name in columns}}}
     table = pa.table(columns).replace_schema_metadata({"huggingface": json.dumps(info)})
     pq.write_table(table, path)

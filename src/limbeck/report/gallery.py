@@ -155,7 +155,7 @@ def _captions(small: DistilledSet, i: int) -> list[tuple[str, float | None]]:
 def _others(small: DistilledSet, i: int) -> list[Picture]:
     """Sound and depth of sample `i` as a person looks at them."""
     pictures = []
-    for modality in (m for m in ("audio", "depth") if m in small.tensors):
+    for modality in (m for m in ("audio", "depth") if m in small.tensors and m not in small.embeddings):
         preview = small.modalities[modality].preview(small.tensors[modality][i])
         preview.thumbnail((LARGEST, LARGEST))
         pictures.append(_encode(preview, f"synthetic {modality} {small.keys[i]}", lossless=False))
@@ -165,7 +165,8 @@ def _others(small: DistilledSet, i: int) -> list[Picture]:
 def _sound(small: DistilledSet, i: int) -> str:
     """The sound of sample `i` as a WAV file of 16 bits in a data URI; empty where there is none to hear."""
     modality = small.modalities.get("audio")
-    waves = modality.sound(small.tensors["audio"][i]) if modality and "audio" in small.tensors else None
+    held = "audio" in small.tensors and "audio" not in small.embeddings
+    waves = modality.sound(small.tensors["audio"][i]) if modality and held else None
     if waves is None or modality is None:
         return ""
     buffer = io.BytesIO()
@@ -180,6 +181,10 @@ def _sound(small: DistilledSet, i: int) -> str:
 def _label(small: DistilledSet, i: int) -> str | None:
     if small.labels is None or int(small.labels[i]) < 0:
         return None
+    if small.soft_labels is not None:  # the classes that make up nearly all of it
+        share, order = small.soft_labels[i].sort(descending=True, stable=True)
+        shown = [(small.classes[c], s) for c, s in zip(order.tolist()[:3], share.tolist()[:3], strict=True) if s >= 0.005]
+        return ", ".join(f"{name} {100 * s:.0f} %" for name, s in shown)
     label = int(small.labels[i])
     return small.classes[label] if label < len(small.classes) else str(label)
 
