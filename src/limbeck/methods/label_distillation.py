@@ -88,7 +88,7 @@ class LabelDistillation(Method):
         >>> space = lb.space(image="convnet", text="bag_of_words")
         >>> small = lb.distill(lb.Problem(lb.check.toy_source(), space, lb.Budget(pairs=4)), LabelDistillation(steps=2))
         >>> small.tensors["text"].shape, len(small.moved)
-        (torch.Size([4, 512]), 4)
+        (torch.Size([4, 256]), 4)
     """
 
     pools = True
