@@ -69,7 +69,9 @@ def test_contract(name: str, modalities: tuple[str, ...]) -> None:
         method.check(Problem(source, space, lb.Budget(pairs=8)))
     except DataError as error:
         lacking = name in WANTS and not WANTS[name] <= set(modalities)
-        assert lacking or name == "dc" or (name, modalities) == ("label_distillation", ("image",)), f"refuses {modalities}"
+        assert lacking or name == "dc" or (name, modalities) == ("label_distillation", ("image",)), (
+            f"refuses {modalities}"
+        )
         assert str(error).startswith(f"{name} ") and (
             "leave" in str(error) or "use" in str(error) or "choose" in str(error)
         )

@@ -41,7 +41,8 @@ def sensors(pairs: int = 6, n: int = 30, classes: int = 3, seed: int = 0) -> Pro
     draw = torch.Generator().manual_seed(seed)
     labels = torch.arange(n) % classes
     values = {
-        m: F.one_hot(labels, d).float() + 0.4 * torch.randn(n, d, generator=draw) for m, d in (("audio", 5), ("pulse", 6))
+        m: F.one_hot(labels, d).float() + 0.4 * torch.randn(n, d, generator=draw)
+        for m, d in (("audio", 5), ("pulse", 6))
     }
     source = VectorSource("sensors", values, labels)
     return Problem(source, lb.space(audio="vectors:5", pulse="vectors:6"), lb.Budget(pairs=pairs))
@@ -205,7 +206,10 @@ def test_samples_are_those_of_the_source() -> None:
 
 def test_it_learns() -> None:
     """The loss on all real pairs falls, for texts and for labels."""
-    for of, method in ((toy(6, 24), LabelDistillation(steps=40, lr=0.05)), (sensors(), LabelDistillation(steps=40, lr=0.05))):
+    for of, method in (
+        (toy(6, 24), LabelDistillation(steps=40, lr=0.05)),
+        (sensors(), LabelDistillation(steps=40, lr=0.05)),
+    ):
         losses = [state.logs["loss"] for state in lb.steps(of, method) if state.step]
         assert losses[-1] < losses[0] - 0.01
 
@@ -257,7 +261,9 @@ def test_features_of_members_are_shared_with_those_of_one_encoder(
 
 
 def test_who_has_one_tower_refuses_a_pool() -> None:
-    with pytest.raises(ConfigError, match="cf learns with one image encoder, and this is a pool of convnet and eff.*label_dis"):
+    with pytest.raises(
+        ConfigError, match=r"cf learns with one image encoder, and this is a pool of convnet and eff.*label_dis"
+    ):
         lb.distill(toy(image=POOL), lb.methods.CF(steps=1))
     with pytest.raises(ConfigError, match="learns vectors of one audio encoder, and this is a pool"):
         of = Problem(sensors().source, lb.space(pulse="vectors:6", audio=POOL), lb.Budget(pairs=2))
@@ -267,7 +273,9 @@ def test_who_has_one_tower_refuses_a_pool() -> None:
 def test_rules_and_students_read_the_first_member(tmp_path: Path) -> None:
     source, cache = toy_source(16), Cache(tmp_path)
     spaces = [lb.space(image=name, text="bag_of_words") for name in ("convnet", POOL)]
-    one, pooled = (lb.distill(Problem(source, s, lb.Budget(pairs=6), cache=cache), lb.methods.Herding()) for s in spaces)
+    one, pooled = (
+        lb.distill(Problem(source, s, lb.Budget(pairs=6), cache=cache), lb.methods.Herding()) for s in spaces
+    )
     assert one.origins == pooled.origins
     scores = [evaluate(one, source, space=s, seeds=1, steps=4, selection="paper", cache=cache) for s in spaces]
     assert [s.values for s in scores[0]] == [s.values for s in scores[1]]
@@ -393,7 +401,9 @@ def test_learned_vectors_of_sound_are_read_by_students(tmp_path: Path) -> None:
     torch.testing.assert_close(seen["audio"].vectors, F.normalize(made.tensors["audio"], dim=1))
     assert not torch.equal(seen["audio"].vectors, seen["pulse"].vectors[:, :5]) and len(made.moved) == 6
     test = sensors(n=20, seed=4).source
-    scores = evaluate(small, test, "retrieval", of.space, seeds=1, steps=5, selection="paper", cache=Cache(tmp_path / "c"))
+    scores = evaluate(
+        small, test, "retrieval", of.space, seeds=1, steps=5, selection="paper", cache=Cache(tmp_path / "c")
+    )
     assert {s.metric for s in scores} >= {"audio to pulse R@1", "mean"}
     with pytest.raises(DataError, match="its audio is vectors that were learned"):
         evaluate(small, test, "classification", of.space, student="convnet", selection="last", seeds=1)
@@ -414,7 +424,11 @@ def test_learned_vectors_of_sound_are_read_by_students(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_cannot_be_learned_is_refused_before_anything_is_encoded(
-    modalities: tuple[str, ...], options: dict[str, Any], error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+    modalities: tuple[str, ...],
+    options: dict[str, Any],
+    error: type[Exception],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def encode(*_: object, **__: object) -> None:
         raise AssertionError("something was encoded")

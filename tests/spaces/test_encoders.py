@@ -53,7 +53,9 @@ def test_contract_of_convnet_options(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("modality", ["audio", "depth"])
-@pytest.mark.parametrize("name", ["convnet", "efficientnet_lite0", "ensemble:convnet+mobilenet_v2", "pool:convnet+mobilenet_v2"])
+@pytest.mark.parametrize(
+    "name", ["convnet", "efficientnet_lite0", "ensemble:convnet+mobilenet_v2", "pool:convnet+mobilenet_v2"]
+)
 @pytest.mark.usefixtures("random_mobilenet")
 def test_image_encoders_serve_sound_and_depth(name: str, modality: str) -> None:
     encoder = lb.space(**{modality: name})[modality]

@@ -110,7 +110,9 @@ def check_tensors(
                 raise ValueError(f"{name!r} must be one number, it has shape {list(shape)}")
         elif name != "text" and name in manifest["embedded_by"]:
             if tensor.ndim != 2 or len(tensor) != rows or not tensor.numel():
-                raise ValueError(f"the tensor {name!r} has shape {list(shape)}, it must have one vector for {rows} rows")
+                raise ValueError(
+                    f"the tensor {name!r} has shape {list(shape)}, it must have one vector for {rows} rows"
+                )
         elif head != "similarity" and (wanted := _shape(name, rows, modalities)) is not None and shape != wanted:
             raise ValueError(f"the tensor {name!r} has shape {list(shape)}, it must have {list(wanted)}")
     _check_labels(tensors.get("label"), len(manifest["classes"]))

@@ -207,7 +207,9 @@ def _learned(small: DistilledSet) -> list[str]:
     lines = []
     if small.soft_labels is not None:
         share = 100 * small.soft_labels.max(dim=1).values.mean()
-        lines.append(f"- Labels: soft, `soft_label` holds a share of each class; the largest is {share:.0f} % on average")
+        lines.append(
+            f"- Labels: soft, `soft_label` holds a share of each class; the largest is {share:.0f} % on average"
+        )
     if small.moved:
         cosine = sum(small.moved) / len(small.moved)
         lines.append(f"- Learned vectors: cosine {cosine:.2f} on average with those that the samples had of their own")

@@ -13,8 +13,8 @@ from limbeck.core.problem import Problem
 from limbeck.data.batch import Batch, Captions
 from limbeck.errors import ConfigError
 from limbeck.objectives.selection import Rule
-from limbeck.objectives.simplex import project_simplex
 from limbeck.objectives.similarity import Similarity
+from limbeck.objectives.simplex import project_simplex
 
 __all__ = ["SOFT", "Synthetic", "chosen_pairs", "learned_pairs", "select"]
 

@@ -183,7 +183,9 @@ def _label(small: DistilledSet, i: int) -> str | None:
         return None
     if small.soft_labels is not None:  # the classes that make up nearly all of it
         share, order = small.soft_labels[i].sort(descending=True, stable=True)
-        shown = [(small.classes[c], s) for c, s in zip(order.tolist()[:3], share.tolist()[:3], strict=True) if s >= 0.005]
+        shown = [
+            (small.classes[c], s) for c, s in zip(order.tolist()[:3], share.tolist()[:3], strict=True) if s >= 0.005
+        ]
         return ", ".join(f"{name} {100 * s:.0f} %" for name, s in shown)
     label = int(small.labels[i])
     return small.classes[label] if label < len(small.classes) else str(label)

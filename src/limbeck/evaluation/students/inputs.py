@@ -81,7 +81,6 @@ def pictures(source: Source, modality: str, resolution: int, cache: Cache) -> Fe
 
 def seen_pixels(source: Source, modality: str, resolution: int, cache: Cache) -> Features:
     """As `pictures`, also of masks; no rows where no sample holds the modality."""
-
     if modality in source.embeddings:
         raise DataError(
             f"{source.name}: its {modality} is vectors that were learned, and no network can be trained on them; judge it on frozen "
