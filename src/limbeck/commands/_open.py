@@ -14,7 +14,7 @@ from limbeck.errors import ConfigError, StorageError
 from limbeck.terminal import note
 
 if TYPE_CHECKING:
-    from limbeck.core import DistilledSet, Method, Problem
+    from limbeck.core import DistilledSet, Method, Problem, Storage
     from limbeck.data import Source
     from limbeck.spaces import Space
 
@@ -22,6 +22,7 @@ __all__ = [
     "ENCODERS",
     "Encoded",
     "OfSet",
+    "Stored",
     "Task",
     "ceiling_said",
     "check_device",
@@ -221,15 +222,45 @@ def report_opened(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task(Encoded):
+class Stored(Encoded):
+    """Sets with encoders, and how they are stored.
+
+    Args:
+        codec: of images: auto keeps the file of an image that is unchanged, and stores others exactly as PNG or lossless WebP; png;
+            jpeg, webp and avif lose details, and keep a file that is smaller.
+        quality: of jpeg, webp and avif, from 1 to 100.
+        side: pixels a side of the stored images; 0 is the resolution of the data.
+        vectors: numbers of learned texts; those of int8 and int4 have a scale a vector.
+    """
+
+    codec: Literal["auto", "png", "jpeg", "webp", "avif"] = field(default="auto", metadata={"name": "storage.codec"})
+    quality: int = field(default=75, metadata={"name": "storage.quality"})
+    side: int = field(default=0, metadata={"name": "storage.side"})
+    vectors: Literal["float32", "float16", "int8", "int4"] = field(
+        default="float32", metadata={"name": "storage.vectors"}
+    )
+
+    def storage(self) -> "Storage":
+        """The options as one.
+
+        Raises:
+            ConfigError: they do not go together.
+        """
+        from limbeck.core import Storage
+
+        return Storage(self.codec, self.quality, self.side, self.vectors)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(Stored):
     """A distillation as a command line describes it.
 
     Args:
         source: the data, such as demo, folder:data/pets or karpathy:data/flickr8k.
         method: how to distil; limbeck list methods names them.
         pairs: how many pairs the set may hold.
-        bytes: how many bytes the set may hold, instead of pairs.
-        pixels: images rounded to 8 bits, or exact floats at four times the bytes.
+        bytes: how many bytes the files of the set may take, instead of pairs, such as 500kB or 1.2MB.
+        pixels: images as files, or exact floats of four bytes.
         seed: of everything that is drawn.
     """
 
@@ -238,7 +269,7 @@ class Task(Encoded):
     source: Part | None = part("source")
     method: Part = part("method", "cf")
     pairs: int | None = None
-    bytes: int | None = None
+    bytes: int | str | None = None
     pixels: Literal["uint8", "float32"] = "uint8"
     seed: int = 0
 
@@ -254,8 +285,10 @@ class Task(Encoded):
         if (self.pairs is None) == (self.bytes is None):
             raise ConfigError("say how much the set may hold: --pairs N or --bytes N, one of them")
         budget, method = Budget(pairs=self.pairs, bytes=self.bytes, pixels=self.pixels), self.method.make()
+        storage = self.storage()
         source = open_source(self.source, tick)
-        return Problem(source, self.space(source), budget, self.seed, self.device, tick=tick), method, source
+        problem = Problem(source, self.space(source), budget, self.seed, self.device, tick=tick, storage=storage)
+        return problem, method, source
 
 
 def open_source(asked: Part | None, tick: Tick, split: str = "train") -> "Source":

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from limbeck.commands._open import Encoded, open_source, report_captions, report_ceiling, report_skipped
+from limbeck.commands._open import Stored, open_source, report_captions, report_ceiling, report_skipped
 from limbeck.commands._options import Answer, Part, part
 from limbeck.commands._progress import Tick
 from limbeck.commands._vary import varied
@@ -13,7 +13,7 @@ __all__ = ["Compare"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(Encoded):
+class Compare(Stored):
     """Distils and judges every method at every budget beside the full data: a paper's table in one command.
 
     A method's options are below its name: --methods random,cf --cf.steps 500. An ablation is a row for each value:
@@ -49,6 +49,7 @@ class Compare(Encoded):
         """Runs the grid."""
         from limbeck.evaluation import compare
 
+        storage = self.storage()
         methods = [method.make() for method in varied(self.methods, self.vary)]
         train = open_source(self.source, tick)
         report_skipped(train, self.out)
@@ -71,6 +72,7 @@ class Compare(Encoded):
             protocol=self.protocol.spec,
             device=self.device,
             tick=tick,
+            storage=storage,
             **self.protocol.options,
         )
         text = f"{found}\n\nwritten: {self.out}/table.md, table.csv, scores.json, score_vs_bytes.svg"
