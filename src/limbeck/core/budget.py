@@ -25,7 +25,7 @@ def byte_count(text: str | int) -> int:
         >>> byte_count("1.2MB"), byte_count("500 kB"), byte_count("1MiB"), byte_count(2000)
         (1200000, 500000, 1048576, 2000)
     """
-    parts = re.fullmatch(r"(\d+(?:[_,]\d+)*(?:\.\d+)?)\s*([A-Za-z]*)", str(text).strip(), re.ASCII)
+    parts = re.fullmatch(r"(-?\d+(?:[_,]\d+)*(?:\.\d+)?)\s*([A-Za-z]*)", str(text).strip(), re.ASCII)
     if not parts or parts[2].lower() not in UNITS:
         raise ConfigError(
             f"bytes are a number with B, kB, MB, GB, KiB, MiB or GiB, such as 1.2MB, got {str(text)[:60]!r}"

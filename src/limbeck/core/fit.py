@@ -17,7 +17,7 @@ __all__ = ["fitted", "frozen"]
 
 TRIES = 12
 FULL = 0.998  # of the bytes are enough
-OPTIONS = {"options": "x" * 500}  # stands for those of a method, in card and manifest
+OPTIONS = 500  # letters of the options of a method that learns, in card and manifest
 SLACK = 16  # bytes a sample whose text is learned: the captions that are nearest in the end may be longer
 
 
@@ -72,7 +72,7 @@ def _bytes(problem: Problem, chosen: Tensor, learn: Collection[str]) -> int:
     recipe = Recipe(
         source=source.describe(),
         space=space.describe(),
-        method={"name": "herding", **OPTIONS},
+        method={"name": "herding", "options": "x" * (OPTIONS if learn else 20)},
         fingerprints={"source": source.fingerprint, "space": space.fingerprint},
     )
     small = freeze(problem, recipe, chosen_pairs(problem, chosen, learn=learn), learned_text="text" in learn)

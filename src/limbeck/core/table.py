@@ -55,14 +55,16 @@ def _columns(small: DistilledSet) -> tuple[dict[str, list[Any]], dict[str, Any]]
     for modality in (m for m in ("image", "mask") if m in small.tensors):
         held = small.pictures.get(modality)
         columns[modality] = _cells(map(png, small.tensors[modality]) if held is None else held.files)
-    for modality in (m for m in ("audio", "depth") if m in small.tensors):
+    for modality in (m for m in ("audio", "depth") if m in small.tensors and m in small.modalities):
         seen = small.modalities[modality].preview
+        if modality == "depth" and small.tensors["depth"].ndim != 4:
+            continue  # vectors, no maps
         columns[f"{modality}_preview"] = _cells(preview(seen(x)) for x in small.tensors[modality])
     features: dict[str, Any] = {name: {"_type": "Image"} for name in columns}
     near = [[{"caption": c, "similarity": s} for c, s in n] for n in small.neighbours] or [[] for _ in small.origins]
     nearest: list[Any] = [{"key": k, "similarity": s} for k, s in small.nearest]
     columns |= {
-        "captions": [list(c) for c in small.captions],
+        "captions": [list(c) for c in small.captions] or [[] for _ in small.origins],
         "nearest_captions": near,
         "nearest_image": nearest or [None] * len(small),
         "origin": list(small.origins),
