@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck.commands._options import Command, Part, part
 from limbeck.commands._progress import Tick
+from limbeck.commands._stored import Stored
 from limbeck.errors import ConfigError, StorageError
 from limbeck.terminal import note
 
 if TYPE_CHECKING:
-    from limbeck.core import DistilledSet, Method, Problem, Storage
+    from limbeck.core import DistilledSet, Method, Problem
     from limbeck.data import Source
     from limbeck.spaces import Space
 
@@ -22,7 +23,6 @@ __all__ = [
     "ENCODERS",
     "Encoded",
     "OfSet",
-    "Stored",
     "Task",
     "ceiling_said",
     "check_device",
@@ -222,37 +222,7 @@ def report_opened(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored(Encoded):
-    """Sets with encoders, and how they are stored.
-
-    Args:
-        codec: of images: auto keeps the file of an image that is unchanged, and stores others exactly as PNG or lossless WebP; png;
-            jpeg, webp and avif lose details, and keep a file that is smaller.
-        quality: of jpeg, webp and avif, from 1 to 100.
-        side: pixels a side of the stored images; 0 is the resolution of the data.
-        vectors: numbers of learned texts; those of int8 and int4 have a scale a vector.
-    """
-
-    codec: Literal["auto", "png", "jpeg", "webp", "avif"] = field(default="auto", metadata={"name": "storage.codec"})
-    quality: int = field(default=75, metadata={"name": "storage.quality"})
-    side: int = field(default=0, metadata={"name": "storage.side"})
-    vectors: Literal["float32", "float16", "int8", "int4"] = field(
-        default="float32", metadata={"name": "storage.vectors"}
-    )
-
-    def storage(self) -> "Storage":
-        """The options as one.
-
-        Raises:
-            ConfigError: they do not go together.
-        """
-        from limbeck.core import Storage
-
-        return Storage(self.codec, self.quality, self.side, self.vectors)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task(Stored):
+class Task(Stored, Encoded):
     """A distillation as a command line describes it.
 
     Args:

@@ -4,16 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from limbeck.commands._open import Stored, open_source, report_captions, report_ceiling, report_skipped
+from limbeck.commands._open import Encoded, open_source, report_captions, report_ceiling, report_skipped
 from limbeck.commands._options import Answer, Part, part
 from limbeck.commands._progress import Tick
+from limbeck.commands._stored import Stored
 from limbeck.commands._vary import varied
 
 __all__ = ["Compare"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(Stored):
+class Compare(Stored, Encoded):
     """Distils and judges every method at every budget beside the full data: a paper's table in one command.
 
     A method's options are below its name: --methods random,cf --cf.steps 500. An ablation is a row for each value:

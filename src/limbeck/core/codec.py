@@ -134,8 +134,8 @@ def pack(values: Tensor, kind: str) -> Packed:
         kind: see `Storage.vectors`.
 
     Example:
-        >>> pack(torch.tensor([[1.0, -0.5, 0.26]]), "int4").values.mul(7).round().tolist()
-        [[7.0, -4.0, 2.0]]
+        >>> pack(torch.tensor([[7.0, -3.4, 1.8]]), "int4").values.tolist()
+        [[7.0, -3.0, 2.0]]
     """
     values = values.detach().float().cpu().contiguous()
     if kind == "float32":

@@ -39,8 +39,10 @@ def fitted(problem: Problem, rule: Rule, per_class: bool | None = None, learn: C
 
     Example:
         >>> import limbeck as lb
-        >>> of = Problem(lb.check.toy_source(), lb.space(image="convnet"), lb.Budget(bytes="20kB"))
-        >>> len(fitted(of, lb.objectives.selection.random)) > len(fitted(of.but(budget=lb.Budget(bytes="8kB")), lb.objectives.selection.random))
+        >>> import limbeck.objectives.selection
+        >>> of = Problem(lb.check.toy_source(), lb.space(image="convnet"), lb.Budget(bytes="12kB"))
+        >>> rule = limbeck.objectives.selection.random
+        >>> len(fitted(of, rule)) > len(fitted(of.but(budget=lb.Budget(bytes="9kB")), rule))
         True
     """
     most, limit = len(problem.complete), problem.budget.limit

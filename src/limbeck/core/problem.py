@@ -13,7 +13,8 @@ from torch import Tensor
 
 from limbeck.core.budget import Budget
 from limbeck.core.budget import per_class as per_class_shares
-from limbeck.core.codec import Files, Storage, decoded, exact_bytes, stored_files, vector_bytes
+from limbeck.core.codec import Files, Storage, decoded, exact_bytes, stored_files
+from limbeck.core.estimate import image_bytes, text_bytes
 from limbeck.data.batch import Batch
 from limbeck.data.cache import Cache
 from limbeck.data.captions import check_captions
@@ -25,11 +26,8 @@ __all__ = ["Pairs", "Problem", "stream"]
 
 T = TypeVar("T")
 CHUNK = 256  # images that are stored at a time
-LOOKED_AT = 64  # real samples whose files are encoded to estimate the bytes of all
 FIXED = 7_000  # bytes of card, manifest and the frame of the table, with a recipe of many options
 PREVIEW = 2_000  # bytes of a picture of sound or depth, at most
-NEAREST = 3  # captions named for a sample
-LEARNED = 1.5  # times the bytes of a real image does a learned one take in a lossy codec, about
 
 
 def stream(seed: int, purpose: str, t: int = 0) -> torch.Generator:
@@ -342,37 +340,14 @@ class Problem:
         kinds, total = self.source.modalities, 64.0 + 8 * ("label" in self.source.modalities)
         total += 2 * sum(map(len, self.source.keys)) / len(self.source)  # origin and nearest
         if "image" in self.modalities:
-            total += self._image_bytes(real)
+            total += image_bytes(self, self._listed[0].nonzero().squeeze(1), real)
         if masks and self.masked:
             total += exact_bytes(1, *kinds["mask"].shape[1:])
         for name in (m for m in self.modalities if m not in ("image", "text")):
             total += 4 * prod(kinds[name].shape) + PREVIEW * (name in ("audio", "depth"))
         if "text" in self.modalities:
-            total += self._text_bytes(learned_text, tokens, captions)
+            total += text_bytes(self, learned_text, tokens, captions)
         return ceil(total)
-
-    def _text_bytes(self, learned_text: bool, tokens: int, captions: int) -> float:
-        """Of the text of one sample, as vector or as strings, and of the captions that are nearest to it."""
-        letters = sum(len(caption.encode()) for caption in self.captions)
-        mean = letters / max(len(self.captions), 1)
-        if learned_text or "text" in self.source.embeddings:
-            encoder = self.space["text"]
-            rows = encoder.tokens(["a"], tokens)[0] if tokens else torch.empty(1, encoder.dim)
-            return len(rows) * vector_bytes(self.storage.vectors, rows.shape[-1]) + (1 + NEAREST) * mean
-        own = captions * mean if captions else letters / max(sum(map(bool, self.source.captions)), 1)
-        return own + NEAREST * mean
-
-    def _image_bytes(self, real: bool) -> float:
-        """Of one image: the most that exact codecs take, else the mean of some real ones."""
-        channels, height, width = self.source.modalities["image"].shape
-        if self.budget.pixels == "float32":
-            return 4 * channels * height * width + exact_bytes(channels, height, width)
-        if not (real or self.storage.lossy):
-            return exact_bytes(channels, height, width)
-        held = self._listed[0].nonzero().squeeze(1)
-        some = held[torch.linspace(0, len(held) - 1, min(len(held), LOOKED_AT)).long()]
-        mean = self.once(("bytes", self.storage), lambda: self.stored_images(some).nbytes / len(some))
-        return mean if real else LEARNED * mean
 
     def rng(self, purpose: str, t: int = 0) -> torch.Generator:
         """The named random stream for `purpose` at step `t`."""
