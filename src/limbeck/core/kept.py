@@ -13,22 +13,7 @@ from limbeck.core.synthetic import Synthetic
 from limbeck.spaces import Encoder, Features, Space, embed_source
 from limbeck.spaces.encoders.pool import members_of
 
-__all__ = ["kept_values", "kept_vectors", "member_features", "moved", "stored"]
-
-
-def stored(problem: Problem, modality: str, index: Tensor) -> Tensor:
-    """The values of real samples as a set stores them: images and masks rounded to 8 bits, or as floats where the budget says so.
-
-    Args:
-        problem: whose source.
-        modality: any but text.
-        index: `int64 [n]`, which samples.
-    """
-    batch = problem.source.batch(index)
-    value: Tensor = object_masks(batch) if modality == "mask" else batch[modality]
-    if modality == "mask" or (modality == "image" and problem.budget.pixels == "uint8"):
-        return value.clamp(0, 1).mul(255).round().div(255)
-    return value
+__all__ = ["kept_values", "kept_vectors", "member_features", "moved"]
 
 
 def kept_values(problem: Problem, synthetic: Synthetic) -> dict[str, Tensor]:
@@ -39,7 +24,9 @@ def kept_values(problem: Problem, synthetic: Synthetic) -> dict[str, Tensor]:
         synthetic: says which modalities are kept.
     """
     index = synthetic.origin.cpu()
-    values = {m: stored(problem, m, index).cpu() for m in synthetic.kept if m != "text"}
+    values = {m: problem.stored(m, index).cpu() for m in synthetic.kept if m not in ("text", "mask")}
+    if "mask" in synthetic.kept:
+        values["mask"] = object_masks(problem.source.batch(index))
     if "text" in synthetic.kept and "text" in problem.source.embeddings and synthetic.caption is not None:
         values["text"] = problem.features["text"].vectors[synthetic.caption.cpu()]
     return values
@@ -83,7 +70,7 @@ def kept_vectors(problem: Problem, modality: str, encoder: Encoder, features: Fe
     def seen(part: Any) -> Tensor:
         return encoder(part.to(problem.device))
 
-    return torch.cat([chunked(seen, stored(problem, modality, part)) for part in index.split(256)])
+    return torch.cat([chunked(seen, problem.stored(modality, part)) for part in index.split(256)])
 
 
 def moved(problem: Problem, synthetic: Synthetic) -> list[float]:

@@ -58,9 +58,12 @@ class Method(ABC):
                     f"use label_distillation, which reads each of them, or one encoder: --space.{modality} "
                     f"ensemble:{'+'.join(members)}"
                 )
-        if problem.by_class(per_class := getattr(self, "per_class", False)):
-            size = problem.sample_bytes(self.learns_text, self.text_tokens)
-            problem.refuse_classes(problem.budget.resolve(size, problem.available), per_class)
+        per_class = getattr(self, "per_class", False)
+        if problem.budget.limit is not None or problem.by_class(per_class):
+            size = problem.sample_bytes(self.learns_text, self.text_tokens, real=self.keeps_images)
+            pairs = problem.budget.resolve(size, problem.available, problem.fixed_bytes)
+            if problem.by_class(per_class):
+                problem.refuse_classes(pairs, per_class)
 
     @property
     def steps(self) -> int:
@@ -71,6 +74,11 @@ class Method(ABC):
     def learns_text(self) -> bool:
         """Whether a synthetic text is an embedding (4 bytes a component) rather than a caption."""
         return False
+
+    @property
+    def keeps_images(self) -> bool:
+        """Whether a synthetic image is that of a real sample, unchanged: what it takes is the bytes of its file."""
+        return not self.steps
 
     @property
     def text_tokens(self) -> int:

@@ -1,6 +1,6 @@
 """Label distillation: real samples stay as they are, and what is said of them is learned, in closed form."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import log10
@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from limbeck.core import Method, Problem, Synthetic, select
+from limbeck.core import Method, Problem, Synthetic, fitted
 from limbeck.core.kept import kept_vectors, member_features
 from limbeck.core.synthetic import SOFT
 from limbeck.core.timing import seconds_of
 from limbeck.errors import ConfigError, DataError
 from limbeck.objectives.contrastive import infonce
 from limbeck.objectives.kernel import ridge_map, ridge_tower
-from limbeck.objectives.selection import random, rule
+from limbeck.objectives.selection import Rule, View, random, rule
 from limbeck.spaces import Encoder
 from limbeck.spaces.encoders.pool import members_of
 
@@ -107,6 +107,11 @@ class LabelDistillation(Method):
         rule(self.init)
 
     @property
+    def keeps_images(self) -> bool:
+        """Images are real ones."""
+        return True
+
+    @property
     def learns_text(self) -> bool:
         """A text that is learned is an embedding."""
         return self.learn in ("auto", "text")
@@ -154,12 +159,19 @@ class LabelDistillation(Method):
 
     def start(self, problem: Problem) -> Synthetic:
         """Real samples, kept; vectors as the mean of their own, soft labels as their labels."""
-        target, pairs = self.target(problem), problem.candidates
-        chosen = self._chosen(problem, target)
+        target, per_class = self.target(problem), self.per_class
+        if target == "label":
+            per_class = True if per_class is None else per_class
+        choose = partial(_labelled, problem, rule(self.init)) if target == "label" else rule(self.init)
+        learn = [SOFT if target == "label" else target]
+        chosen = fitted(problem, choose, per_class, learn, partial(self._started, problem, target))
+        return self._started(problem, target, chosen)
+
+    def _started(self, problem: Problem, target: str, chosen: Tensor) -> Synthetic:
+        pairs = problem.candidates
         index, labels = pairs.sample[chosen], problem.source.labels
         if target == "label":
-            assert labels is not None  # see `check`
-            learned = F.one_hot(labels[index], len(problem.source.classes)).float()
+            learned = F.one_hot(self._labels(problem)[index], len(problem.source.classes)).float()
         else:
             learned = problem.features[target].directions(len(problem.source))[index]
         key = SOFT if target == "label" else target
@@ -214,29 +226,6 @@ class LabelDistillation(Method):
         sample = problem.candidates.sample
         return torch.arange(len(sample)) if target != "label" else (self._labels(problem)[sample] >= 0).nonzero()[:, 0]
 
-    def _chosen(self, problem: Problem, target: str) -> Tensor:
-        """The samples to keep, as positions of candidates."""
-        per_class, among = self.per_class, self._among(problem, target)
-        if per_class is None and target == "label":
-            per_class = True
-        pairs = self._pairs(problem, target)
-        if problem.by_class(per_class):
-            return select(problem, rule(self.init), pairs, per_class)
-        views = [(problem.features[m].vectors, problem.candidates.rows[m][among]) for m in problem.modalities]
-        picked = rule(self.init)(views, problem.candidates.sample[among], pairs, problem.rng("select", 0))
-        return among[picked]
-
-    def _pairs(self, problem: Problem, target: str) -> int:
-        """How many samples the budget allows, each with what is learned of it."""
-        if target == "text":
-            return problem.pairs(learned_text=True)
-        size = problem.sample_bytes(learned_text=False)
-        if target == "label":
-            size += 4 * len(problem.source.classes)
-        else:
-            size += 4 * problem.space[target].dim - problem.source.modalities[target].nbytes
-        return problem.budget.resolve(size, len(self._among(problem, target).unique()))
-
     def _towers(self, problem: Problem, synthetic: Synthetic) -> tuple[Tensor, list[Tower], list[float]]:
         """Candidates to draw from, a tower for every encoder of what is kept, and the scale of each one's class scores: made once."""
         target = self.target(problem)
@@ -249,7 +238,7 @@ class LabelDistillation(Method):
             scales = [self._scale(problem, x, index, among) for x in towers] if target == "label" else []
             return among, towers, scales
 
-        return problem.once(("label towers", self.ridge, target, tuple(index.tolist())), make)
+        return problem.once(("label towers", problem.storage, self.ridge, target, tuple(index.tolist())), make)
 
     def _tower(self, problem: Problem, modality: str, encoder: Encoder, features: Any, index: Tensor) -> Tower:
         own = kept_vectors(problem, modality, encoder, features, index)
@@ -278,7 +267,7 @@ class LabelDistillation(Method):
     def costs(self, problem: Problem) -> dict[str, Any]:
         """Steps without a network, timed on vectors of the same shapes, and memory for what is learned alone."""
         target = self.target(problem)
-        pairs = self._pairs(problem, target)
+        pairs = problem.pairs(self.learns_text, real=True)
         dim = len(problem.source.classes) if target == "label" else problem.space[target].dim
         towers = sum(len(members_of(problem.space[m])) for m in problem.modalities if m != target)
         seconds = seconds_of(_work(pairs, dim, self.batch, towers), problem.device)
@@ -286,6 +275,20 @@ class LabelDistillation(Method):
             "seconds of all steps, estimated": self.steps * seconds,
             "memory for what is learned, estimated": 16 * pairs * dim,
         }
+
+
+def _labelled(
+    problem: Problem, choose: Rule, views: Sequence[View], sample: Tensor, k: int, draw: torch.Generator
+) -> Tensor:
+    """A rule that chooses among samples with a label alone."""
+    labels = problem.source.labels
+    assert labels is not None  # see `LabelDistillation.check`
+    among = (labels[sample] >= 0).nonzero()[:, 0]
+    if k > (most := len(sample[among].unique())):
+        raise ConfigError(
+            f"{k} pairs are more than the {most} samples of {problem.source.name} that have a label; ask for fewer"
+        )
+    return among[choose([(vectors, rows[among]) for vectors, rows in views], sample[among], k, draw)]
 
 
 def fitted_scale(scores: Tensor, labels: Tensor) -> float:
