@@ -7,6 +7,7 @@ from torch import Tensor
 
 from limbeck.core.codec import Storage, lowered
 from limbeck.core.distilled import DistilledSet, freeze, images_of
+from limbeck.core.method import Method
 from limbeck.core.problem import Problem
 from limbeck.core.recipe import Recipe
 from limbeck.core.synthetic import Synthetic, chosen_pairs, select
@@ -17,17 +18,19 @@ __all__ = ["fitted", "frozen"]
 
 TRIES = 12
 FULL = 0.998  # of the bytes are enough
-OPTIONS = 500  # letters of the options of a method that learns, in card and manifest
 SLACK = 16  # bytes a sample whose text is learned: the captions that are nearest in the end may be longer
 
 
-def fitted(problem: Problem, rule: Rule, per_class: bool | None = None, learn: Collection[str] = ()) -> Tensor:
+def fitted(
+    problem: Problem, method: Method, rule: Rule, per_class: bool | None = None, learn: Collection[str] = ()
+) -> Tensor:
     """Chooses real pairs whose images are kept: as many as the budget says or, in bytes, as its files hold.
 
     The rule chooses again for each number that is tried, and the set is measured with the bytes that would be stored.
 
     Args:
         problem: whose candidates to choose from.
+        method: whose options the set will name.
         rule, per_class: see `limbeck.core.select`.
         learn: what is learned of them, no images.
 
@@ -39,10 +42,10 @@ def fitted(problem: Problem, rule: Rule, per_class: bool | None = None, learn: C
 
     Example:
         >>> import limbeck as lb
-        >>> import limbeck.objectives.selection
+        >>> from limbeck.objectives.selection import random
         >>> of = Problem(lb.check.toy_source(), lb.space(image="convnet"), lb.Budget(bytes="12kB"))
-        >>> rule = limbeck.objectives.selection.random
-        >>> len(fitted(of, rule)) > len(fitted(of.but(budget=lb.Budget(bytes="9kB")), rule))
+        >>> less = of.but(budget=lb.Budget(bytes="9kB"))
+        >>> len(fitted(of, lb.methods.Random(), random)) > len(fitted(less, lb.methods.Random(), random))
         True
     """
     most, limit = len(problem.complete), problem.budget.limit
@@ -50,10 +53,12 @@ def fitted(problem: Problem, rule: Rule, per_class: bool | None = None, learn: C
         return select(problem, rule, problem.budget.resolve(1, most), per_class)
     each = problem.sample_bytes("text" in learn, real=True)
     count = max(problem.pairs("text" in learn, real=True), len(problem.groups(most, per_class)))
+    recipe, slack = Recipe.of(problem, method), SLACK * ("text" in learn)
     low, high, best = 0, most + 1, None
     for _ in range(TRIES):
         chosen = select(problem, rule, count, per_class)
-        size = _bytes(problem, chosen, learn)
+        start = chosen_pairs(problem, chosen, learn=learn)
+        size = freeze(problem, recipe, start, learned_text="text" in learn).nbytes + slack * count
         if size <= limit:
             low, best = count, chosen
         else:
@@ -66,19 +71,6 @@ def fitted(problem: Problem, rule: Rule, per_class: bool | None = None, learn: C
             f"a budget of {limit:,} bytes holds no set: one of {count} samples takes {size:,}; give it more, or store less"
         )
     return best
-
-
-def _bytes(problem: Problem, chosen: Tensor, learn: Collection[str]) -> int:
-    """Bytes of the files of a set of these pairs, no fewer than they will be."""
-    source, space = problem.source, problem.space
-    recipe = Recipe(
-        source=source.describe(),
-        space=space.describe(),
-        method={"name": "herding", "options": "x" * (OPTIONS if learn else 20)},
-        fingerprints={"source": source.fingerprint, "space": space.fingerprint},
-    )
-    small = freeze(problem, recipe, chosen_pairs(problem, chosen, learn=learn), learned_text="text" in learn)
-    return small.nbytes + SLACK * len(chosen) * ("text" in learn)
 
 
 def frozen(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_text: bool) -> DistilledSet:
