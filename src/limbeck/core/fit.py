@@ -1,7 +1,7 @@
 """Sets that fit a budget in bytes of files: real samples are as many as fit, learned ones are stored with less quality where they do not."""
 
 import warnings
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from torch import Tensor
 
@@ -22,7 +22,12 @@ SLACK = 16  # bytes a sample whose text is learned: the captions that are neares
 
 
 def fitted(
-    problem: Problem, method: Method, rule: Rule, per_class: bool | None = None, learn: Collection[str] = ()
+    problem: Problem,
+    method: Method,
+    rule: Rule,
+    per_class: bool | None = None,
+    learn: Collection[str] = (),
+    start: Callable[[Tensor], Synthetic] | None = None,
 ) -> Tensor:
     """Chooses real pairs whose images are kept: as many as the budget says or, in bytes, as its files hold.
 
@@ -33,6 +38,7 @@ def fitted(
         method: whose options the set will name.
         rule, per_class: see `limbeck.core.select`.
         learn: what is learned of them, no images.
+        start: from chosen pairs to the set whose files are measured; by default that of `chosen_pairs`.
 
     Returns:
         `int64 [M]` positions in `problem.candidates`.
@@ -57,8 +63,8 @@ def fitted(
     low, high, best = 0, most + 1, None
     for _ in range(TRIES):
         chosen = select(problem, rule, count, per_class)
-        start = chosen_pairs(problem, chosen, learn=learn)
-        size = freeze(problem, recipe, start, learned_text="text" in learn).nbytes + slack * count
+        made = chosen_pairs(problem, chosen, learn=learn) if start is None else start(chosen)
+        size = freeze(problem, recipe, made, learned_text="text" in learn).nbytes + slack * count
         if size <= limit:
             low, best = count, chosen
         else:
