@@ -7,6 +7,7 @@ from torch import Tensor
 
 from limbeck.core.codec import Storage, lowered
 from limbeck.core.distilled import DistilledSet, freeze, images_of
+from limbeck.core.method import Method
 from limbeck.core.problem import Problem
 from limbeck.core.recipe import Recipe
 from limbeck.core.synthetic import Synthetic, chosen_pairs, select
@@ -17,12 +18,14 @@ __all__ = ["fitted", "frozen"]
 
 TRIES = 12
 FULL = 0.998  # of the bytes are enough
-OPTIONS = 500  # letters of the options of a method that learns, in card and manifest
-SLACK = 16  # bytes a sample whose text is learned: the captions that are nearest in the end may be longer
+SLACK = (
+    16  # bytes a sample of which something is learned: captions that are nearest in the end, and numbers, may be longer
+)
 
 
 def fitted(
     problem: Problem,
+    method: Method,
     rule: Rule,
     per_class: bool | None = None,
     learn: Collection[str] = (),
@@ -34,6 +37,7 @@ def fitted(
 
     Args:
         problem: whose candidates to choose from.
+        method: whose options the set will name.
         rule, per_class: see `limbeck.core.select`.
         learn: what is learned of them, no images.
         start: from chosen pairs to the set whose files are measured; by default that of `chosen_pairs`.
@@ -46,10 +50,10 @@ def fitted(
 
     Example:
         >>> import limbeck as lb
-        >>> import limbeck.objectives.selection
+        >>> from limbeck.objectives.selection import random
         >>> of = Problem(lb.check.toy_source(), lb.space(image="convnet"), lb.Budget(bytes="12kB"))
-        >>> rule = limbeck.objectives.selection.random
-        >>> len(fitted(of, rule)) > len(fitted(of.but(budget=lb.Budget(bytes="9kB")), rule))
+        >>> less = of.but(budget=lb.Budget(bytes="9kB"))
+        >>> len(fitted(of, lb.methods.Random(), random)) > len(fitted(less, lb.methods.Random(), random))
         True
     """
     most, limit = len(problem.complete), problem.budget.limit
@@ -57,11 +61,12 @@ def fitted(
         return select(problem, rule, problem.budget.resolve(1, most), per_class)
     each = problem.sample_bytes("text" in learn, real=True)
     count = max(problem.pairs("text" in learn, real=True), len(problem.groups(most, per_class)))
+    recipe, slack = Recipe.of(problem, method), SLACK * bool(learn)
     low, high, best = 0, most + 1, None
     for _ in range(TRIES):
         chosen = select(problem, rule, count, per_class)
         made = chosen_pairs(problem, chosen, learn=learn) if start is None else start(chosen)
-        size = _bytes(problem, made, learn)
+        size = freeze(problem, recipe, made, learned_text="text" in learn).nbytes + slack * count
         if size <= limit:
             low, best = count, chosen
         else:
@@ -74,19 +79,6 @@ def fitted(
             f"a budget of {limit:,} bytes holds no set: one of {count} samples takes {size:,}; give it more, or store less"
         )
     return best
-
-
-def _bytes(problem: Problem, made: Synthetic, learn: Collection[str]) -> int:
-    """Bytes of the files of a set, no fewer than they will be."""
-    source, space = problem.source, problem.space
-    recipe = Recipe(
-        source=source.describe(),
-        space=space.describe(),
-        method={"name": "herding", "options": "x" * (OPTIONS if learn else 20)},
-        fingerprints={"source": source.fingerprint, "space": space.fingerprint},
-    )
-    small = freeze(problem, recipe, made, learned_text="text" in learn)
-    return small.nbytes + SLACK * len(made) * ("text" in learn)
 
 
 def frozen(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_text: bool) -> DistilledSet:

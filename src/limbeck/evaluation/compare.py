@@ -54,7 +54,7 @@ def compare(
     those of making its sets and of judging them; embedding the data, and decoding them for students that are networks,
     comes before and is counted to none. Data that cannot be judged on are refused before anything is embedded.
 
-    A learned sample takes more bytes in files than a real one, see `file_bytes`. So each set that learned stands beside one more: the best
+    A learned sample takes more bytes than a real one, see `file_bytes`. So each set that learned stands beside one more: the best
     of the methods that choose real samples, with as many of them as its bytes hold, where these are not all of the data.
 
     Args:

@@ -28,4 +28,4 @@ class Herding(Method):
 
     def start(self, problem: Problem) -> Synthetic:
         """Chooses the pairs; there is nothing to improve."""
-        return chosen_pairs(problem, fitted(problem, selection.herding, self.per_class))
+        return chosen_pairs(problem, fitted(problem, self, selection.herding, self.per_class))

@@ -28,4 +28,4 @@ class KCenter(Method):
 
     def start(self, problem: Problem) -> Synthetic:
         """Chooses the pairs; there is nothing to improve."""
-        return chosen_pairs(problem, fitted(problem, selection.kcenter, self.per_class))
+        return chosen_pairs(problem, fitted(problem, self, selection.kcenter, self.per_class))

@@ -164,7 +164,7 @@ class LabelDistillation(Method):
             per_class = True if per_class is None else per_class
         choose = partial(_labelled, problem, rule(self.init)) if target == "label" else rule(self.init)
         learn = [SOFT if target == "label" else target]
-        chosen = fitted(problem, choose, per_class, learn, partial(self._started, problem, target))
+        chosen = fitted(problem, self, choose, per_class, learn, partial(self._started, problem, target))
         return self._started(problem, target, chosen)
 
     def _started(self, problem: Problem, target: str, chosen: Tensor) -> Synthetic:

@@ -26,4 +26,4 @@ class Prototypes(Method):
 
     def start(self, problem: Problem) -> Synthetic:
         """Chooses the pairs; there is nothing to improve."""
-        return chosen_pairs(problem, fitted(problem, selection.prototypes, self.per_class))
+        return chosen_pairs(problem, fitted(problem, self, selection.prototypes, self.per_class))

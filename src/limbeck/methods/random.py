@@ -26,4 +26,4 @@ class Random(Method):
 
     def start(self, problem: Problem) -> Synthetic:
         """Chooses the pairs; there is nothing to improve."""
-        return chosen_pairs(problem, fitted(problem, selection.random, self.per_class))
+        return chosen_pairs(problem, fitted(problem, self, selection.random, self.per_class))
