@@ -385,6 +385,18 @@ def test_a_page_names_the_shares_of_a_label() -> None:
     assert shown[0].label == "1 70 %, 2 30 %"
 
 
+def test_a_page_says_how_far_each_vector_moved(tmp_path: Path) -> None:
+    from limbeck.report import show
+
+    of = toy()
+    small = lb.distill(of, LabelDistillation(steps=0))
+    far = replace(small, moved=[0.12, 0.34, 0.56, 0.78, 0.9])
+    assert [card.moved for card in cards(far, None, max_pairs=3, sets=1)] == [0.12, 0.34, 0.56]
+    folder = far.save(tmp_path / "set")
+    page = show(folder, out=tmp_path / "page.html").read_text(encoding="utf-8")
+    assert 'its own: <span class="number">0.34</span>' in page
+
+
 # Vectors of any modality --------------------------------------------------------------------------------------------------
 
 

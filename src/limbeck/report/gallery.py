@@ -49,6 +49,7 @@ class Card:
         sound: its sound as a data URI, where it can be heard.
         outline: the edge of its mask, where it has one that is not the whole image.
         began: what that real sample is to it.
+        moved: the cosine of its learned vector with its own real one, of a text with the mean of its captions.
     """
 
     key: str
@@ -64,6 +65,7 @@ class Card:
     sound: str = ""
     outline: Outline | None = None
     began: str = "started as"
+    moved: float | None = None
 
 
 def cards(small: DistilledSet, source: Source | None, *, max_pairs: int, sets: int) -> list[Card]:
@@ -104,6 +106,7 @@ def cards(small: DistilledSet, source: Source | None, *, max_pairs: int, sets: i
                 sound=_sound(small, i),
                 outline=edge,
                 began=began(small),
+                moved=small.moved[i] if small.moved else None,
             )
         )
     return result
