@@ -169,6 +169,16 @@ def test_export_refuses(coreset: DistilledSet, tmp_path: Path) -> None:
         export(coreset, tmp_path, "folder")
 
 
+@pytest.mark.parametrize("to", ["hf", "folder", "webdataset"])
+def test_export_makes_the_folders_above(coreset: DistilledSet, tmp_path: Path, to: str) -> None:
+    out = export(coreset, tmp_path / "not" / "there" / "out", to)
+    assert names_in(out) == names_in(export(coreset, tmp_path / "out", to)) and len(names_in(out)) >= 2
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
 def test_learned_text_is_readable(tmp_path: Path) -> None:
     problem = lb.Problem(toy_source(), lb.space(image="convnet", text="bag_of_words"), lb.Budget(pairs=4))
     small = lb.distill(problem, lb.methods.CF(steps=2))
