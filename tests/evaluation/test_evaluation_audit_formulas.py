@@ -13,7 +13,7 @@ from limbeck.evaluation.audit import distance
 from limbeck.evaluation.audit.attack import auc, confidence, lira, rates, tpr_at
 from limbeck.evaluation.audit.distance import Column, closest, closest_vectors, rmse, ssim
 from limbeck.evaluation.audit.diversity import density_and_coverage, vendi
-from limbeck.evaluation.audit.nearest import bound_of
+from limbeck.evaluation.audit.nearest import NEXT, _Near, bound_of
 from limbeck.spaces import Features
 
 
@@ -105,6 +105,27 @@ def test_one_more_held_out_sample_is_rarely_below_the_bound() -> None:
         hits += float(x[120]) <= (bound_of(x[:120], 0.05) or 0)
     assert hits / 2000 == pytest.approx(6 / 121, abs=0.015)
     assert bound_of(torch.tensor([0.0, 0.0, 0.4, 0.3])) == pytest.approx(0.3)  # copies are no held-out samples
+
+
+@pytest.mark.parametrize("others", [0, 1, NEXT, NEXT + 6])
+def test_how_far_the_nearest_stands_out_is_told_by_the_next_fifteen(others: int) -> None:
+    rows = torch.rand(4, 1 + others, generator=seeded(0)).sort(dim=1).values
+    rows[1] = 0
+    found = _Near.of(rows, torch.arange(rows.numel()).view_as(rows))
+    for i, row in enumerate(rows.tolist()):
+        after = row[1:16]
+        expected = row[0] / (sum(after) / len(after)) if after and sum(after) else 1.0
+        assert float(found.apart[i]) == pytest.approx(expected, rel=1e-5)
+    assert torch.equal(found.distance, rows[:, 0]) and found.index.tolist() == [i * (1 + others) for i in range(4)]
+    assert found.origin.isnan().all() and found.same.isnan().all()
+
+
+def test_the_bound_is_the_largest_that_a_rate_allows() -> None:
+    """Of n held-out distances the k-th, k = floor(rate (n + 1)), at least the first: exactly where that is a whole number, too."""
+    for n, rate, k in [(199, 0.01, 2), (198, 0.01, 1), (9, 0.1, 1), (99, 0.29, 29), (5, 0.01, 1), (19, 0.15, 3)]:
+        distances = torch.arange(1.0, n + 1)[torch.randperm(n, generator=seeded(n))]
+        assert bound_of(distances, rate) == k
+    assert bound_of(torch.tensor([0.0, 3.0, 2.0, 0.0])) == 2.0 and bound_of(torch.zeros(3)) is None
 
 
 def test_vendi_counts_what_differs() -> None:
