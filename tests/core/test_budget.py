@@ -77,6 +77,13 @@ def test_only_methods_that_look_at_classes_need_labels_and_one_pair_a_class() ->
         lb.methods.Random(per_class=True).check(few)
 
 
+def test_more_pairs_than_the_data_have_are_refused_before_anything_is_encoded() -> None:
+    space = lb.space(image="convnet")
+    assert Problem(lb.check.toy_source(4), space, lb.Budget(pairs=4)).available == 4
+    with pytest.raises(ConfigError, match=r"\b5\b.*\b4\b"):
+        Problem(lb.check.toy_source(4), space, lb.Budget(pairs=5))
+
+
 def test_one_sample_can_be_distilled_and_none_cannot() -> None:
     """The least data that there are."""
     space = lb.space(a="vectors:2")
