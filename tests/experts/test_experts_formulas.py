@@ -272,6 +272,20 @@ def test_experts_see_components_of_the_training_data_and_pixels_moved_anew(
     assert len(set(seeds)) == len(seeds) == 4, "how far images are moved is drawn anew, too"
 
 
+def test_a_similarity_is_of_the_kind_and_rank_and_drawn_by_the_seed_of_the_problem(tmp_path: Path) -> None:
+    def learned(seed: int = 0, **options: Any) -> Any:
+        problem = Problem(toy_source(24), lb.space(**SPACE), lb.Budget(pairs=9), seed=seed, cache=Cache(tmp_path))
+        return LoRS(**TINY, **options).learned_similarity(problem, 6)
+
+    low = learned(rank=2, alpha=3.0, bound="none")
+    assert (low.kind, low.pairs, low.rank, low.alpha, low.bound) == ("lowrank", 6, 2, 3.0, "none")
+    assert torch.equal(low.left, learned(rank=2).left) and not torch.equal(low.left, learned(1, rank=2).left)
+    kinds = {"rank=0": learned(rank=0).kind, "none": learned(similarity="none")}
+    assert kinds == {"rank=0": "diagonal", "none": None}
+    for kind in ("scalar", "diagonal", "full"):
+        assert {learned(similarity=kind, rank=rank).kind for rank in (0, 2)} == {kind}
+
+
 @pytest.mark.parametrize("head", ["linear", "mlp", "residual"])
 def test_heads_are_their_formulas(tmp_path: Path, head: Any) -> None:
     """Linear; one hidden layer; `LayerNorm(h + W2 gelu(h))` with `h = W1 x`."""
