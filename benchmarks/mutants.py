@@ -283,7 +283,10 @@ def record(names: Sequence[str], path: Path) -> dict[str, Any]:
 
     if changed:
         code = in_child(work, 3600)
-        print(f"recorded {len(changed)} files: {'all pass' if code in (0, 5) else 'SOME FAIL, and judge nothing'}", flush=True)
+        print(
+            f"recorded {len(changed)} files: {'all pass' if code in (0, 5) else 'SOME FAIL, and judge nothing'}",
+            flush=True,
+        )
         held = json.loads(path.read_text(encoding="utf-8"))
     return {name: test for file in files for name, test in held[file]["tests"].items()}
 
@@ -343,7 +346,9 @@ def score(results: Sequence[Mapping[str, Any]]) -> str:
 def main() -> None:
     """Reads the command line, judges, and tells the score."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", help="folders or files of src/limbeck, such as objectives spaces/binder.py")
+    parser.add_argument(
+        "folders", nargs="+", help="folders or files of src/limbeck, such as objectives spaces/binder.py"
+    )
     parser.add_argument("--count", type=int, default=100, help="mutants of each folder or file")
     parser.add_argument(
         "--tests", nargs="+", help="files of tests that judge; by default those of the folders that read them"

@@ -44,11 +44,13 @@ def test_each_row_that_learned_is_paired_with_the_best_of_its_size() -> None:
 
 
 def test_where_less_is_better_the_best_is_the_least() -> None:
-    rows = [score((v, v + 1), name, metric="loss", higher_is_better=False) for name, v in zip("abc", (2, 1, 0), strict=True)]
-    assert [c.rival for c in contrasts(rows, ["a", "b"])] == ["b"]
-    assert [c.rival for c in contrasts([score((v, v + 1), n) for n, v in (("a", 2), ("b", 1), ("c", 0))], ["a", "b"])] == [
-        "a"
+    rows = [
+        score((v, v + 1), name, metric="loss", higher_is_better=False) for name, v in zip("abc", (2, 1, 0), strict=True)
     ]
+    assert [c.rival for c in contrasts(rows, ["a", "b"])] == ["b"]
+    assert [
+        c.rival for c in contrasts([score((v, v + 1), n) for n, v in (("a", 2), ("b", 1), ("c", 0))], ["a", "b"])
+    ] == ["a"]
 
 
 def test_one_student_has_a_table_and_its_pairs_below() -> None:

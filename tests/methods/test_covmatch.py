@@ -140,7 +140,7 @@ def test_a_text_has_three_tokens_or_more(name: str) -> None:
     kind = getattr(lb.methods, name)
     trained = {"towers": "encoder", "text": "encoder"} if name == "CovMatch" else {"text": "encoder"}
     assert kind(**trained, tokens=3).text_tokens == 3 and kind(**trained, tokens=4).text_tokens == 4
-    with pytest.raises(ConfigError, match="tokens of .* must be 3 or more, got 2"):
+    with pytest.raises(ConfigError, match=r"tokens of .* must be 3 or more, got 2"):
         kind(**trained, tokens=2)
 
 
