@@ -114,7 +114,8 @@ def test_the_current_folder_and_names_without_a_folder(tmp_path: Path, monkeypat
 
 def test_the_folders_above_are_made(tmp_path: Path) -> None:
     write_text(tmp_path / "a" / "b" / "c.txt", "x")
-    save_tensors({"x": torch.ones(1)}, tmp_path / "d" / "e" / "f.safetensors")
+    with whole_file(tmp_path / "d" / "e" / "f.safetensors") as path:
+        save_tensors({"x": torch.ones(1)}, path)
     with whole_folder(tmp_path / "g" / "h" / "i") as made:
         (made / "j").write_text("y")
     found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
