@@ -9,12 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from limbeck.data.limits import FILE, Limit
 from limbeck.data.parse import Unreadable, json_of
 from limbeck.errors import ConfigError, DataError
 
-__all__ = ["LARGEST_FILE", "Place", "matching", "open_regular", "read_json", "read_regular"]
-
-LARGEST_FILE = 4 << 30  # bytes of a file that is read whole: COCO's largest has 450 MB
+__all__ = ["Place", "matching", "open_regular", "read_json", "read_regular"]
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 DRIVE = re.compile(r"[A-Za-z]:[\\/]")
@@ -37,22 +36,22 @@ def open_regular(path: Path) -> BinaryIO:
     raise DataError(f"{path} is not a regular file but {_kind(mode)}; give the path of a file")
 
 
-def read_regular(path: Path, most: int = LARGEST_FILE) -> bytes:
+def read_regular(path: Path, limit: Limit = FILE) -> bytes:
     """The bytes of the file at `path`.
 
     Args:
         path: the file.
-        most: bytes that it may have.
+        limit: of its bytes.
 
     Raises:
         DataError: it cannot be read, is not a regular file, or is larger.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        if size > most:
-            raise DataError(f"{path} has {size:,} bytes, and at most {most:,} are read at once; split it into several")
+        if size > limit.most:
+            raise DataError(f"{path} has {size:,} bytes, {limit}; split it into several")
         try:
-            return file.read(most)
+            return file.read(limit.most)
         except OSError as error:
             raise DataError(
                 f"{path} cannot be read: {error.strerror}; check the path, and that you may read it"

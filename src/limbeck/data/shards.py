@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from limbeck.data.layout import ImageRef, Skipped
+from limbeck.data.limits import FILE, SHARDS, TEXT_FILE
 from limbeck.data.parse import Unreadable
 from limbeck.data.regular import Place, open_regular
 from limbeck.errors import ConfigError, DataError
@@ -20,8 +21,6 @@ from limbeck.errors import ConfigError, DataError
 __all__ = ["TEXTS", "Member", "Sample", "expand", "names_of_shards", "read_shard", "shards_in"]
 
 TEXTS = ("txt", "text", "caption", "json", "cls")
-MAX_TEXT = 1 << 20  # bytes of a text member; a longer one is no caption
-MOST_SHARDS = 10**6
 MOST_BRACES = 32
 RANGE = re.compile(r"([0-9]{1,18})\.\.([0-9]{1,18})")
 
@@ -45,7 +44,13 @@ class Member(ImageRef):
     text: bytes | None = field(default=None, repr=False)
 
     def read(self) -> bytes:
-        """The bytes of the member."""
+        """The bytes of the member.
+
+        Raises:
+            Unreadable: there are more than a `FILE` may have.
+        """
+        if self.size > FILE.most:
+            raise Unreadable(f"a member of {FILE}")
         with open(self.path, "rb") as file:
             file.seek(self.offset)
             return file.read(self.size)
@@ -120,7 +125,7 @@ def _members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, bytes | None]]:
                 if member.isdir():
                     continue
                 text = member.isreg() and member.name.lower().rpartition(".")[2] in TEXTS
-                file = tar.extractfile(member) if text and member.size <= MAX_TEXT else None
+                file = tar.extractfile(member) if text and member.size <= TEXT_FILE.most else None
                 yield member, file.read() if file else None
                 if member.offset_data + member.size > size:
                     raise tarfile.ReadError("unexpected end of data")
@@ -186,11 +191,11 @@ def expand(spec: str) -> list[str]:
     if spec.count("{") > MOST_BRACES:
         raise ConfigError(f"{spec[:60]!r}... has {spec.count('{')} braces; at most {MOST_BRACES} are spelled out")
     sizes = [_size(group) for group in re.findall(r"\{([^{}]*)\}", spec)]
-    if prod(sizes) > MOST_SHARDS:
-        raise ConfigError(f"{spec[:60]} names more than a million shards")
-    names = list(islice(_braces(spec), MOST_SHARDS + 1))
-    if len(names) > MOST_SHARDS:
-        raise ConfigError(f"{spec[:60]} names more than a million shards")
+    if prod(sizes) > SHARDS.most:
+        raise ConfigError(f"{spec[:60]} names {SHARDS}")
+    names = list(islice(_braces(spec), SHARDS.most + 1))
+    if len(names) > SHARDS.most:
+        raise ConfigError(f"{spec[:60]} names {SHARDS}")
     return names
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.data.columns import role_of
+from limbeck.data.limits import LINE, SWELL, TABLE
 from limbeck.data.parse import Unreadable, encoding_of, is_utf8, parse_json
 from limbeck.data.regular import open_regular
 from limbeck.data.unread import KEPT, is_empty, kind_of
@@ -18,11 +19,8 @@ __all__ = ["TABLES", "arrow_cells", "cells_of", "csv_rows", "jsonl_rows", "parqu
 
 Row = tuple[str, Any]  # where it stands; its cells by column, or the `Unreadable` that tells why there are none
 
-LONGEST_LINE = 1 << 26  # characters of a line, or of a cell of a table: a mask of a million corners has 20 million
 SEPARATORS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a bar"}
 BATCH = 1 << 26  # bytes that the rows which are decoded together may take
-SWELL = 100  # how often larger than its file a Parquet table may become, beyond `SMALL` bytes
-SMALL = 1 << 28
 
 
 def cells_of(row: Any) -> dict[str, Any]:
@@ -42,7 +40,7 @@ def jsonl_rows(table: Path) -> Iterator[Row]:
     """One value a line; empty lines are passed over.
 
     Raises:
-        DataError: a line of more than `LONGEST_LINE` characters.
+        DataError: a line of more characters than a `LINE` may have.
     """
     for number, line in enumerate(_lines(table), start=1):
         if line.strip():
@@ -120,7 +118,7 @@ def _lines(table: Path, ends: str = "\n") -> Iterator[str]:
         ends: what ends a line; empty for all that does on any system.
 
     Raises:
-        DataError: a line of more than `LONGEST_LINE` characters, or an encoding that is none.
+        DataError: a line of more characters than a `LINE` may have, or an encoding that is none.
     """
     with open_regular(table) as raw:
         encoding = encoding_of(raw.read(4))
@@ -132,12 +130,10 @@ def _lines(table: Path, ends: str = "\n") -> Iterator[str]:
         text = TextIOWrapper(raw, encoding, errors, newline=ends)
         number = 0
         try:
-            while line := text.readline(LONGEST_LINE + 1):
+            while line := text.readline(LINE.most + 1):
                 number += 1
-                if len(line) > LONGEST_LINE:
-                    raise DataError(
-                        f"{table}, line {number} has more than {LONGEST_LINE:,} characters; that is no table"
-                    )
+                if len(line) > LINE.most:
+                    raise DataError(f"{table}, line {number} has {LINE}; that is no table")
                 yield line
         except UnicodeError as error:
             raise DataError(f"{table} is not {encoding.upper()}, as its first bytes say; save it as UTF-8") from error
@@ -158,7 +154,7 @@ def _csv_errors(table: Path) -> Iterator[None]:
 def _next(reader: Any, table: Path) -> list[str] | None:
     """The next row, with cells as long as a line may be; `None` at the end."""
     begun = reader.line_num + 1
-    before = csv.field_size_limit(LONGEST_LINE)  # of the whole process, so it is put back
+    before = csv.field_size_limit(LINE.most)  # of the whole process, so it is put back
     try:
         return next(reader, None)
     except csv.Error as error:
@@ -240,15 +236,29 @@ def parquet_rows(table: Path, columns: Collection[str] | None = None) -> Iterato
         for batch in file.iter_batches(_batch_rows(file), columns=names):
             decoded = [c.dictionary_decode() if hasattr(c, "dictionary_decode") else c for c in batch.columns]
             held += sum(column.nbytes for column in decoded)
-            if held > max(SMALL, SWELL * size):
-                raise DataError(
-                    f"{table} has {size:,} bytes and holds more than {held:,}: it was made to fill the memory, or repeats itself; write "
-                    "its texts once"
-                )
+            check_swell(table, size, held)
             cells = {name: arrow_cells(column) for name, column in zip(names, decoded, strict=True)}
             for row in range(batch.num_rows):
                 yield f"{table}, row {number}", {name: values[row] for name, values in cells.items()}
                 number += 1
+
+
+def check_swell(table: str | Path, size: int, unpacked: int) -> None:
+    """Refuses a table of which far more is in memory than its file has, as where one text is stored once for a million rows.
+
+    Args:
+        table: what it is called.
+        size: bytes of its files.
+        unpacked: bytes of its cells, as far as they were counted.
+
+    Raises:
+        DataError: it does.
+    """
+    if unpacked > max(TABLE.most, SWELL.most * size):
+        raise DataError(
+            f"{table} has {size:,} bytes and holds more than {unpacked:,}: it was made to fill the memory, or repeats itself; write its "
+            f"texts once, or read tables that hold {SWELL}"
+        )
 
 
 def arrow_cells(column: Any) -> list[Any]:

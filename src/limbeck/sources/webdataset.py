@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from limbeck.data.columns import Columns
 from limbeck.data.form import Form, ImageForm, MaskForm, SoundForm
 from limbeck.data.layout import Listing, NamedLayout, Skipped
+from limbeck.data.limits import TEXT_FILE
 from limbeck.data.parse import Unreadable, clean_captions, clean_label, parse_json
 from limbeck.data.regular import Place
 from limbeck.data.rows import list_rows
@@ -225,7 +226,7 @@ def _text(member: Member) -> str:
         Unreadable: not UTF-8, or longer than any caption.
     """
     if member.text is None:
-        raise Unreadable("a text of more than a megabyte")
+        raise Unreadable(f"a text of {TEXT_FILE}")
     try:
         return member.text.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
