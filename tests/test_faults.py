@@ -204,3 +204,40 @@ def test_a_limit_of_memory_is_a_message(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 7 and "memory ran out" in done.stderr and "fault of" not in done.stderr, done.stderr
+
+
+SIGNALLED = """
+import os, signal, sys
+from limbeck.cli import main
+from limbeck.commands._progress import Progress
+what, at = sys.argv.pop(1), int(sys.argv.pop(1))
+usual, spaces = Progress.tick, set()
+def tick(self, name, done, total):
+    usual(self, name, done, total)
+    spaces.add(name)
+    if name == what and done >= at:
+        os.kill(os.getpid(), signal.SIGTERM)
+Progress.tick = tick
+code = main()
+print("ticks:", sorted(spaces))
+raise SystemExit(code)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "at", "says", "kept"),
+    [
+        ("embed", ("image", 4), "continues after the last shard", "decoding train"),
+        ("bind", ("binding", 2), "features are kept; the heads are trained anew", "image"),
+        ("evaluate", ("student", 2), "features are kept; the same command encodes nothing twice", "image"),
+        ("annotate", ("annotating", 8), "it continues after the last batch", ""),
+    ],
+)
+def test_what_is_said_of_a_stopped_command_is_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, at: tuple[str, int], says: str, kept: str
+) -> None:
+    for i in range(24):
+        Image.new("RGB", (16, 16), (10 * i, 0, 0)).save(tmp_path / f"{i}.png")
+        (tmp_path / f"{i}.txt").write_text(f"number {i}")
+    data, out = f"folder:{tmp_path}", str(tmp_path / "out")

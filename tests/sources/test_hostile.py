@@ -16,6 +16,7 @@ import pytest
 import limbeck as lb
 from limbeck import registry
 from limbeck.data.layout import Listing
+from limbeck.data.limits import CAPTION, NAME, TEXT_FILE
 from limbeck.data.shards import expand
 from limbeck.errors import ConfigError, DataError
 
@@ -68,14 +69,14 @@ def why(listing: Listing) -> list[str]:
 @pytest.mark.parametrize(
     ("cells", "reason"),
     [
-        ({"label": LONG}, "label of more than 1,000 characters"),
-        ({"caption": "x" * ((1 << 20) + 1)}, "caption of more than 1,048,576 characters"),
+        ({"label": LONG}, f"label of {NAME}"),
+        ({"caption": "x" * ((1 << 20) + 1)}, f"caption of {CAPTION}"),
         ({"caption": "['a', 'b"}, "a list of captions that is not whole"),
     ],
 )
 def test_one_bad_value_costs_one_row(tmp_path: Path, source: str, cells: dict[str, Any], reason: str) -> None:
     if source == "webdataset" and len(str(cells)) > 1 << 20:
-        reason = "a text of more than a megabyte"
+        reason = f"a text of {TEXT_FILE}"
     found = read({**TYPED, **TEXT}[source](tmp_path, rows(**cells)))
     assert why(found) == [reason] and len(found.records) == 11
 
@@ -339,7 +340,7 @@ def test_members_that_are_too_large(tmp_path: Path) -> None:
             info = tarfile.TarInfo(name)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
-    assert why(read(f"webdataset:{path}")) == ["label of more than 1,000 characters", "a text of more than a megabyte"]
+    assert why(read(f"webdataset:{path}")) == [f"label of {NAME}", f"a text of {TEXT_FILE}"]
 
 
 @pytest.mark.parametrize("pattern", ["/abs/*.json", "../*.json", "**x", ""])

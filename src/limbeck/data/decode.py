@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.data.chunks import in_one_scan, without_text
-from limbeck.data.limits import ARRAY_HEADER, PIXELS, SIDE, Limit
+from limbeck.data.limits import PIXELS, SIDE, Limit
 from limbeck.data.parse import Unreadable
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
 DECODER = 1  # part of every fingerprint; raise it whenever the same bytes decode to other pixels
 
 MAX_PIXELS = PIXELS.number
+LONGEST_HEADER = 10_000  # bytes of an NPY file before its numbers; an array of numbers alone needs 200
 LARGER = 4  # times as many pixels may a JPEG have that is decoded at a fraction of its size
 BLOCK = 1_000_000  # pixels that are turned into another kind at a time
 
@@ -279,7 +280,7 @@ def _array_header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], in
             warnings.simplefilter("ignore")  # Python's parser complains of what is no Python
             version = np.lib.format.read_magic(file)
             header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, by_columns, kind = header(file, max_header_size=ARRAY_HEADER.most)
+            shape, by_columns, kind = header(file, max_header_size=LONGEST_HEADER)
     except Exception as error:  # a header is an expression of Python: its parser ends in what it likes, MemoryError too
         raise Unreadable("damaged") from error
     if not all(type(length) is int and length >= 0 for length in shape):

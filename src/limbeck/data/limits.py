@@ -100,7 +100,6 @@ def _checked(factor: object, name: str) -> float:
 
 PIXELS = Limit(50_000_000, "pixels")  # of an image, mask or depth map: 0.7 GB at most in the process that decodes it
 SIDE = Limit(100_000, "pixels a side")
-ARRAY_HEADER = Limit(10_000, "bytes")  # of an NPY file before its numbers
 CROSSINGS = Limit(10_000_000, "crossings")  # of edges of polygons with rows of pixels, in one mask
 SAMPLES = Limit(100_000_000, "samples")  # of a sound, those of all channels
 CAPTION = Limit(1 << 20, "characters")

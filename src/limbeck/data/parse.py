@@ -55,15 +55,15 @@ def clean_captions(value: object) -> Captions:
         >>> clean_captions("['a cat', 'a tabby']")
         ('a cat', 'a tabby')
     """
-    found: list[str] = []
+    captions: list[str] = []
     for text in _texts(value, 0):
         if len(text) > CAPTION.most:
             raise Unreadable(f"caption of {CAPTION}")
         if not is_utf8(text):
             raise Unreadable("not UTF-8")
         if tidy := " ".join(text.split()):
-            found.append(tidy)
-    return tuple(found)
+            captions.append(tidy)
+    return tuple(captions)
 
 
 def is_utf8(text: str) -> bool:
@@ -89,10 +89,10 @@ def _texts(value: object, depth: int) -> Iterator[str]:
         for inner in value:
             yield from _texts(inner, depth + 1)
     elif isinstance(value, dict) and depth < 3:
-        held = next((value[name] for name in WORDS if value.get(name) is not None), None)
-        if held is None:
+        caption = next((value[name] for name in WORDS if value.get(name) is not None), None)
+        if caption is None:
             raise Unreadable(f"caption is not text but holds {', '.join(map(str, value))[:60] or 'nothing'}")
-        yield from _texts(held, depth + 1)
+        yield from _texts(caption, depth + 1)
     else:
         raise Unreadable("caption is not text")
 
@@ -100,8 +100,8 @@ def _texts(value: object, depth: int) -> Iterator[str]:
 def _listed(text: str) -> object:
     """The list that a text begins; the text itself where it is none, as in `[laughs] a dog`."""
     with suppress(Unreadable):
-        held = parse_json(text)
-        return text if any(isinstance(one, int | float) for one in held) else held
+        values = parse_json(text)
+        return text if any(isinstance(one, int | float) for one in values) else values
     if LIST.fullmatch(text) and len(text) <= CAPTION.most:
         with suppress(ValueError, SyntaxError, MemoryError):
             return [ast.literal_eval(part) for part in LITERAL.findall(text)]
@@ -180,17 +180,17 @@ def index_labels(
         >>> index_labels(["1.0", "-1", "0.0"]), index_labels(["007", "10"])
         (([1, None, 0], ('0', '1')), ([0, 1], ('007', '10')))
     """
-    held = [v for v in values if v is not None]
-    if not held:
+    given = [v for v in values if v is not None]
+    if not given:
         return [None] * len(values), ()
-    texts = [v for v in held if isinstance(v, str)]
+    texts = [v for v in given if isinstance(v, str)]
     if all(map(NUMBER.fullmatch, texts)):
-        numbers = [int(v.partition(".")[0]) if isinstance(v, str) else v for v in held]
-        if len(texts) < len(held) or max(numbers) <= CLASSES.most:
+        numbers = [int(v.partition(".")[0]) if isinstance(v, str) else v for v in given]
+        if len(texts) < len(given) or max(numbers) <= CLASSES.most:
             return _numbered(values, numbers, class_names or [None] * len(values))
-    if len(texts) < len(held):
+    if len(texts) < len(given):
         number, name = (
-            next(v for v in held if not isinstance(v, str)),
+            next(v for v in given if not isinstance(v, str)),
             next(v for v in texts if not NUMBER.fullmatch(v)),
         )
         raise DataError(

@@ -132,13 +132,13 @@ class Place:
         drive = bool(DRIVE.match(name)) and os.name != "nt"
         whole = plain.startswith("/") or bool(DRIVE.match(name))
         if not (whole or plain.startswith("..")):  # within, wherever it begins
-            found = [root / plain for root in self.roots]
+            paths = [root / plain for root in self.roots]
         else:
-            found = [Path(os.path.normpath(root / plain)) for root in self.roots]
-            found = [path for path in found if not drive and _is_within(os.path.abspath(path), self._given)]
-        if not found:
+            paths = [Path(os.path.normpath(root / plain)) for root in self.roots]
+            paths = [path for path in paths if not drive and _is_within(os.path.abspath(path), self._given)]
+        if not paths:
             raise Unreadable(f"{'an absolute path outside' if whole else 'leads'} {self._out(whole)}")
-        return next((path for path in found if len(found) > 1 and os.path.exists(path)), found[0])
+        return next((path for path in paths if len(paths) > 1 and os.path.exists(path)), paths[0])
 
     def check(self, path: Path) -> None:
         """Sees to it that a path lies within these folders also after links are followed.

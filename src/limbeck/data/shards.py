@@ -148,20 +148,20 @@ def shards_in(spec: str, source: str) -> list[Path]:
         DataError: nothing is there.
         ConfigError: braces that name more than a million shards.
     """
-    found: list[Path] = []
+    shards: list[Path] = []
     for pattern in expand(spec):
         path = Path(pattern)
         if os.path.isdir(path):  # unlike Path, no error for a name that is too long
-            found += [_within(path, p, source) for p in sorted(path.rglob("*.tar")) if not p.is_dir()]
+            shards += [_within(path, p, source) for p in sorted(path.rglob("*.tar")) if not p.is_dir()]
         elif os.path.exists(path):
-            found.append(path)
+            shards.append(path)
         elif "{" in spec:
             raise DataError(f"{source}: there is no {pattern}; check the pattern")
         else:
-            found += sorted(Path(p) for p in glob.glob(pattern, recursive=True))
-    if not found:
+            shards += sorted(Path(p) for p in glob.glob(pattern, recursive=True))
+    if not shards:
         raise DataError(f"{source}: there is no tar file at {Path(spec).absolute()}; check the path")
-    return found
+    return shards
 
 
 def _within(folder: Path, shard: Path, source: str) -> Path:

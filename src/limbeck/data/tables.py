@@ -230,13 +230,13 @@ def parquet_rows(table: Path, columns: Collection[str] | None = None) -> Iterato
     Raises:
         DataError: no Parquet file, or one whose contents are many times its size.
     """
-    size, held, number = table.stat().st_size if table.is_file() else 0, 0, 0
+    size, unpacked, number = table.stat().st_size if table.is_file() else 0, 0, 0
     with _parquet(table) as file:
         names = [name for name in file.schema_arrow.names if columns is None or name in columns]
         for batch in file.iter_batches(_batch_rows(file), columns=names):
             decoded = [c.dictionary_decode() if hasattr(c, "dictionary_decode") else c for c in batch.columns]
-            held += sum(column.nbytes for column in decoded)
-            check_swell(table, size, held)
+            unpacked += sum(column.nbytes for column in decoded)
+            check_swell(table, size, unpacked)
             cells = {name: arrow_cells(column) for name, column in zip(names, decoded, strict=True)}
             for row in range(batch.num_rows):
                 yield f"{table}, row {number}", {name: values[row] for name, values in cells.items()}
