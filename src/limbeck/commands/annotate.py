@@ -95,7 +95,9 @@ def _options(source: "Source") -> list[str]:
         elif isinstance(form, DepthForm):
             options |= {"depth_unit": form.unit, "depth_far": form.far}
     usual = {f.name: f.default for f in fields(Manifest)}
-    return [word for name, value in options.items() if value != usual[name] for word in (f"--source.{name}", str(value))]
+    return [
+        word for name, value in options.items() if value != usual[name] for word in (f"--source.{name}", str(value))
+    ]
 
 
 def _said(found: Mapping[str, Any], name: str, lacking: str) -> list[str]:

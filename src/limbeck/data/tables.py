@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
@@ -15,7 +16,17 @@ from limbeck.data.regular import open_regular
 from limbeck.data.unread import KEPT, is_empty, kind_of
 from limbeck.errors import DataError
 
-__all__ = ["TABLES", "arrow_cells", "cells_of", "csv_rows", "jsonl_rows", "parquet_rows", "table_rows"]
+__all__ = [
+    "TABLES",
+    "arrow_cells",
+    "cells_of",
+    "check_parquet",
+    "csv_rows",
+    "jsonl_rows",
+    "parquet_rows",
+    "table_rows",
+    "text_bytes",
+]
 
 Row = tuple[str, Any]  # where it stands; its cells by column, or the `Unreadable` that tells why there are none
 
@@ -243,6 +254,11 @@ def parquet_rows(table: Path, columns: Collection[str] | None = None) -> Iterato
                 number += 1
 
 
+def most_unpacked(size: int) -> int:
+    """Bytes that a table of `size` bytes may have in memory."""
+    return max(TABLE.most, SWELL.most * size)
+
+
 def check_swell(table: str | Path, size: int, unpacked: int) -> None:
     """Refuses a table of which far more is in memory than its file has, as where one text is stored once for a million rows.
 
@@ -254,11 +270,48 @@ def check_swell(table: str | Path, size: int, unpacked: int) -> None:
     Raises:
         DataError: it does.
     """
-    if unpacked > max(TABLE.most, SWELL.most * size):
+    if unpacked > most_unpacked(size):
         raise DataError(
             f"{table} has {size:,} bytes and holds more than {unpacked:,}: it was made to fill the memory, or repeats itself; write its "
             f"texts once, or read tables that hold {SWELL}"
         )
+
+
+def check_parquet(table: Path) -> None:
+    """Refuses a Parquet table that unpacks to far more than its file, before somebody else unpacks it.
+
+    Only columns whose texts could swell that far, by how many rows and bytes the file says it has, are read.
+
+    Raises:
+        DataError: it does, or is no Parquet file.
+    """
+    size, unpacked = table.stat().st_size, 0
+    with _parquet(table) as file:
+        groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+        most: Counter[str] = Counter()
+        for chunk in (group.column(i) for group in groups for i in range(group.num_columns)):
+            if chunk.physical_type == "BYTE_ARRAY":
+                most[chunk.path_in_schema] += chunk.num_values * chunk.total_uncompressed_size
+        if most.total() <= most_unpacked(size):
+            return
+    with _parquet(table, list(most)) as file:
+        for batch in file.iter_batches(_batch_rows(file), columns=list(most)):
+            unpacked += sum(map(text_bytes, batch.columns))
+            check_swell(table, size, unpacked)
+
+
+def text_bytes(array: Any) -> int:
+    """Bytes of the texts in an Arrow array that were read as dictionaries, each counted as often as it stands there."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        return text_bytes(array.flatten())
+    if pa.types.is_struct(array.type):
+        return sum(text_bytes(array.field(i)) for i in range(array.type.num_fields))
+    if pa.types.is_dictionary(array.type):
+        return pc.sum(pc.take(pc.binary_length(array.dictionary), array.indices)).as_py() or 0
+    return 0
 
 
 def arrow_cells(column: Any) -> list[Any]:
@@ -288,13 +341,13 @@ def _batch_rows(file: Any) -> int:
 
 
 @contextmanager
-def _parquet(table: Path) -> Iterator[Any]:
+def _parquet(table: Path, dictionaries: Sequence[str] = ()) -> Iterator[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with open_regular(table) as raw:
         try:
-            with pq.ParquetFile(raw) as file:
+            with pq.ParquetFile(raw, read_dictionary=list(dictionaries)) as file:
                 yield file
         except (pa.ArrowException, OSError, MemoryError, ValueError, OverflowError) as error:
             if isinstance(error, DataError):

@@ -15,7 +15,7 @@ from limbeck.data.parse import Unreadable, clean_captions
 from limbeck.data.regular import Place
 from limbeck.data.rows import list_rows
 from limbeck.data.splits import canonical_split, file_split, word_split
-from limbeck.data.tables import Row
+from limbeck.data.tables import Row, check_parquet
 from limbeck.data.unread import KEPT, Unread, is_empty
 from limbeck.errors import ConfigError, DataError, MissingDependency
 
@@ -119,6 +119,9 @@ class HuggingFace(NamedLayout):
             odd := next((p for p in local.rglob("*") if p.exists() and not (p.is_file() or p.is_dir())), None)
         ):
             raise DataError(f"{self.name}: {odd} is not a regular file; remove it")
+        if os.path.isdir(local):
+            for table in sorted(local.rglob("*.parquet")):
+                check_parquet(table)
         saved = any((local / name).is_file() for name in ("state.json", "dataset_dict.json"))
         try:
             if saved:
