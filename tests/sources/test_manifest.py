@@ -229,3 +229,11 @@ def test_columns_of_unlike_length(files: Path) -> None:
     assert source.keys == [f"{i}.png+{i}.wav" for i in (0, 3, 4, 5)]
     reasons = [row["reason"] for row in source.skipped]  # type: ignore[attr-defined]
     assert reasons == ["wrong number of columns"] * 2
+
+
+def test_a_list_in_the_place_of_lines_is_told_with_its_cure(files: Path) -> None:
+    (files / "list.jsonl").write_text(
+        json.dumps([{"image": "0.png", "caption": "a"}, {"image": "1.png", "caption": "b"}], indent=1)
+    )
+    with pytest.raises(DataError, match="not JSON.*; JSON lines hold one object in each line, and no list"):
+        lb.source(f"manifest:{files / 'list.jsonl'}")

@@ -129,7 +129,8 @@ class HuggingFace(NamedLayout):
             else:
                 loaded = datasets.load_dataset(str(local) if os.path.exists(local) else self.path, self.config or None)
         except Exception as error:  # whatever builders, Arrow, the hub and the network raise
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            inner = error.__cause__ or error  # what "An error occurred while generating the dataset" hides
+            reason = (str(inner).strip().splitlines() or [type(inner).__name__])[0]
             verb = "load_from_disk" if saved else "load_dataset"
             raise DataError(f"{self.name} cannot be opened by datasets.{verb}: {reason}") from error
         if isinstance(loaded, datasets.Dataset):

@@ -197,7 +197,7 @@ class WebDataset(NamedLayout):
         plain = [e for e in held if "." not in e] or held
         if len(plain) > 1 and role in ("image", "audio", "caption"):
             raise DataError(
-                f"{self.name}: the members {', '.join(plain)} of {sample.key} could each be the {role}; choose with --source.{role} "
+                f"{self.name}: the members {', '.join(plain[:8])}{f' and {len(plain) - 8} others' if len(plain) > 8 else ''} of {sample.key} could each be the {role}; choose with --source.{role} "
                 f"{plain[0]} (in Python {role}=), or leave out others with --source.ignore {plain[-1]}"
             )
         return plain[0] if plain else None
