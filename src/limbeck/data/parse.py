@@ -61,7 +61,10 @@ def clean_captions(value: object) -> Captions:
             raise Unreadable(f"caption of {CAPTION}")
         if not is_utf8(text):
             raise Unreadable("not UTF-8")
-        if tidy := " ".join(text.split()):
+        tidy = " ".join(text.split())
+        if any(
+            c.isprintable() for c in tidy if c != " "
+        ):  # else nobody sees anything, as where it is a space of no width
             captions.append(tidy)
     return tuple(captions)
 

@@ -16,6 +16,9 @@ from limbeck.errors import ConfigError, DataError
 __all__ = ["Place", "matching", "open_regular", "read_json", "read_regular"]
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+ENCODED = re.compile(
+    r"data:[^,/]*/[^,]*,|(iVBORw0KGgo|/9j/|UklGR|R0lGOD|T2dnUw|SUkqA)[A-Za-z0-9+/\s]{40}"
+)  # images and sounds as text
 DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
@@ -126,6 +129,8 @@ class Place:
             raise Unreadable("no file name")
         if any("\ud800" <= c <= "\udfff" for c in name):
             raise Unreadable("not UTF-8")
+        if ENCODED.match(name):
+            raise Unreadable("base64, not a file: write its bytes into a file, or into a cell of Parquet")
         if URL.match(name):
             raise Unreadable("a URL, not a file: fetch it first")
         plain = os.path.normpath(name.replace("\\", "/"))

@@ -218,7 +218,8 @@ class Folder(NamedLayout):
             f"; {inner} images lie in its folders, which hold no class folders, nor texts beside them" if inner else ""
         )
         tables = [p.name for p in tree.others if len(p.parts) == 1 and p.suffix.lower() in (*MANIFESTS, ".json")]
-        other = f"; {', '.join(tables[:4])} may be a table, which manifest:{root / tables[0]} reads" if tables else ""
+        reads = "karpathy" if tables and tables[0].lower().endswith(".json") else "manifest"
+        other = f"; {', '.join(tables[:4])} may be a table, which {reads}:{root / tables[0]} reads" if tables else ""
         raise DataError(f"{self.name}: no {wanted} in {root.absolute()}{beside}{deeper}{other}")
 
 
