@@ -360,8 +360,8 @@ def test_the_line_stands_above_the_file(tmp_path: Path) -> None:
     assert parse(distill.Distill, [*base, "--method.steps", "6"]).method.options == {"steps": 6}
     assert parse(distill.Distill, [*base, "--method", "herding"]).method == Part("method", "herding")
     assert parse(distill.Distill, [*base, "folder:x"]).source == Part("source", "folder:x")
-    fewer = parse(distill.Distill, [*base, "--bytes", "5000"])
-    assert (fewer.pairs, fewer.bytes) == (None, 5000)
+    fewer = parse(distill.Distill, [*base, "--bytes", "1.2MB"])
+    assert (fewer.pairs, fewer.bytes) == (None, "1.2MB")
     path.write_text("method: {name: herding, steps: 5}")
     with pytest.raises(ConfigError, match=r"--method\.steps is an option of avdd, cf, .*dm, .*not of herding"):
         parse(distill.Distill, base)
@@ -586,7 +586,7 @@ def test_compare_writes_one_table_and_resumes(pets: str, tmp_path: Path, limbeck
         "--pairs",
         "4",
         "--seeds",
-        "2",
+        "1",
     ]
     words += [*SMALL, "--protocol.steps", "4", "--protocol.looks", "2", "--out", str(tmp_path / "c")]
     words += ["--vary", "cf.ridge=1,2"]
@@ -595,6 +595,9 @@ def test_compare_writes_one_table_and_resumes(pets: str, tmp_path: Path, limbeck
     assert "\ncf(steps=2, ridge=1.0) " in out and "\ncf(steps=2, ridge=2.0) " in out
     assert "full data" in out and (tmp_path / "c" / "scores.json").is_file()
     before = (tmp_path / "c" / "scores.json").read_text()
+    rows = {(row["name"], row["pairs"], tuple(row["seeds"])) for row in json.loads(before)["rows"]}
+    names = {(f"cf(steps=2, ridge={ridge})", 4) for ridge in (1.0, 2.0)} | {("random", 4), ("full data", 12)}
+    assert rows == {(*name, (0,)) for name in names}
     assert limbeck(words)[0] == 0 and (tmp_path / "c" / "scores.json").read_text() == before
 
 

@@ -308,7 +308,7 @@ def test_what_would_not_fit_in_memory_is_not_decoded(folder: Path, tmp_path: Pat
         for m in manifest["modalities"][:2]:
             m["shape"][1:] = [100_000, 100_000]
 
-    with pytest.raises(StorageError, match="times image of 100000x100000 take 120,000,000,000 bytes"):
+    with pytest.raises(StorageError, match="times image of 100000x100000 take more than 8,589,934,592 bytes"):
         lb.load(with_manifest(folder, tmp_path / "set", change))
 
 
@@ -328,7 +328,7 @@ def test_images_that_are_repeated_take_their_bytes_once(folder: Path, tmp_path: 
         for k, v in load_file(copy / "tensors.safetensors").items()
     }
     copy = with_file(folder, tmp_path / "one", "tensors.safetensors", save(tensors))
-    with pytest.raises(StorageError, match="the pictures of the table have 3,000,"):
+    with pytest.raises(StorageError, match="the pictures of the table have more than 2,147,483,648 bytes"):
         lb.load(with_file(copy, tmp_path / "set", TABLE, (tmp_path / "t.parquet").read_bytes()))
 
 

@@ -239,7 +239,7 @@ class Task(Stored, Encoded):
     source: Part | None = part("source")
     method: Part = part("method", "cf")
     pairs: int | None = None
-    bytes: int | str | None = None
+    bytes: str | None = None
     pixels: Literal["uint8", "float32"] = "uint8"
     seed: int = 0
 

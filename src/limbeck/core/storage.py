@@ -22,6 +22,7 @@ from limbeck.core.recipe import Recipe
 from limbeck.core.sound import check_modalities, check_tensors
 from limbeck.core.table import column_sizes, read_table, write_table
 from limbeck.data.files import whole_folder
+from limbeck.data.limits import SET_PIXELS
 from limbeck.data.modality import Modality
 from limbeck.data.parse import Unreadable
 from limbeck.data.plain import dump_json, escape_surrogates, seal
@@ -29,7 +30,6 @@ from limbeck.errors import StorageError
 
 __all__ = ["SCHEMA", "load", "part_sizes", "save"]
 
-DECODED = 2**33  # bytes of all images and masks, decoded
 PICTURES = ("image", "mask")
 
 
@@ -176,8 +176,8 @@ def _labels(values: Sequence[Any]) -> Tensor:
 def _pictures(name: str, cells: Sequence[Any], shape: Sequence[int], exact: bool) -> Files:
     """The images or masks of a column, decoded."""
     channels, height, width = shape
-    if (size := len(cells) * channels * height * width) > DECODED:
-        raise ValueError(f"{len(cells)} times {name} of {height}x{width} take {size:,} bytes, more than {DECODED:,}")
+    if len(cells) * channels * height * width > SET_PIXELS.most:
+        raise ValueError(f"{len(cells)} times {name} of {height}x{width} take {SET_PIXELS}")
     values: list[Tensor] = []
     files: list[bytes] = []
     for i, cell in enumerate(cells):

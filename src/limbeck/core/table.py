@@ -9,8 +9,10 @@ from typing import Any
 from limbeck.core.codec import png, preview
 from limbeck.core.distilled import DistilledSet
 from limbeck.core.sound import check_rows
+from limbeck.data.limits import SET_FILES, SET_TEXTS
+from limbeck.data.tables import text_bytes
 
-__all__ = ["TEXT_BYTES", "column_sizes", "column_types", "read_table", "write_table"]
+__all__ = ["column_sizes", "column_types", "read_table", "write_table"]
 
 COLUMNS = ("captions", "nearest_captions", "nearest_image", "origin")  # that every set is opened with
 TEXTS = (
@@ -19,8 +21,6 @@ TEXTS = (
     "nearest_image.key",
     "origin",
 )  # in Parquet's words
-TEXT_BYTES = 2**29  # of all texts that are opened
-PICTURE_BYTES = 2**31  # of all images and masks that are opened
 PARTS = {"captions": "text", "nearest_captions": "nearest", "nearest_image": "nearest", "origin": "nearest"}
 
 
@@ -153,27 +153,12 @@ def read_table(
                 held = ", ".join(map(str, sorted(lengths))) or "none"
                 raise ValueError(f"the table has {count} rows, the tensors have {held}")
             table = file.read(wanted)
-        for names, kind, most in ((COLUMNS, "texts", TEXT_BYTES), (pictures, "pictures", PICTURE_BYTES)):
-            size = sum(_bytes(chunk) for name in names for chunk in table.column(name).chunks)
-            if size > most:
-                raise ValueError(f"the {kind} of the table have {size:,} bytes, more than {most:,}")
+        for names, kind, limit in ((COLUMNS, "texts", SET_TEXTS), (pictures, "pictures", SET_FILES)):
+            if sum(text_bytes(chunk) for name in names for chunk in table.column(name).chunks) > limit.most:
+                raise ValueError(f"the {kind} of the table have {limit}")
         rows: list[dict[str, Any]] = table.select(list(COLUMNS)).to_pylist()
         columns = {name: table.column(name).to_pylist() for name in pictures}
     except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
         raise ValueError(f"{path.name} holds no table that can be read ({error})") from error
     check_rows(rows)
     return rows, columns
-
-
-def _bytes(array: Any) -> int:
-    """Bytes of the texts or files in an array, each counted as often as it stands there."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if pa.types.is_list(array.type):
-        return _bytes(array.flatten())
-    if pa.types.is_struct(array.type):
-        return sum(_bytes(array.field(i)) for i in range(array.type.num_fields))
-    if pa.types.is_dictionary(array.type):
-        return pc.sum(pc.take(pc.binary_length(array.dictionary), array.indices)).as_py() or 0
-    return 0
