@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck.commands._options import Command, Part, part
+from limbeck.commands._pixels import Pixelled
 from limbeck.commands._progress import Tick
 from limbeck.commands._stored import Stored
 from limbeck.errors import ConfigError, StorageError
@@ -222,7 +223,7 @@ def report_opened(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task(Stored, Encoded):
+class Task(Pixelled, Stored, Encoded):
     """A distillation as a command line describes it.
 
     Args:
@@ -257,7 +258,10 @@ class Task(Stored, Encoded):
         budget, method = Budget(pairs=self.pairs, bytes=self.bytes, pixels=self.pixels), self.method.make()
         storage = self.storage()
         source = open_source(self.source, tick)
-        problem = Problem(source, self.space(source), budget, self.seed, self.device, tick=tick, storage=storage)
+        encoders, pixels = self.space(source), self.learned_as()
+        problem = Problem(
+            source, encoders, budget, self.seed, self.device, tick=tick, storage=storage, pixels=pixels
+        )
         return problem, method, source
 
 

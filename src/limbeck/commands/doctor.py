@@ -92,7 +92,8 @@ class Doctor(Task):
         from limbeck.core import Budget, Problem
 
         budget = Budget(1 if self._usual else self.pairs, self.bytes, self.pixels)
-        problem = Problem(source, space, budget, self.seed, self.device, tick=tick, storage=self.storage())
+        chosen: Any = {"storage": self.storage(), "pixels": self.learned_as()}
+        problem = Problem(source, space, budget, self.seed, self.device, tick=tick, **chosen)
         if not self._usual:
             return problem
         return replace(problem, budget=Budget(min(100, problem.available), pixels=self.pixels))
@@ -118,7 +119,7 @@ class Doctor(Task):
             "classes without one": classes_without(source, problem.complete.tolist()),
             "bytes of the set": size,
             "seconds of experts and views, estimated": seconds,
-            "seconds of all steps, estimated": method.steps * pairs * _seconds(encoders),
+            "seconds of all steps, estimated": method.steps * pairs * _seconds(encoders) * max(problem.pixels.views, 1),
             "memory for what is learned, estimated": floats * copies,
             "disk for experts and views, estimated": disk,
             "disk for checkpoints and set, estimated": floats * (copies - 1 or 1) * 2 + size * 2,

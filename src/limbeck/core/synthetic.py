@@ -1,14 +1,17 @@
 """`Synthetic`: holds everything that is learned, and can show itself as a `Batch`."""
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from limbeck.core.masks import object_masks
+from limbeck.core.pixels import Coordinates
 from limbeck.core.problem import Problem
 from limbeck.data.batch import Batch, Captions
 from limbeck.errors import ConfigError
@@ -90,6 +93,8 @@ class Synthetic(nn.Module):
         for modality, value in values.items():
             if modality not in learn:
                 self.fixed.register_buffer(modality, value.clone())
+        self.coordinates = nn.ModuleDict()  # modality to its `Coordinates`, where it is learned in others than its own
+        self.views: dict[str, Callable[[Tensor], Tensor]] = {}  # how a step sees a modality, see `seen`
         self.relation = relation
         self.hints = nn.ModuleDict(dict(hints or {}))
         self.training_options = dict(training or {})
@@ -100,8 +105,7 @@ class Synthetic(nn.Module):
         self.average = average
         if average:
             self.register_buffer("averages", torch.zeros((), dtype=torch.long))  # how many states they are of
-            for name, value in list(self.named_parameters()):
-                self.register_buffer(_average_of(name), value.detach().clone())
+            self._begin_averages()
         self.started = self.at_ends()
         self.warned: set[str] = set()  # modalities of which a person knows that they stand at the ends
 
@@ -114,9 +118,49 @@ class Synthetic(nn.Module):
         return self.order
 
     def value(self, modality: str) -> Tensor:
-        """The tensor of one modality: `[M, ...]`, a parameter where it is learned."""
+        """The tensor of one modality, `[M, ...]`, as a step sees it: a parameter where it is learned, or made of parameters."""
         value: Tensor = self.learned[modality] if modality in self.learned else getattr(self.fixed, modality)
-        return value
+        if modality in self.coordinates:
+            value = self.coordinates[modality](value)
+        return self.views[modality](value) if modality in self.views else value
+
+    def learn_in(self, modality: str, coordinates: Coordinates) -> None:
+        """Learns a modality in other coordinates from now on: `learned` holds those of the first level.
+
+        Args:
+            modality: that is learned.
+            coordinates: of its values as they are now.
+        """
+        device = self.learned[modality].device
+        self.coordinates[modality] = coordinates.to(device)
+        self.learned[modality] = nn.Parameter(coordinates.first().to(device))
+        self._begin_averages()
+
+    def join(self, optimizer: Optimizer) -> None:
+        """Gives finer levels to the group of an optimizer that has their first level: the same rate for all.
+
+        Args:
+            optimizer: of the parameters in `learned`.
+        """
+        for modality, held in self.coordinates.items():
+            for group in optimizer.param_groups:
+                known = {id(p) for p in group["params"]}
+                if id(self.learned[modality]) in known:
+                    group["params"] += [p for p in held.finer if id(p) not in known]  # type: ignore[union-attr]
+
+    @contextmanager
+    def seen(self, modality: str, view: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """Within it `value` and `batch` give a view of a modality.
+
+        Args:
+            modality: which.
+            view: a function of its values, such as `Pixels.view`.
+        """
+        self.views[modality] = view
+        try:
+            yield
+        finally:
+            del self.views[modality]
 
     def batch(self, index: Tensor | None = None) -> Batch:
         """The samples at `index` (all by default) as a batch; gradients flow to what is learned."""
@@ -159,14 +203,20 @@ class Synthetic(nn.Module):
     def at_ends(self) -> dict[str, float]:
         """The share of the values of each learned modality that stand at an end of their range, or beyond."""
         return {
-            m: float(((self.learned[m] <= low) | (self.learned[m] >= high)).float().mean())
+            m: float(((self.value(m) <= low) | (self.value(m) >= high)).float().mean())
             for m, (low, high) in self.ranges.items()
             if m in self.learned
         }
 
+    def _begin_averages(self) -> None:
+        for name, value in list(self.named_parameters()) if self.average else ():
+            self.register_buffer(_average_of(name), value.detach().clone())
+
     def _make_valid(self) -> None:
         for modality, (low, high) in self.ranges.items():
-            if modality in self.learned:
+            if modality in self.coordinates:
+                self.coordinates[modality].project(self.learned[modality])  # type: ignore[operator]
+            elif modality in self.learned:
                 self.learned[modality].clamp_(low, high)
         for modality in (m for m in ("text", *self.vectors) if m in self.learned and self.learned[m].ndim == 2):
             self.learned[modality].copy_(F.normalize(self.learned[modality], dim=-1))

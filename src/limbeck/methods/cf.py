@@ -61,6 +61,8 @@ class CF(Method):
         4
     """
 
+    pools = "drawn"
+
     steps: int = 100
     batch: int = 4096
     frequencies: int = 0

@@ -80,6 +80,7 @@ class CovMatch(Method):
     """
 
     needs = ("image", "text")
+    pools = "drawn"
 
     steps: int = 100
     match: Literal["angle", "size", "absolute"] = "angle"
