@@ -1,6 +1,6 @@
 """`Pixels`: in which coordinates images are learned, and how they are seen at every step; one meaning for all methods."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from math import pi, sqrt
 from typing import Any, Literal, get_args
@@ -80,11 +80,11 @@ class Pixels:
         """Whether other coordinates than the pixels themselves are learned."""
         return self.form != "raw" or self.colours != "rgb"
 
-    def view(self, images: Tensor, draw: torch.Generator) -> Callable[[Tensor], Tensor]:
+    def view(self, shape: Sequence[int], draw: torch.Generator) -> Callable[[Tensor], Tensor]:
         """One draw for each image: a square crop back to the full size, a mirroring half of the time, and noise.
 
         Args:
-            images: `[M, C, H, W]`, for their shape.
+            shape: of the images, `[M, C, H, W]`.
             draw: of the step and view.
 
         Returns:
@@ -92,17 +92,17 @@ class Pixels:
 
         Example:
             >>> draw = torch.Generator().manual_seed(0)
-            >>> move = Pixels(views=1, crop=0.5, noise=0.0).view(torch.zeros(2, 3, 8, 8), draw)
+            >>> move = Pixels(views=1, crop=0.5, noise=0.0).view((2, 3, 8, 8), draw)
             >>> float(move(torch.ones(2, 3, 8, 8)).min())
             1.0
         """
-        count = len(images)
+        count = shape[0]
         side = self.crop + (1 - self.crop) * torch.rand(count, generator=draw)
         mirrored = 1 - 2 * torch.randint(2, (count,), generator=draw).float()
         places = (2 * torch.rand(count, 2, generator=draw) - 1) * (1 - side)[:, None]
         zero = torch.zeros(count)
         axes = torch.stack([side * mirrored, zero, places[:, 0], zero, side, places[:, 1]], 1).view(count, 2, 3)
-        noise = self.noise * torch.randn(images.shape, generator=draw) if self.noise else None
+        noise = self.noise * torch.randn(tuple(shape), generator=draw) if self.noise else None
 
         def move(values: Tensor) -> Tensor:
             grid = F.affine_grid(axes.to(values), list(values.shape), align_corners=False)

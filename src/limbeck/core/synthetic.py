@@ -94,7 +94,6 @@ class Synthetic(nn.Module):
             if modality not in learn:
                 self.fixed.register_buffer(modality, value.clone())
         self.coordinates = nn.ModuleDict()  # modality to its `Coordinates`, where it is learned in others than its own
-        self.views: dict[str, Callable[[Tensor], Tensor]] = {}  # how a step sees a modality, see `seen`
         self.relation = relation
         self.hints = nn.ModuleDict(dict(hints or {}))
         self.training_options = dict(training or {})
@@ -118,11 +117,11 @@ class Synthetic(nn.Module):
         return self.order
 
     def value(self, modality: str) -> Tensor:
-        """The tensor of one modality, `[M, ...]`, as a step sees it: a parameter where it is learned, or made of parameters."""
+        """The tensor of one modality, `[M, ...]`: a parameter where it is learned, or made of parameters by its coordinates."""
         value: Tensor = self.learned[modality] if modality in self.learned else getattr(self.fixed, modality)
         if modality in self.coordinates:
             value = self.coordinates[modality](value)
-        return self.views[modality](value) if modality in self.views else value
+        return value
 
     def learn_in(self, modality: str, coordinates: Coordinates) -> None:
         """Learns a modality in other coordinates from now on: `learned` holds those of the first level.
@@ -149,18 +148,25 @@ class Synthetic(nn.Module):
                     group["params"] += [p for p in held.finer if id(p) not in known]  # type: ignore[union-attr]
 
     @contextmanager
-    def seen(self, modality: str, view: Callable[[Tensor], Tensor]) -> Iterator[None]:
-        """Within it `value` and `batch` give a view of a modality.
+    def seen(self, modality: str, view: Callable[[Tensor], Tensor] | None = None) -> Iterator[None]:
+        """Within it `learned` holds a modality as it is seen: a leaf, whatever it is made of; in the end its gradient is carried back.
 
         Args:
-            modality: which.
-            view: a function of its values, such as `Pixels.view`.
+            modality: that is learned.
+            view: a function of its values, such as `Pixels.view`; `None` shows them as they are.
         """
-        self.views[modality] = view
+        own, value = self.learned[modality], self.value(modality)
+        held = self.coordinates.pop(modality) if modality in self.coordinates else None
+        value = value if view is None else view(value)
+        leaf = self.learned[modality] = nn.Parameter(value.detach().clone())
         try:
             yield
         finally:
-            del self.views[modality]
+            self.learned[modality] = own
+            if held is not None:
+                self.coordinates[modality] = held
+        if leaf.grad is not None:
+            value.backward(leaf.grad)
 
     def batch(self, index: Tensor | None = None) -> Batch:
         """The samples at `index` (all by default) as a batch; gradients flow to what is learned."""

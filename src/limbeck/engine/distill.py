@@ -126,14 +126,12 @@ def _step(
     def stop(what: str, cure: str = "") -> Diverged:
         return _diverged(what, t, synthetic, optimizer, folder, cure)
 
-    def step() -> dict[str, float | Tensor]:
-        if optimizer is not None:
-            optimizer.zero_grad(set_to_none=True)
-        return method.step(drawn_member(problem, t) if method.pools == "drawn" else problem, synthetic, t)
-
     before = None
+    if optimizer is not None:
+        optimizer.zero_grad(set_to_none=True)
+    seen = drawn_member(problem, t) if method.pools == "drawn" else problem
     try:
-        logs = over_views(problem, synthetic, t, method.steps, step)
+        logs = over_views(problem, synthetic, t, method.steps, lambda: method.step(seen, synthetic, t))
     except Diverged as error:
         raise stop(str(error)) from error
     if bad := [name for name, value in logs.items() if not math.isfinite(value)]:

@@ -45,18 +45,19 @@ def over_views(
         synthetic: is seen in each view in turn.
         t: step.
         steps: how many there are, for levels that join as steps go on.
-        step: leaves gradients and returns scalars, from gradients that are cleared.
+        step: adds to the gradients, which are cleared, and returns scalars.
     """
+    if not problem.pixels.given:
+        return {name: float(value) for name, value in step().items()}
     for held in synthetic.coordinates.values():
         held.grow(t / steps)  # type: ignore[operator]
-    count = problem.pixels.views
-    if not count:
-        return {name: float(value) for name, value in step().items()}
+    count, shape = max(problem.pixels.views, 1), synthetic.value("image").shape
     logs: dict[str, float] = {}
     total: dict[torch.nn.Parameter, Tensor] = {}
     for k in range(count):
-        view = problem.pixels.view(synthetic.value("image"), problem.rng(f"view {k} of pixels", t))
-        with synthetic.seen("image", view):
+        synthetic.zero_grad(set_to_none=True)
+        draw = problem.rng(f"view {k} of pixels", t)
+        with synthetic.seen("image", problem.pixels.view(shape, draw) if problem.pixels.views else None):
             found = step()
         logs = {name: logs.get(name, 0.0) + float(value) / count for name, value in found.items()}
         for p in (p for p in synthetic.parameters() if p.grad is not None):
