@@ -267,9 +267,9 @@ def test_methods_that_cannot_are_refused_with_those_that_can() -> None:
     space, views = lb.space(image="convnet", text="bag_of_words"), Pixels(views=2)
     labelled = toy_source(modalities=("image", "label"))
     for method in (lb.methods.Random(), lb.methods.LabelDistillation()):
-        with pytest.raises(ConfigError, match="learns no pixels here.*--pixels.views.*cf, kip or dm"):
+        with pytest.raises(ConfigError, match=r"learns no pixels here.*--pixels.views.*cf, kip or dm"):
             lb.distill(Problem(toy_source(), space, lb.Budget(pairs=4), pixels=views), method)
-    with pytest.raises(ConfigError, match="classifier.*--pixels.views"):
+    with pytest.raises(ConfigError, match=r"classifier.*--pixels.views"):
         lb.distill(Problem(labelled, lb.space(image="convnet"), lb.Budget(pairs=4), pixels=views), lb.methods.DC())
     with pytest.raises(ConfigError, match="learns no pixels"):
         of = Problem(toy_source(), lb.space(text="bag_of_words"), lb.Budget(pairs=4), pixels=views)
@@ -319,7 +319,7 @@ class TestPools:
         assert lb.distill(problem(image=self.NAME), method, tmp_path / "run").fingerprint == whole.fingerprint
 
     def test_others_refuse_it_and_name_those_that_can(self) -> None:
-        with pytest.raises(ConfigError, match="cf, covmatch, imagebind_dc, kip or ncfm.*label_distillation"):
+        with pytest.raises(ConfigError, match=r"cf, covmatch, imagebind_dc, kip or ncfm.*label_distillation"):
             lb.distill(problem(image=self.NAME), lb.methods.DM(steps=1))
         with pytest.raises(ConfigError, match="frozen"):
             lb.distill(problem(image=self.NAME), lb.methods.CovMatch(steps=1, towers="encoder"))
@@ -330,7 +330,16 @@ def test_the_command_line_has_the_same_options_and_defaults() -> None:
     from limbeck.commands.distill import Distill
 
     assert parse(Distill, ["demo", "--pairs", "3", "--run", "r"]).learned_as() == Pixels()
-    words = ["--pixels.views", "5", "--pixels.form", "pyramid", "--pixels.levels", "3", "--pixels.colours", "decorrelated"]
+    words = [
+        "--pixels.views",
+        "5",
+        "--pixels.form",
+        "pyramid",
+        "--pixels.levels",
+        "3",
+        "--pixels.colours",
+        "decorrelated",
+    ]
     found = parse(Distill, ["demo", "--pairs", "3", "--run", "r", *words])
     assert found.learned_as() == Pixels(5, form="pyramid", levels=3, colours="decorrelated")
     assert {f.name for f in fields(Pixels)} <= {f.name for f in fields(Distill)}
@@ -357,7 +366,9 @@ def test_coordinates_of_the_pixels_themselves_change_no_gradient() -> None:
         lb.methods.MTTVL(steps=1, experts=1, expert_batch=8, update="sgd", segments=2),
         lb.methods.DC(steps=1, width=8, inner=1),
     ):
-        space = lb.space(image="convnet") if method.needs == ("image",) else lb.space(image="convnet", text="bag_of_words")
+        space = (
+            lb.space(image="convnet") if method.needs == ("image",) else lb.space(image="convnet", text="bag_of_words")
+        )
         gradients = []
         for pixels in (Pixels(), Pixels(colours="decorrelated")):
             of = Problem(images, space, lb.Budget(pairs=4), pixels=pixels)

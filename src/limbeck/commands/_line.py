@@ -141,7 +141,9 @@ def _flatten(tree: Mapping[str, Any], where: str = "") -> dict[str, str]:
 
 def _agreeing(filed: dict[str, str], given: Mapping[str, str]) -> dict[str, str]:
     """The file's options without those of a thing that the command line replaced by another, or of the other budget."""
-    replaced = {name for name, value in given.items() if filed.get(name, value) != value} - {"pixels"}  # those below are no options of it
+    replaced = {name for name, value in given.items() if filed.get(name, value) != value} - {
+        "pixels"
+    }  # those below are no options of it
     kept = {name: value for name, value in filed.items() if not any(name.startswith(f"{r}.") for r in replaced)}
     if {"pairs", "bytes"} & set(given):
         kept = {name: value for name, value in kept.items() if name not in ("pairs", "bytes")}

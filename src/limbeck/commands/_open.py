@@ -259,9 +259,7 @@ class Task(Pixelled, Stored, Encoded):
         storage = self.storage()
         source = open_source(self.source, tick)
         encoders, pixels = self.space(source), self.learned_as()
-        problem = Problem(
-            source, encoders, budget, self.seed, self.device, tick=tick, storage=storage, pixels=pixels
-        )
+        problem = Problem(source, encoders, budget, self.seed, self.device, tick=tick, storage=storage, pixels=pixels)
         return problem, method, source
 
 

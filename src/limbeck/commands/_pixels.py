@@ -44,6 +44,4 @@ class Pixelled(Command):
         """
         from limbeck.core import Pixels
 
-        return Pixels(
-            self.views, self.crop, self.noise, self.form, self.levels, self.grown, self.window, self.colours
-        )
+        return Pixels(self.views, self.crop, self.noise, self.form, self.levels, self.grown, self.window, self.colours)

@@ -60,7 +60,14 @@ class Pixels:
         for name, known in {"form": get_args(FormName), "colours": get_args(Colours)}.items():
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name} of pixels is one of {', '.join(known)}, got {getattr(self, name)!r}")
-        ranges = {"views": (0, 1000), "crop": (0.05, 1), "noise": (0, 1), "levels": (2, 12), "grown": (0, 1), "window": (1, 1 << 14)}
+        ranges = {
+            "views": (0, 1000),
+            "crop": (0.05, 1),
+            "noise": (0, 1),
+            "levels": (2, 12),
+            "grown": (0, 1),
+            "window": (1, 1 << 14),
+        }
         for name, (low, high) in ranges.items():
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"{name} of pixels goes from {low} to {high}, got {getattr(self, name)}")
