@@ -109,8 +109,8 @@ def open_unseen(specs: Sequence[Spec], home: Space) -> tuple[Unseen, ...]:
             raise ConfigError(f"the unseen encoder {other.name} is named twice; name each once")
         if _weights(other.encoder) & _weights(home[other.modality]):
             raise ConfigError(
-                f"{other.name} is, or has the weights of, the {other.modality} encoder of the space itself, "
-                f"{home[other.modality].describe()['name']}, so it is not unseen; name another with --unseen (in Python unseen=)"
+                f"{other.name} has weights of the space's own {other.modality} encoder, {home[other.modality].describe()['name']}, so it "
+                "is not unseen; name another with --unseen (in Python unseen=)"
             )
         found.append(other)
     return tuple(found)
