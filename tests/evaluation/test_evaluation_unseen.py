@@ -80,7 +80,10 @@ def test_encoders_are_named_as_elsewhere_and_take_the_place_of_their_modality(sp
         ("text:bag_of_words", "a text that a set learned belongs to its own encoder"),
         ("audio:convnet", "would stand in for that of audio, and the space encodes image, text; leave it out"),
         ({**OTHER, "depth": 3}, "has no option depth"),
-        ({**OTHER, "seed": 0, "pooled": True}, "has weights of the space's own image encoder, convnet, so it is not unseen"),
+        (
+            {**OTHER, "seed": 0, "pooled": True},
+            "has weights of the space's own image encoder, convnet, so it is not unseen",
+        ),
         ("hf", "say which model"),
     ],
 )
