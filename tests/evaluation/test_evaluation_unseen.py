@@ -314,7 +314,8 @@ def test_each_encoder_has_the_percent_of_its_own_full_data_and_who_took_part_has
         "std": 0.0,
         "percent": 20.0,
     }
-    assert "encoders" not in scored(rows[:1])
+    assert "encoders" not in scored(rows[:1]) and by_encoder(rows[1:2]) == []
+    assert table(rows).startswith(encoder_table(rows) + "\n\np  (fingerprint f, 2 seeds)")
 
 
 def test_lower_is_better_has_no_percent_and_doubles_are_refused():

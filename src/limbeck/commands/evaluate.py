@@ -64,7 +64,6 @@ class Evaluate(OfSet):
     def execute(self, tick: Tick) -> Answer:
         """Judges the set."""
         from limbeck.evaluation import evaluate, table, write_scores
-        from limbeck.evaluation.encoders import encoder_table
 
         small = open_source(self.small, tick)
         on = self._on(small, tick)
@@ -83,8 +82,7 @@ class Evaluate(OfSet):
             )
         if self.out is not None:
             write_scores(self.out, scores)
-        text = "\n\n".join(filter(None, [encoder_table(scores), table(scores)]))
-        return Answer(text, scored(scores))
+        return Answer(table(scores), scored(scores))
 
     def _whole(self, small: "Source", on: "Source") -> "list[Source]":
         """The training data, where they are to be judged and are not what is judged anyway."""

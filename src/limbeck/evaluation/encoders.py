@@ -50,7 +50,7 @@ class ByEncoder:
 
 
 def by_encoder(scores: Sequence[Score]) -> list[ByEncoder]:
-    """One table for each protocol under which some set was judged with another encoder than that of its space; else none.
+    """One table for each protocol under which sets were judged with their space as it is and with another encoder in it; else none.
 
     Args:
         scores: what `evaluate` or `compare` returned.
@@ -68,7 +68,8 @@ def by_encoder(scores: Sequence[Score]) -> list[ByEncoder]:
         (('a', 'b'), [75.0, 20.0])
     """
     found = []
-    for home in dict.fromkeys(s.home for s in scores if s.home):
+    there = {s.fingerprint for s in scores}
+    for home in (key for key in dict.fromkeys(s.home for s in scores) if key in there):
         group = [s for s in scores if home in (s.fingerprint, s.home)]
         metric = headline(group)
         columns = dict.fromkeys([home, *(s.fingerprint for s in group)])
@@ -82,7 +83,7 @@ def by_encoder(scores: Sequence[Score]) -> list[ByEncoder]:
             ByEncoder(
                 protocol=group[0].protocol,
                 metric=metric,
-                encoders=tuple(names.get(column) or "the space's own" for column in columns),
+                encoders=tuple(names[column] or "the space's own" for column in columns),
                 rows=rows,
                 cells=tuple(tuple(cells[key].get(column) for column in columns) for key in rows),
             )

@@ -18,6 +18,8 @@ FORMULA = ("=", "+", "-", "@")  # that spreadsheets take for the start of one
 def table(scores: Sequence[Score], format: Format = "text") -> str:
     """Scores as a table: `mean +- std` in percent, one row a set, one column a metric.
 
+    Where encoders took the place of that of the space, the table of `limbeck.evaluation.encoders.encoder_table` leads in text and markdown.
+
     Below it stands which sets have the student trained with a loss or a similarity of their own.
 
     Rows of different protocol fingerprints cannot be compared: each fingerprint gets its own table under its own
@@ -47,7 +49,10 @@ def table(scores: Sequence[Score], format: Format = "text") -> str:
         groups.setdefault(score.fingerprint, []).append(score)
     if format == "csv":
         return _csv(list(groups.values()))
-    return "\n\n".join(_readable(group, format) for group in groups.values())
+    from limbeck.evaluation.encoders import encoder_table  # which is laid out by this module
+
+    leading = [part for part in [encoder_table(scores, format)] if part]
+    return "\n\n".join([*leading, *(_readable(group, format) for group in groups.values())])
 
 
 def across(scores: Sequence[Score], format: Format = "text") -> str:
