@@ -266,3 +266,13 @@ def test_an_error_of_the_maker_is_its_own(tmp_path: Path) -> None:
 
     with pytest.raises(FileNotFoundError, match="no weights"):
         Cache(tmp_path).tensors("features", "abcd", make)
+
+
+def test_what_the_dead_left_goes_where_every_entry_is_whole(tmp_path: Path) -> None:
+    """Killed behind the rename that shows an entry: later commands make nothing, and still remove the work folder."""
+    Cache(tmp_path / "first").tensors("x", "abcdef", ones)
+    cache = Cache(shutil.copytree(tmp_path / "first", tmp_path / "second"))  # which this process has not opened
+    left = cache.folder / ".limbeck-work-0123abcd"
+    left.mkdir()
+    (left / "owner.json").write_text('{"limbeck": "work", "target": "entry"}')
+    assert cache.whole("x", "abcdef") == cache.path("x", "abcdef") and not left.exists()

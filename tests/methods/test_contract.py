@@ -1,6 +1,7 @@
 """Every registered method keeps the contract: with text and without, labelled and unlabelled."""
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 import torch
@@ -40,6 +41,7 @@ def quick(name: str) -> Method:
 
 
 LONG = ("lors", "mtt_vl")  # train experts
+SMALL = {"name": "convnet", "resolution": 16, "width": 16}
 
 
 @pytest.mark.parametrize(
@@ -50,9 +52,17 @@ LONG = ("lors", "mtt_vl")  # train experts
         if name not in GENERATIVE
     ],
 )
-@pytest.mark.parametrize("modalities", [("image", "text", "label"), ("image", "text"), ("image", "label"), ("image",)])
+@pytest.mark.parametrize(
+    "modalities",
+    [
+        ("image", "text", "label"),
+        pytest.param(("image", "text"), marks=pytest.mark.slow),
+        ("image", "label"),
+        pytest.param(("image",), marks=pytest.mark.slow),
+    ],
+)
 def test_contract(name: str, modalities: tuple[str, ...]) -> None:
-    names = {"image": "convnet", "text": "bag_of_words"}
+    names: dict[str, Any] = {"image": SMALL, "text": "bag_of_words"}
     space = lb.space(**{m: names[m] for m in modalities if m in names})
     method, source = quick(name), toy_source(modalities=modalities)
     try:
@@ -70,13 +80,13 @@ def test_contract(name: str, modalities: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("head", ["mlp", "residual"])
 def test_contract_of_covmatch_with_trained_towers(head: str) -> None:
     method = lb.methods.CovMatch(steps=3, towers="encoder", head=head, dim=8, reset=2, real_batch=8)
-    check_method(method, lb.space(image="convnet", text="bag_of_words"))
+    check_method(method, lb.space(image=SMALL, text="bag_of_words"))
 
 
 @pytest.mark.parametrize("name", [name for name in registry.names("method") if not quick(name).needs])
 def test_classes_are_balanced_without_text(name: str) -> None:
     source = toy_source(n=40, modalities=("image", "label"))
-    small = lb.distill(Problem(source, lb.space(image="convnet"), lb.Budget(pairs=8)), quick(name))
+    small = lb.distill(Problem(source, lb.space(image=SMALL), lb.Budget(pairs=8)), quick(name))
     assert torch.bincount(small.labels).tolist() == [2, 2, 2, 2]  # type: ignore[arg-type]
 
 
@@ -101,7 +111,7 @@ def test_no_modality_is_left_as_it_was(name: str) -> None:
 
 
 def test_per_class_needs_labels() -> None:
-    problem = Problem(toy_source(modalities=("image",)), lb.space(image="convnet"), lb.Budget(pairs=4))
+    problem = Problem(toy_source(modalities=("image",)), lb.space(image=SMALL), lb.Budget(pairs=4))
     with pytest.raises(DataError, match="no labels"):
         lb.distill(problem, lb.methods.Random(per_class=True))
 
@@ -113,7 +123,7 @@ def test_an_unknown_start_names_the_nearest(name: str) -> None:
 
 
 def test_budget_in_bytes() -> None:
-    problem = Problem(toy_source(96), lb.space(image="convnet", text="bag_of_words"), lb.Budget(bytes=20_000))
+    problem = Problem(toy_source(96), lb.space(image=SMALL, text="bag_of_words"), lb.Budget(bytes=20_000))
     coreset, learned = lb.distill(problem, lb.methods.Random()), lb.distill(problem, quick("cf"))
     assert len(learned) < len(coreset), "an embedding costs more than a caption"
     assert learned.nbytes <= 20_000
@@ -136,11 +146,11 @@ def test_a_method_that_breaks_the_contract_is_caught() -> None:
             return chosen_pairs(problem, torch.randperm(24)[:8])
 
     with pytest.raises(AssertionError, match="global random generator"):
-        check_method(Global(), lb.space(image="convnet"))
+        check_method(Global(), lb.space(image=SMALL))
 
 
 def test_cf_frequencies_agree_with_the_closed_form() -> None:
-    space = lb.space(image="convnet", text="bag_of_words")
+    space = lb.space(image=SMALL, text="bag_of_words")
     problem = Problem(toy_source(64), space, lb.Budget(pairs=12))
     gradient = {}
     for frequencies in (0, 20_000):
@@ -157,7 +167,7 @@ def test_cf_frequencies_agree_with_the_closed_form() -> None:
 @pytest.mark.slow
 def test_cf_keeps_the_tie_between_the_modalities() -> None:
     """With its term the dependence approaches that of the real pairs; marginal terms alone do not see it."""
-    space = lb.space(image="convnet", text="bag_of_words")
+    space = lb.space(image=SMALL, text="bag_of_words")
     problem = Problem(toy_source(200), space, lb.Budget(pairs=24))
     tie = {}
     for weight in (0.0, 1.0):
@@ -191,7 +201,7 @@ def test_golden_loss_of_cf() -> None:
 
 def test_the_tie_of_few_samples_stays_a_cosine() -> None:
     """From so few pairs the dependence can hardly be estimated; the term must not blow up for that."""
-    space = lb.space(image="convnet", text="bag_of_words")
+    space = lb.space(image=SMALL, text="bag_of_words")
     for seed in range(6):
         problem = Problem(toy_source(9), space, lb.Budget(pairs=4), seed=seed)
         *_, last = lb.steps(problem, lb.methods.CF(steps=3))

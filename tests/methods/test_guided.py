@@ -21,7 +21,7 @@ LABELLED = ("image", "label")
 
 
 def problem(modalities: tuple[str, ...] = ("image", "text", "label"), pairs: int = 8, masked: bool = True) -> Problem:
-    encoders = {"image": "convnet", "text": "bag_of_words"}
+    encoders: dict[str, Any] = {"image": {"name": "convnet", "resolution": 16, "width": 16}, "text": "bag_of_words"}
     source = Masked(modalities=modalities) if masked else toy_source(modalities=modalities)
     return Problem(source, lb.space(**{m: encoders[m] for m in modalities if m in encoders}), lb.Budget(pairs=pairs))
 

@@ -4,6 +4,7 @@ An entry holds `entry.json`, which says whose it is, and the size of each file w
 believed unseen: an entry that is not as it was written is made anew. What is not proven ours is neither removed nor replaced.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from limbeck.data.files import flush_all, foreign_files, save_tensors, work_folder
+from limbeck.data.files import flush_all, foreign_files, save_tensors, settle, work_folder
 from limbeck.data.files import writing as _writing
 from limbeck.errors import LimbeckWarning, StorageError
 
@@ -146,6 +147,7 @@ class Cache:
             StorageError: something that is not ours is in its place.
         """
         folder, contents = self.path(kind, key), asked()
+        _settle_once(self.folder)
         if not os.path.lexists(folder):
             return None
         first = contents is not None and contents.first(str(folder))
@@ -239,6 +241,12 @@ class Cache:
             with suppress(SafetensorError, OSError):  # changed or removed since it was looked at
                 return load_file(folder / TENSORS)
         raise StorageError(f"{final} was removed or changed while it was read; give the same command again")
+
+
+@functools.cache
+def _settle_once(folder: Path) -> None:
+    """Removes what dead processes left in a cache, once a process: where every entry is whole, nothing is made that would do so."""
+    settle(folder / "entry")
 
 
 def _seal(folder: Path, kind: str, key: str) -> None:
