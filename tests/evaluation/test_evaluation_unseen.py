@@ -188,7 +188,7 @@ def test_who_took_part_in_one_of_two_sets_is_marked_and_in_both_is_refused(small
         evaluate((seen, seen), train, space=space, cache=cache, unseen=[OTHER], **QUICK)
 
 
-def test_a_comparison_refuses_who_takes_part_in_all_of_it_before_anything_is_made(train, space, cache, tmp_path):
+def test_a_comparison_refuses_who_takes_part_in_all_of_it_before_anything_is_made(small, train, space, cache, tmp_path):
     @dataclass(frozen=True)
     class Several(ConvNet):
         members = (ConvNet(16, 16, 1), ConvNet(16, 16, 2))
@@ -203,6 +203,9 @@ def test_a_comparison_refuses_who_takes_part_in_all_of_it_before_anything_is_mad
         compare(train, ["random"], [4], 1, space=home, run=tmp_path, cache=cache, unseen=[OTHER])
     with pytest.raises(ConfigError, match="efficientnet_lite0 took part in making every set"):
         compare(train, [Judged()], [4], 1, space=space, run=tmp_path, cache=cache, unseen=["efficientnet_lite0"])
+    with pytest.raises(ConfigError, match="took part in making every set"):
+        made = replace(small, recipe=replace(small.recipe, space={"image": OTHER}))
+        compare(made, ["random"], [4], 1, space=space, run=tmp_path, on=train, cache=cache, unseen=[OTHER])
     assert list(tmp_path.iterdir()) == []
 
 

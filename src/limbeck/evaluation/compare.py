@@ -61,8 +61,8 @@ def compare(
     A learned sample takes more bytes in files than a real one, see `file_bytes`. So each set that learned stands beside one more: the best
     of the methods that choose real samples, with as many of them as its bytes hold, where these are not all of the data.
 
-    With `unseen` every row, the full data among them, is also judged with each of those encoders in the place of the space's own. An encoder
-    that took part in making a set is marked in that row. Naming another one later judges with that one alone; the rest is kept.
+    With `unseen` every row, the full data among them, is also judged with each of those encoders in the place of the space's own. An
+    encoder that took part in making a set is marked in that row. Naming another one later judges with that one alone; the rest is kept.
 
     Args:
         train: the training split.
@@ -82,7 +82,8 @@ def compare(
         options: of the protocol, by name.
 
     Raises:
-        ConfigError: an empty grid, one method twice, no test split, an unseen encoder that took part in making every set, or whatever `distill` or `evaluate` refuse.
+        ConfigError: an empty grid, one method twice, no test split, an unseen encoder that took part in making every set, or whatever
+            `distill` or `evaluate` refuse.
         DataError: no validation split to choose students on, or data that lack what the protocol needs.
         StorageError: a file in `run` that would be written is of no comparison, another process works on it, or it cannot be written.
 
@@ -104,6 +105,7 @@ def compare(
     others = open_unseen(unseen, space)
     refuse_unread(others, judges)
     refuse_seen(others, [Maker(space.describe(), method.describe()) for method in made])
+    refuse_seen(others, [Maker.of(train)])
     kept = cache if cache is not None else Cache()
     bench = _Bench(Path(run), on if on is not None else train, space, numbers, kept, device, tick, others)
     refuse_foreign(bench.folder)

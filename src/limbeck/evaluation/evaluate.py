@@ -46,8 +46,8 @@ def evaluate(
 ) -> list[Score]:
     """Trains a student a seed on `small` and tests it on held-out data.
 
-    With `unseen` it is judged anew with each of those encoders in the place of the space's own: what does the set teach a network that
-    it was not made with? Encoders of texts stay, and so do the texts that a set learned.
+    With `unseen` it is judged anew with each of those encoders in the place of the space's own: what does the set teach a network
+    that it was not made with? Encoders of texts stay, and so do the texts that a set learned.
 
     Args:
         small: a distilled set, any source (a subset, the full training data), or the folder of a saved set. Several of
@@ -66,8 +66,8 @@ def evaluate(
         options: of the protocol, by name.
 
     Returns:
-        one `Score` a metric, with the space as it is and then with each encoder of `unseen`. Their method is what made the set; for real data `"full"` where it is the training split
-        that the test split belongs to, else `"subset"`.
+        one `Score` a metric, with the space as it is and then with each encoder of `unseen`. Their method is what made the set;
+            for real data `"full"` where it is the training split that the test split belongs to, else `"subset"`.
 
     Raises:
         ConfigError: an option that the protocol does not have, seeds that do not fit the sets, a set without a space,
