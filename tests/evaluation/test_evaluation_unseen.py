@@ -18,6 +18,7 @@ from limbeck.core import Budget, Problem, Recipe
 from limbeck.engine import distill
 from limbeck.errors import ConfigError, LimbeckError, MissingDependency, UnknownName
 from limbeck.evaluation import Score, compare, evaluate, read_scores, table, write_scores
+from limbeck.evaluation.contrast import contrasts
 from limbeck.evaluation.encoders import by_encoder, encoder_table
 from limbeck.evaluation.plot import score_vs_bytes
 from limbeck.evaluation.protocols.retrieval import Retrieval
@@ -276,7 +277,7 @@ def test_a_comparison_leads_with_the_table_of_encoders(compared):
     assert "IR@1" not in str(compared)
     written = (compared.folder / "table.md").read_text()
     assert written.startswith("**retrieval, frozen student: mean by encoder") and written.count("IR@1 +-") == 2
-    assert f"frozen student, judged with {NAME}, unseen  (fingerprint" in written
+    assert f"frozen student, judged with {NAME}  (fingerprint" in written
     rows = list(csv.DictReader(io.StringIO((compared.folder / "table.csv").read_text())))
     assert [(r["encoder"], r["judged"]) for r in rows] == [(HOME, "home")] * 3 + [(NAME, "unseen")] * 3
     assert (
@@ -342,7 +343,8 @@ def test_scores_keep_who_judged_and_a_file_of_before_is_read(tmp_path):
     (tmp_path / "old.json").write_text(json.dumps({"schema": 1, "rows": plain}))
     (old,) = read_scores(tmp_path / "old.json")
     assert (old.encoder, old.home, old.took_part, old.judged) == ("", "", False, "home")
-    assert "judged with b, took part" in table(rows) and "judged with" not in table(rows[:1])
+    assert "p, judged with b  (fingerprint" in table(rows) and "\ncf (took part)      9" in table(rows)
+    assert "judged with" not in table(rows[:1]) and "took part" not in table(rows[:1])
 
 
 def test_the_command_line_names_encoders_with_their_options():
@@ -383,6 +385,16 @@ def test_evaluate_judges_the_full_data_as_well_where_it_is_asked(small, train, s
     assert shares == pytest.approx([100 * a / b for a, b in zip(*means, strict=True)])
     assert found.text.startswith("retrieval, frozen student: mean by encoder")
     assert {row["name"] for row in run("data", "--full").data["rows"]} == {train.name}, "they are the full data"
+
+
+def test_rows_are_paired_under_each_encoder_but_those_that_it_took_part_in():
+    rows = [*judged("cf", (30, 10), spread=1), *judged("random", (20, 18), spread=0.5)]
+    found = contrasts(rows, ["random"])
+    assert [(c.fingerprint, c.paired.difference) for c in found] == [("f", 10), ("b" * 9, -8)]
+    seen = [replace(s, took_part=bool(s.home) and s.name == "cf") for s in rows]
+    assert [c.fingerprint for c in contrasts(seen, ["random"])] == ["f"]
+    learned = [replace(s, took_part=bool(s.home) and s.name == "random") for s in rows]
+    assert [c.fingerprint for c in contrasts(learned, ["random"])] == ["f"]
 
 
 def test_recipes_of_a_comparison_are_what_its_methods_say(train, space, cache):

@@ -144,8 +144,9 @@ def _readable(scores: Sequence[Score], format: Format) -> str:
     lines = [["set", "pairs", "bytes", *[f"{m} +- std" for m in metrics], "seconds"]]
     for (name, _, pairs, size), row in rows_of(scores).items():
         cells = [_cell(row.get(m)) for m in metrics]
-        lines.append([name, str(pairs), str(size), *cells, f"{max(s.seconds for s in row.values()):.1f}"])
-    judged = f", judged with {scores[0].encoder}, {scores[0].judged}" if scores[0].home else ""
+        named = f"{name} (took part)" if any(s.took_part for s in row.values()) else name
+        lines.append([named, str(pairs), str(size), *cells, f"{max(s.seconds for s in row.values()):.1f}"])
+    judged = f", judged with {scores[0].encoder}" if scores[0].home else ""
     title = f"{scores[0].protocol}{judged}  (fingerprint {scores[0].fingerprint[:12]}, {seeds_of(scores)})"
     return laid_out(lines, title, _notes(scores), format)
 
