@@ -6,8 +6,8 @@ Needs nothing but the dev extras. Changes are drawn with a seed from the bodies 
 source is touched. Left out by construction is what no test should hold: docstrings, strings, annotations, defaults, what is said in
 errors, warnings and progress, estimates. One run of the tests first records which test calls which function; a mutant is then judged
 by the tests that call it, the quickest first, in a process forked from one that has imported torch and pytest. Tests that fail
-without a change judge nothing. The default tier alone is run. Results are appended to --out: the same command continues, and tells
-the score at the end.
+without a change judge nothing. The default tier alone is run, without its checks of types and shapes. Results are appended to --out:
+the same command continues, and tells the score at the end.
 """
 
 import argparse
@@ -42,6 +42,7 @@ OPERATORS: dict[type[ast.AST], type[ast.AST]] = {
 }  # fmt: skip
 NAMES = {"mean": "sum", "sum": "mean", "min": "max", "max": "min", "amin": "amax", "argmin": "argmax", "argmax": "argmin",
          "cos": "sin", "sin": "cos", "square": "abs", "all": "any", "any": "all"}  # fmt: skip
+ADDED = "--import-mode=importlib -m 'not slow and not gpu'"  # no checks of types and shapes: they double the time
 SAYS = {"tick", "warn", "print"}  # calls that only say something
 TELLS = {"cure", "describe", "__repr__", "trouble", "costs", "cost", "prepares"}  # functions that only say something
 PLACES = {"device", "tick", "warn_of_noise"}  # where something is computed, or told, and not what
@@ -171,11 +172,12 @@ def _short(node: ast.AST) -> str:
 
 
 def drawn(folders: Sequence[str], count: int, seed: int) -> list[dict[str, Any]]:
-    """`count` changes of each folder, or all where there are fewer; a larger count begins with those of a smaller one."""
+    """`count` changes of each folder or file, or all where there are fewer; a larger count begins with those of a smaller one."""
     found = []
     for folder in folders:
         listed = []
-        for path in sorted((SOURCE / folder).rglob("*.py")):
+        place = SOURCE / folder
+        for path in [place] if place.is_file() else sorted(place.rglob("*.py")):
             tree, name = ast.parse(path.read_text(encoding="utf-8")), path.relative_to(SOURCE).as_posix()
             listed += [
                 {"file": name, "line": c.line, "function": c.function, "number": i, "text": c.text}
@@ -187,7 +189,7 @@ def drawn(folders: Sequence[str], count: int, seed: int) -> list[dict[str, Any]]
 
 
 class Recorder:
-    """Which test calls which function of the source, and how long each test takes; a plug-in of pytest."""
+    """Which test calls which function of the source, and its processor seconds; a plug-in of pytest."""
 
     def __init__(self) -> None:
         self.calls: dict[str, set[str]] = defaultdict(set)
@@ -203,17 +205,18 @@ class Recorder:
             if frame.f_code.co_filename.startswith(root):
                 called.add(f"{frame.f_code.co_filename[len(root) :]}:{frame.f_code.co_qualname.split('.<locals>')[0]}")
 
+        self.seconds[item.nodeid] = sum(os.times()[:4])
         sys.settrace(watch)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Notes the outcome."""
-        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
         if report.failed:
             self.failed.add(report.nodeid)
 
-    def pytest_runtest_logfinish(self) -> None:
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """Watches no more."""
         sys.settrace(None)
+        self.seconds[nodeid] = sum(os.times()[:4]) - self.seconds[nodeid]
 
 
 def in_child(work: Callable[[], int], limit: float) -> int | None:
@@ -247,13 +250,14 @@ def run(tests: Sequence[str], *plugins: Any) -> int:
     """Pytest on some tests, until one fails."""
     import pytest
 
-    words = ["-q", "-n0", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:faulthandler"]
+    words = ["-q", "-n0", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:faulthandler", "-o", f"addopts={ADDED}"]
     return int(pytest.main([*words, *([] if plugins else ["-x"]), *tests], list(plugins)))
 
 
 def test_files(folders: Sequence[str]) -> list[str]:
-    """The files of tests that judge changes in these folders of the source."""
-    names = dict.fromkeys(name for folder in folders for name in TESTS.get(folder, (folder,)))
+    """The files of tests that judge changes in these folders or files of the source."""
+    parts = [folder.split("/")[0] for folder in folders]
+    names = dict.fromkeys(name for part in parts for name in TESTS.get(part, (part,)))
     found = [sorted((ROOT / "tests" / name).glob("test_*.py")) for name in names]
     return [file.relative_to(ROOT).as_posix() for files in found for file in files]
 
@@ -262,23 +266,27 @@ def record(names: Sequence[str], path: Path) -> dict[str, Any]:
     """What every test of these files calls, and its seconds; only files that changed since are run."""
     held = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     files = {name: hashlib.sha256((ROOT / name).read_bytes()).hexdigest() for name in names}
-    for file, digest in files.items():
-        if held.get(file, {}).get("digest") == digest:
-            continue
+    changed = [name for name, digest in files.items() if held.get(name, {}).get("digest") != digest]
 
-        def work(file: str = file, digest: str = digest, held: dict[str, Any] = held) -> int:
-            recorder = Recorder()
-            code = run([file], recorder)
+    def work() -> int:
+        recorder = Recorder()
+        code = run(changed, recorder)
+        for file in changed:
             tests = {
-                test: {"seconds": recorder.seconds.get(test, 0.0), "calls": sorted(called)}
+                test: {"seconds": recorder.seconds[test], "calls": sorted(called)}
                 for test, called in recorder.calls.items()
-                if test not in recorder.failed
+                if test.split("::")[0] == file and test not in recorder.failed
             }
-            path.write_text(json.dumps({**held, file: {"digest": digest, "tests": tests}}), encoding="utf-8")
-            return code
+            held[file] = {"digest": files[file], "tests": tests}
+        path.write_text(json.dumps(held), encoding="utf-8")
+        return code
 
+    if changed:
         code = in_child(work, 3600)
-        print(f"recorded {file}: {'all pass' if code in (0, 5) else 'SOME FAIL, and judge nothing'}", flush=True)
+        print(
+            f"recorded {len(changed)} files: {'all pass' if code in (0, 5) else 'SOME FAIL, and judge nothing'}",
+            flush=True,
+        )
         held = json.loads(path.read_text(encoding="utf-8"))
     return {name: test for file in files for name, test in held[file]["tests"].items()}
 
@@ -338,13 +346,15 @@ def score(results: Sequence[Mapping[str, Any]]) -> str:
 def main() -> None:
     """Reads the command line, judges, and tells the score."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", help="folders of src/limbeck, such as objectives methods core evaluation")
-    parser.add_argument("--count", type=int, default=100, help="mutants of each folder")
+    parser.add_argument(
+        "folders", nargs="+", help="folders or files of src/limbeck, such as objectives spaces/binder.py"
+    )
+    parser.add_argument("--count", type=int, default=100, help="mutants of each folder or file")
     parser.add_argument(
         "--tests", nargs="+", help="files of tests that judge; by default those of the folders that read them"
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--budget", type=float, default=60.0, help="seconds of tests a mutant, at most")
+    parser.add_argument("--budget", type=float, default=60.0, help="processor seconds of tests a mutant, at most")
     parser.add_argument("--out", type=Path, default=Path("mutants.jsonl"))
     parser.add_argument("--again", action="store_true", help="judge once more what survived")
     asked = parser.parse_args()

@@ -586,7 +586,7 @@ def test_compare_writes_one_table_and_resumes(pets: str, tmp_path: Path, limbeck
         "--pairs",
         "4",
         "--seeds",
-        "2",
+        "1",
     ]
     words += [*SMALL, "--protocol.steps", "4", "--protocol.looks", "2", "--out", str(tmp_path / "c")]
     words += ["--vary", "cf.ridge=1,2"]
@@ -595,6 +595,9 @@ def test_compare_writes_one_table_and_resumes(pets: str, tmp_path: Path, limbeck
     assert "\ncf(steps=2, ridge=1.0) " in out and "\ncf(steps=2, ridge=2.0) " in out
     assert "full data" in out and (tmp_path / "c" / "scores.json").is_file()
     before = (tmp_path / "c" / "scores.json").read_text()
+    rows = {(row["name"], row["pairs"], tuple(row["seeds"])) for row in json.loads(before)["rows"]}
+    names = {(f"cf(steps=2, ridge={ridge})", 4) for ridge in (1.0, 2.0)} | {("random", 4), ("full data", 12)}
+    assert rows == {(*name, (0,)) for name in names}
     assert limbeck(words)[0] == 0 and (tmp_path / "c" / "scores.json").read_text() == before
 
 

@@ -204,3 +204,74 @@ def test_a_limit_of_memory_is_a_message(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 7 and "memory ran out" in done.stderr and "fault of" not in done.stderr, done.stderr
+
+
+SIGNALLED = """
+import os, signal, sys
+from limbeck.cli import main
+from limbeck.commands._progress import Progress
+what, at, usual = sys.argv.pop(1), int(sys.argv.pop(1)), Progress.tick
+def tick(self, name, done, total):
+    usual(self, name, done, total)
+    if what in name and done >= at:
+        os.kill(os.getpid(), signal.SIGTERM)
+Progress.tick = tick
+raise SystemExit(main())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "at", "says"),
+    [
+        (["embed"], ("text", 0), "the same command continues after the last shard"),
+        (["bind", "--steps", "60"], ("binding", 21), "features are kept; the same command trains the heads anew"),
+        (["evaluate", "--seeds", "1"], ("student", 2), "features are kept; the same command encodes nothing twice"),
+        (["annotate", "--masks", "grabcut"], ("annotating", 8), "it continues after the last batch"),
+    ],
+)
+def test_what_is_said_of_a_stopped_command_is_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], at: tuple[str, int], says: str
+) -> None:
+    """What is kept is neither made again nor lost, and the second try ends with what one that was never stopped makes."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for i in range(24):
+        Image.new("RGB", (16, 16), (10 * i, 0, 0)).save(data / f"{i}.png")
+        (data / f"{i}.txt").write_text(f"number {i}")
+    command, source = words[0], f"folder:{data}"
+    space = [] if command == "annotate" else SMALL
+    monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path / "cache"))
+    if command == "evaluate":
+        given = ["distill", source, "--source.resolution=16", "--method", "random", "--pairs", "4", *space]
+        assert main([*given, "--run", str(tmp_path / "run")]) == 0
+        source, space = str(tmp_path / "run"), []
+    line = [*words, source, *space, "--out"]
+
+    def kept() -> dict[str, int]:
+        if command == "annotate":
+            return {"rows": (tmp_path / "out" / "annotated.jsonl").read_bytes().count(b"\n")}
+        made = tmp_path / "cache" / "limbeck-2" / "features"
+        return {p.relative_to(made).as_posix(): p.stat().st_mtime_ns for p in made.rglob("*.safetensors")}
+
+    code = [sys.executable, "-c", SIGNALLED, at[0], str(at[1]), *line, str(tmp_path / "out")]
+    done = subprocess.run(code, capture_output=True, text=True, check=False)
+    assert (done.returncode, says in done.stderr, "Traceback" in done.stderr) == (143, True, False), done.stderr
+    before = kept()
+    assert before and (command == "annotate" or not (tmp_path / "out").exists())
+    assert main([*line, str(tmp_path / "out")]) == 0
+    after = kept()
+    if command == "annotate":
+        assert (before["rows"], after["rows"]) == (8, 24)
+    else:
+        assert {name: after[name] for name in before} == before, "nothing is encoded again"
+    if command != "evaluate":  # whose file tells seconds
+        monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path / "other"))
+        assert main([*line, str(tmp_path / "whole")]) == 0
+        assert written(tmp_path / "out") == written(tmp_path / "whole")
+
+
+def written(path: Path) -> dict[str, bytes]:
+    return {
+        str(p.relative_to(path)): p.read_bytes() for p in [path, *path.rglob("*")] if p.is_file() and p.name[0] != "."
+    }

@@ -75,6 +75,17 @@ def test_a_seed_draws_the_same_and_more_draw_the_same_first(mutants: ModuleType)
     assert all(mutant["file"].startswith("objectives/") for mutant in many)
 
 
+def test_a_file_is_drawn_from_alone_and_judged_by_the_tests_of_its_folder(mutants: ModuleType) -> None:
+    found = mutants.drawn(["spaces/binder.py", "experts"], 15, 0)
+    assert {mutant["file"] for mutant in found[:15]} == {"spaces/binder.py"} and len(found) == 30
+    assert {mutant["file"].split("/")[0] for mutant in found[15:]} == {"experts"}
+    assert (
+        set(mutants.test_files(["spaces/binder.py"]))
+        == set(mutants.test_files(["spaces"]))
+        > {"tests/spaces/test_binder.py"}
+    )
+
+
 def test_the_score(mutants: ModuleType) -> None:
     rows = [
         {"file": "core/a.py", "line": 3, "function": "f", "text": f"{i}: {i + 1}", "result": result}

@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +113,7 @@ def help_text() -> str:
     lines += ["", "commands:", *[f"  {name:<11} {says}" for name, says in commands().items()]]
     lines += [
         "",
-        "limbeck COMMAND --help tells the options of a command; every command takes --json, --verify and --debug.",
+        "limbeck COMMAND --help tells the options of a command; every command takes --json, --verify, --limits and --debug.",
     ]
     return "\n".join([*lines, "", "exit codes:", *[f"  {code:<4} {says}" for code, says in EXIT_CODES.items()]])
 
@@ -158,8 +158,21 @@ def _answer(asked: "Command") -> "Answer":
     from limbeck.commands._progress import Progress
     from limbeck.registry import allow
 
-    with closing(Progress()) as progress, _notes(), _verifying(asked.verify), allow(*asked.allow):
+    with (
+        closing(Progress()) as progress,
+        _notes(),
+        _limits(asked.limits),
+        _verifying(asked.verify),
+        allow(*asked.allow),
+    ):
         return asked.execute(progress.tick if _is_first() else lambda what, done, total: None)
+
+
+def _limits(factor: float | None) -> AbstractContextManager[None]:
+    """The limits of the readers: of the option, else of the environment, which is looked at before anything is read."""
+    from limbeck.data.limits import limit_factor, scaled_limits
+
+    return scaled_limits(limit_factor() if factor is None else factor)
 
 
 @contextmanager

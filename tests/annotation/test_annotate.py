@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -382,3 +383,12 @@ def test_a_key_of_two_splits_is_told_apart() -> None:
     samples = samples_of([train, train.split("test")])
     assert [s.key for s in samples] == ["train/a", "b", "test/a"]
     assert [s.stem for s in samples] == ["000000-a", "000001-b", "000002-a"]
+
+
+def test_images_are_as_large_as_the_source_allows(pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("limbeck.data.decode._limit", ContextVar("usual", default=100))
+    with pytest.raises(DataError, match=r"4 records .* cannot be used"):
+        len(opened(pets, max_pixels=500))
+    seen = Sizes()
+    assert annotate(opened(pets, max_pixels=700), tmp_path / "out", seen)["captions"]["made"] == 8
+    assert len(seen.seen) == 8, "whole ones, of 600 pixels"

@@ -63,6 +63,27 @@ def test_the_groups_of_a_problem() -> None:
     assert [share for _, share in problem.groups(4)] == [2, 1, 1], "another budget, other shares"
 
 
+def test_only_methods_that_look_at_classes_need_labels_and_one_pair_a_class() -> None:
+    space = lb.space(image="convnet", text="bag_of_words")
+    bare = Problem(lb.check.toy_source(modalities=("image", "text")), space, lb.Budget(pairs=2))
+    for method in (lb.methods.KIP(), lb.methods.Random(), lb.methods.Random(per_class=False)):
+        method.check(bare)
+    with pytest.raises(DataError, match="labels"):
+        lb.methods.Random(per_class=True).check(bare)
+    few = Problem(lb.check.toy_source(), lb.space(text="bag_of_words"), lb.Budget(pairs=2))
+    for rule in (None, False):
+        lb.methods.Random(per_class=rule).check(few)
+    with pytest.raises(ConfigError, match="below one a class: there are 4 classes"):
+        lb.methods.Random(per_class=True).check(few)
+
+
+def test_more_pairs_than_the_data_have_are_refused_before_anything_is_encoded() -> None:
+    space = lb.space(image="convnet")
+    assert Problem(lb.check.toy_source(4), space, lb.Budget(pairs=4)).available == 4
+    with pytest.raises(ConfigError, match=r"\b5\b.*\b4\b"):
+        Problem(lb.check.toy_source(4), space, lb.Budget(pairs=5))
+
+
 def test_one_sample_can_be_distilled_and_none_cannot() -> None:
     """The least data that there are."""
     space = lb.space(a="vectors:2")

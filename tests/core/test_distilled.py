@@ -169,6 +169,27 @@ def test_export_refuses(coreset: DistilledSet, tmp_path: Path) -> None:
         export(coreset, tmp_path, "folder")
 
 
+@pytest.mark.parametrize("counts", [(1, 2, 0, 3, 1), (2, 1, 1, 0, 2)])
+def test_captions_beside_the_first_are_written_where_there_are_some(
+    coreset: DistilledSet, tmp_path: Path, counts: tuple[int, ...]
+) -> None:
+    captions = [tuple(f"caption {i}, {j}" for j in range(count)) for i, count in enumerate(counts)]
+    out = export(replace(coreset, captions=captions), tmp_path / "out", "folder")
+    rows = [json.loads(line) for line in (out / "metadata.jsonl").read_text().splitlines()]
+    assert [row.get("text") for row in rows] == [texts[0] if texts else None for texts in captions]
+    assert [row.get("captions") for row in rows] == [list(texts) if len(texts) > 1 else None for texts in captions]
+
+
+@pytest.mark.parametrize("to", ["hf", "folder", "webdataset"])
+def test_export_makes_the_folders_above(coreset: DistilledSet, tmp_path: Path, to: str) -> None:
+    out = export(coreset, tmp_path / "not" / "there" / "out", to)
+    assert names_in(out) == names_in(export(coreset, tmp_path / "out", to)) and len(names_in(out)) >= 2
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
 def test_learned_text_is_readable(tmp_path: Path) -> None:
     problem = lb.Problem(toy_source(), lb.space(image="convnet", text="bag_of_words"), lb.Budget(pairs=4))
     small = lb.distill(problem, lb.methods.CF(steps=2))

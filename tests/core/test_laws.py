@@ -13,7 +13,7 @@ from limbeck.core.options import refuse_unread
 from limbeck.core.rows import RowAdam, rates
 from limbeck.core.views import PLAIN, Views, spread
 from limbeck.data.vectors import VectorSource
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, LimbeckWarning
 from limbeck.objectives.characteristic import characteristic, square_distance
 
 WHOLE = Laws(frequencies=64, bank=0, batch=1000, views=Views(), cross=True, joint=True)
@@ -250,3 +250,26 @@ def test_a_sample_that_misses_a_modality_counts_in_the_laws_without_it(frequenci
         assert found[name] == pytest.approx(terms_of(keep, None)[name], rel=1e-3, abs=1e-7), name
     complete = torch.stack([*present.values()]).all(0).nonzero().squeeze(1)
     assert found["a"] != pytest.approx(terms_of(complete, None)["a"], rel=1e-2), "more than the complete samples"
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_noise_is_warned_of_below_a_tenth_of_what_one_sample_leaves(joint: bool) -> None:
+    """The mean kernel of two real samples of a class, times the class's synthetic samples, is 0.1 where the warning begins."""
+    of, law = problem(), replace(WHOLE, cross=False, joint=joint)
+    z = {m: of.features[m].vectors / spread(of, m) for m in of.modalities}
+
+    def share(scale: float) -> float:
+        found = []
+        for label in (0, 1):
+            squares = torch.stack([torch.cdist(x[label::2], x[label::2]).square() for x in z.values()])
+            kernel = (-(scale**2) / 2 * (squares.sum(0) if joint else squares.amax(0))).exp()
+            found.append(float(kernel.sum() - 30) / (30 * 29) * 4)
+        return sum(found) / 2
+
+    low, high = 0.1, 30.0
+    for _ in range(40):
+        low, high = (low, (low + high) / 2) if share((low + high) / 2) < 0.1 else ((low + high) / 2, high)
+    assert 0.098 < share(1.003 * high) < 0.1 < share(0.997 * low) < 0.102
+    replace(law, scale=0.997 * low).warn_of_noise(of, 8, True)  # a warning is an error here
+    with pytest.warns(LimbeckWarning, match="would follow the noise of 8 samples"):
+        replace(law, scale=1.003 * high).warn_of_noise(of, 8, True)

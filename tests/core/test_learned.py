@@ -200,3 +200,11 @@ def test_equal_steps_of_a_learned_rate_are_equal_factors() -> None:
 def test_a_learned_rate_out_of_bounds_is_refused(bounds: tuple[float, float, float]) -> None:
     with pytest.raises(ConfigError, match="choose an initial rate between the bounds"):
         LearnedRate(*bounds)
+
+
+def test_a_set_of_one_sample_with_a_learned_text_can_be_saved(tmp_path: Path) -> None:
+    one = lb.Problem(toy_source(), lb.space(image="convnet", text="bag_of_words"), lb.Budget(pairs=1))
+    small = lb.distill(one, lb.methods.DM(steps=1, width=4))
+    again = lb.load(small.save(tmp_path / "set"))
+    assert len(again) == 1 and torch.equal(again.tensors["text"], small.tensors["text"])
+    assert again.fingerprint == small.fingerprint and again.tensors["text"].numel() > 0

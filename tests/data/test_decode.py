@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from limbeck.data.chunks import in_one_scan, without_text
-from limbeck.data.decode import LONGEST, MAX_PIXELS, decode_array, decode_image, image_size, pixel_limit, whole_image
+from limbeck.data.decode import MAX_PIXELS, decode_array, decode_image, image_size, pixel_limit, whole_image
+from limbeck.data.limits import SIDE
 from limbeck.data.parse import Unreadable
 
 
@@ -124,7 +125,7 @@ NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), d
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
         (encoded(NOISE, "jpeg")[:900], "truncated"),
         (encoded(NOISE, "png")[:900], "truncated"),
-        (huge_png(), "too many pixels"),
+        (huge_png(), "too many pixels: more than .*"),
         (encoded(NOISE, "gif")[:13], "not an image"),
         (encoded(NOISE, "png").replace(b"IDAT\x78", b"IDAT\x79"), "damaged"),
     ],
@@ -199,10 +200,10 @@ def test_too_many_pixels_are_refused_before_they_are_decoded() -> None:
     for mode in ("1", "RGBA"):
         large = encoded(Image.new(mode, (9000, 6000)), compress_level=1)
         for decode in (lambda data: decode_image(data, 8), image_size):
-            with pytest.raises(Unreadable, match=r"^too many pixels$"):
+            with pytest.raises(Unreadable, match=r"^too many pixels: more than "):
                 decode(large)
-    with pytest.raises(Unreadable, match=r"^too many pixels$"):
-        decode_image(encoded(Image.new("1", (LONGEST + 1, 1))), 8)
+    with pytest.raises(Unreadable, match=r"^too many pixels: more than "):
+        decode_image(encoded(Image.new("1", (SIDE.most + 1, 1))), 8)
     with pixel_limit(60_000_000):
         assert image_size(encoded(Image.new("1", (9000, 6000)), compress_level=1)) == (9000, 6000)
     assert MAX_PIXELS < 9000 * 6000 and Image.MAX_IMAGE_PIXELS == 1024**3 // 4 // 3, "Pillow's own limit is left alone"
@@ -218,7 +219,7 @@ def tiled_tiff(side: int) -> bytes:
 
 def test_a_tile_is_not_larger_than_an_image_may_be() -> None:
     assert decode_image(tiled_tiff(32), 4).max() == 0
-    with pytest.raises(Unreadable, match=r"^too many pixels$"):
+    with pytest.raises(Unreadable, match=r"^too many pixels: more than "):
         decode_image(tiled_tiff(60_000), 4)
 
 
@@ -229,9 +230,9 @@ def test_a_jpeg_may_be_larger_where_it_is_decoded_at_a_fraction() -> None:
     with pixel_limit(300_000):
         assert decode_image(plain, 16)[0].min() > 250
         for data in (progressive, encoded(image, "png"), encoded(Image.new("RGB", (1400, 900)), "jpeg")):
-            with pytest.raises(Unreadable, match=r"^too many pixels$"):
+            with pytest.raises(Unreadable, match=r"^too many pixels: more than "):
                 decode_image(data, 16)
-        with pytest.raises(Unreadable, match=r"^too many pixels$"):
+        with pytest.raises(Unreadable, match=r"^too many pixels: more than "):
             decode_image(plain, 800)  # of which no fraction is small enough
 
 
@@ -262,7 +263,7 @@ def npy(header: bytes, numbers: bytes = bytes(64), version: tuple[int, int] = (1
         (b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 4)}", "damaged"),
         (b"{'descr': '<f4', 'fortran_order': False, 'shape': (True, 4)}", "damaged"),
         (b"{'descr': '<f4', 'fortran_order': False, 'shape': (9, 9)}", "damaged"),
-        (b"{'descr': '<f4', 'fortran_order': False, 'shape': (100000, 100000)}", "too many pixels"),
+        (b"{'descr': '<f4', 'fortran_order': False, 'shape': (100000, 100000)}", "too many pixels: more than .*"),
         (b"{'descr': '|O', 'fortran_order': False, 'shape': (2, 2)}", "not a map"),
         (b"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2, 2)}", "not a map"),
         (b"'\\d'", "damaged"),

@@ -112,6 +112,17 @@ def test_the_current_folder_and_names_without_a_folder(tmp_path: Path, monkeypat
     assert sorted(os.listdir(tmp_path / "here")) == ["a", "b"] and os.listdir(tmp_path) == ["here"]
 
 
+def test_the_folders_above_are_made(tmp_path: Path) -> None:
+    write_text(tmp_path / "a" / "b" / "c.txt", "x")
+    with whole_file(tmp_path / "d" / "e" / "f.safetensors") as path:
+        save_tensors({"x": torch.ones(1)}, path)
+    with whole_folder(tmp_path / "g" / "h" / "i") as made:
+        (made / "j").write_text("y")
+    found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
+    assert found == ["a/b/c.txt", "d/e/f.safetensors", "g/h/i/j"]
+    assert (tmp_path / found[0]).read_text() == "x" and (tmp_path / found[2]).read_text() == "y"
+
+
 def test_what_others_left_beside_is_never_removed(tmp_path: Path) -> None:
     names = [".vscode-server", ".limbeck-work-0123456789", ".limbeck-work-89abcdef", ".limbeck-work-01234567", ".a-b"]
     for name in names:

@@ -175,7 +175,7 @@ BROKEN = "a segment that is neither runs nor polygons"
         (b'{"size": [2, 2], "counts": "!"}', "runs that are no compressed string"),
         (b'{"size": [2, 0], "counts": []}', r"a segment without its size, \[height, width\]"),
         (b'{"counts": [4]}', r"a segment without its size, \[height, width\]"),
-        (b'{"size": [99999, 99999], "counts": [1]}', "too many pixels"),
+        (b'{"size": [99999, 99999], "counts": [1]}', "too many pixels: more than .*"),
         (b'[{"size": [1, 2], "counts": [2]}, {"size": [2, 1], "counts": [2]}]', "segments of several sizes"),
         (b'{"size": [2, 2], "polygons": []}', "a segment without polygons"),
         (b'{"size": [2, 2], "polygons": [[0, 0, 1, 1]]}', "a polygon that is not three or more corners"),
@@ -306,9 +306,12 @@ def square(side: int) -> dict[str, Any]:
     [
         ({"size": [16, 16], "counts": "o" * 3_000_000}, "runs that are no compressed string"),
         ({"size": [16, 16], "counts": "1" * 1_000_000}, "runs that do not fill the size of their segment"),
-        ({"size": [7000, 7000], "polygons": 9000 * square(7000)["polygons"]}, "polygons of too many edges"),
-        ({"size": [9400, 9400], "polygons": 2 * square(9400)["polygons"]}, "too many pixels"),
-        ({"size": [10**200, 10**200], "counts": [1]}, "too many pixels"),
+        (
+            {"size": [7000, 7000], "polygons": 9000 * square(7000)["polygons"]},
+            "polygons of too many edges: more than .*",
+        ),
+        ({"size": [9400, 9400], "polygons": 2 * square(9400)["polygons"]}, "too many pixels: more than .*"),
+        ({"size": [10**200, 10**200], "counts": [1]}, "too many pixels: more than .*"),
     ],
     ids=["runs", "short runs", "edges", "pixels", "size"],
 )

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from limbeck.data.matfile import LARGEST, mat_numbers
+from limbeck.data.limits import MATLAB
+from limbeck.data.matfile import mat_numbers
 
 FORMS: list[dict[str, Any]] = [{"format": "4"}, {"format": "5"}, {"format": "5", "do_compression": True}]
 
@@ -69,9 +70,9 @@ def test_every_flipped_bit_is_numbers_or_a_reason(options: dict[str, Any]) -> No
 
 
 def test_what_is_packed_is_no_larger_than_it_may_be() -> None:
-    bomb = zlib.compress(bytes(2 * LARGEST), 9)
+    bomb = zlib.compress(bytes(2 * MATLAB.most), 9)
     data = b"MATLAB".ljust(124) + struct.pack("<H", 0x0100) + b"IM" + struct.pack("<II", 15, len(bomb)) + bomb
-    with pytest.raises(ValueError, match="bytes are packed in it"):
+    with pytest.raises(ValueError, match="packed in it are more than"):
         mat_numbers(data)
     with pytest.raises(ValueError, match="begins as no MATLAB file"):
         mat_numbers(b"no matrix at all, and long enough")

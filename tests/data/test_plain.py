@@ -16,7 +16,7 @@ BOMB = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"a{i + 1}: &a{i + 1} [{','.join([f'*a{i}'] * 10)}]\n" for i in range(8)
 )
 WRONG = {
-    "an alias bomb": (BOMB, "aliases stand for more than 20,000 values"),
+    "an alias bomb": (BOMB, "aliases stand for more than 20,000 values, see --limits"),
     "a list that holds itself": ("seed: &a [*a]", "line 1: it holds itself"),
     "a mapping that holds itself": ("a: 1\nmethod: &a {name: cf, x: *a}", "line 2: it holds itself"),
     "an alias of nothing": ("a: *b", "line 1: .*undefined alias"),

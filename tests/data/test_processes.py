@@ -150,7 +150,9 @@ def test_what_is_skipped_for_its_size_is_tried_again_with_another_limit(tmp_path
     with pytest.raises(DataError, match="too many pixels"):
         lb.source(spec, resolution=8, max_pixels=700)
     small = lb.source(spec, resolution=8, max_pixels=700, max_skipped=1.0)
-    assert {row["reason"] for row in small.skipped} == {"too many pixels"}
+    assert {row["reason"] for row in small.skipped} == {
+        "too many pixels: more than 700 pixels, see --limits (LIMBECK_LIMITS)"
+    }
     assert len(lb.source(spec, resolution=8)) > len(small)
     for wrong in (0, 10**10):
         with pytest.raises(lb.errors.ConfigError, match="max_pixels is a number of pixels"):

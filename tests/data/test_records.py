@@ -363,6 +363,9 @@ def test_a_list_in_a_cell_of_text_is_a_list(written: str) -> None:
     """A CSV table can hold several captions in no other way."""
     assert clean_captions(written) == ("a cat", "a tabby")
     assert clean_captions("[sighs] a cat") == ("[sighs] a cat",) and clean_captions("[]") == ()
+    assert clean_captions(["\u200b", " \u200b \u2060", "\0", "a\u200bb", "é"]) == ("a\u200bb", "é"), (
+        "what nobody sees is none"
+    )
 
 
 def test_a_list_in_a_cell_of_text_that_is_none_is_told() -> None:

@@ -13,7 +13,8 @@ from limbeck.evaluation.audit import distance
 from limbeck.evaluation.audit.attack import auc, confidence, lira, rates, tpr_at
 from limbeck.evaluation.audit.distance import Column, closest, closest_vectors, rmse, ssim
 from limbeck.evaluation.audit.diversity import density_and_coverage, vendi
-from limbeck.evaluation.audit.nearest import bound_of
+from limbeck.evaluation.audit.nearest import NEXT, Nearness, _holding, _Near, bound_of
+from limbeck.evaluation.audit.result import Audit
 from limbeck.spaces import Features
 
 
@@ -105,6 +106,55 @@ def test_one_more_held_out_sample_is_rarely_below_the_bound() -> None:
         hits += float(x[120]) <= (bound_of(x[:120], 0.05) or 0)
     assert hits / 2000 == pytest.approx(6 / 121, abs=0.015)
     assert bound_of(torch.tensor([0.0, 0.0, 0.4, 0.3])) == pytest.approx(0.3)  # copies are no held-out samples
+
+
+def test_a_verdict_counts_a_sample_once_whatever_measure_calls_it() -> None:
+    def near(modality: str, measure: str, memorised: str, called: str = "", returned: float | None = None) -> Nearness:
+        flags, wrong = (tuple(x == "x" for x in word) for word in (memorised, called))
+        n = len(flags)
+        return Nearness(modality, measure, (0.5,) * n, ("a",) * n, (None,) * n, flags, called=wrong, returned=returned)
+
+    nearness = (
+        near("image", "rmse", "xx..", "x....", 0.75), near("image", "ssim", ".xx.", ".x...", 0.5),
+        near("image", "features", "....", "", None), near("text", "features", "...x"),
+    )  # fmt: skip
+    audit = Audit("small", "toy", samples=4, training=200, held_out=5, nearness=nearness)
+    assert audit.memorised("image") == (True, True, True, False) and audit.modalities == ("image", "text")
+    assert audit.verdict() == [
+        "image: 3 of 4 samples are memorised (RMSE: 2, 1 - SSIM: 2, 1 - cosine: 0); the rule says so of 2 of 5 held-out samples",
+        "image: the nearest training sample is the one that a sample started from (RMSE: 75 %, 1 - SSIM: 50 %; by chance 0.5 %)",
+        "text: 1 of 4 samples are memorised (1 - cosine: 1)",
+    ]
+    found = audit.data()
+    assert found["nearness"][3]["memorised"] == [False, False, False, True] and found["samples"] == 4
+
+
+def test_which_rows_hold_a_modality_is_a_mask_of_none_too() -> None:
+    source = toy_source(6)
+    for rows in (torch.arange(0), torch.tensor([4, 1])):
+        found = _holding("image", source, rows, (3, 16, 16))
+        assert found.dtype == torch.bool and found.tolist() == [True] * len(rows)
+
+
+@pytest.mark.parametrize("others", [0, 1, NEXT, NEXT + 6])
+def test_how_far_the_nearest_stands_out_is_told_by_the_next_fifteen(others: int) -> None:
+    rows = torch.rand(4, 1 + others, generator=seeded(0)).sort(dim=1).values
+    rows[1] = 0
+    found = _Near.of(rows, torch.arange(rows.numel()).view_as(rows))
+    for i, row in enumerate(rows.tolist()):
+        after = row[1:16]
+        expected = row[0] / (sum(after) / len(after)) if after and sum(after) else 1.0
+        assert float(found.apart[i]) == pytest.approx(expected, rel=1e-5)
+    assert torch.equal(found.distance, rows[:, 0]) and found.index.tolist() == [i * (1 + others) for i in range(4)]
+    assert found.origin.isnan().all() and found.same.isnan().all()
+
+
+def test_the_bound_is_the_largest_that_a_rate_allows() -> None:
+    """Of n held-out distances the k-th, k = floor(rate (n + 1)), at least the first: exactly where that is a whole number, too."""
+    for n, rate, k in [(199, 0.01, 2), (198, 0.01, 1), (9, 0.1, 1), (99, 0.29, 29), (5, 0.01, 1), (19, 0.15, 3)]:
+        distances = torch.arange(1.0, n + 1)[torch.randperm(n, generator=seeded(n))]
+        assert bound_of(distances, rate) == k
+    assert bound_of(torch.tensor([0.0, 3.0, 2.0, 0.0])) == 2.0 and bound_of(torch.zeros(3)) is None
 
 
 def test_vendi_counts_what_differs() -> None:

@@ -13,6 +13,7 @@ from limbeck.data.source import Source
 from limbeck.errors import ConfigError
 from limbeck.evaluation import compare, evaluate
 from limbeck.evaluation.protocols.classification import Classification
+from limbeck.evaluation.protocols.retrieval import Retrieval
 from limbeck.evaluation.students import backgrounds, composite, masks, shaken, swappable, swapped
 
 SIDE = 16
@@ -227,3 +228,10 @@ def test_random_backgrounds_need_masks_and_pixels(space, cache, tmp_path):
     assert not (tmp_path / "runs").exists()
     with pytest.raises(ConfigError, match=r"the frozen student reads features.* --student convnet"):
         Classification(background="random")
+
+
+def test_every_metric_rises_but_the_flip_rate():
+    for metric in ("accuracy", "joint accuracy", "late accuracy", "swapped accuracy", "mean"):
+        assert Classification().rises(metric) and Retrieval().rises(metric)
+    for metric in ("flip rate", "image flip rate"):
+        assert not Classification().rises(metric)

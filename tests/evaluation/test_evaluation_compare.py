@@ -54,6 +54,9 @@ def test_a_grid_is_judged_written_and_resumed(train, space, cache, tmp_path, mon
     assert [x[1:] for x in said if x[0] == "compare"] == [(i, 5) for i in range(1, 6)]
     assert found.sets["random", 4][0].fingerprint != found.sets["random", 4][1].fingerprint
     assert read_scores(tmp_path / "a" / "scores.json") == found.scores
+    assert found.runs.keys() == found.sets.keys()
+    for row, runs in found.runs.items():
+        assert [lb.load(run / "set").fingerprint for run in runs] == [small.fingerprint for small in found.sets[row]]
     assert "full data" in (tmp_path / "a" / "table.md").read_text()
     assert len(list(csv.reader((tmp_path / "a" / "table.csv").read_text().splitlines()))) == 6
     assert (tmp_path / "a" / "score_vs_bytes.png").read_bytes()[:4] == b"\x89PNG"

@@ -19,8 +19,8 @@ from limbeck.evaluation.protocols.retrieval import Retrieval
 from limbeck.methods.random import Random
 from limbeck.spaces import Space
 
-QUICK = {"steps": 30, "noise": (0.5, 1.0)}
-LONGER = {**QUICK, "longest": 90}
+QUICK = {"steps": 8, "noise": (0.5, 1.0)}
+LONGER = {**QUICK, "longest": 24}
 BOTH = ("retrieval", "classification")
 
 
@@ -294,7 +294,7 @@ def test_a_relation_changes_what_is_learned(small, train, space, cache):
     def judge(relation):
         return values(
             evaluate(
-                replace(small, tensors={**small.tensors, **relation}), train, space=space, cache=cache, seeds=2, **QUICK
+                replace(small, tensors={**small.tensors, **relation}), train, space=space, cache=cache, seeds=1, **QUICK
             )
         )
 

@@ -16,7 +16,7 @@ from limbeck.data import Batch, Cache, Source
 from limbeck.evaluation import evaluate
 from limbeck.evaluation.audit import audit
 from limbeck.evaluation.audit.attack import lira
-from limbeck.evaluation.audit.membership import SHADOWS, Bench, Given, membership
+from limbeck.evaluation.audit.membership import SHADOWS, Bench, Given, membership, protocol_of
 from limbeck.evaluation.protocol import Context, Protocol
 from limbeck.evaluation.protocols import _fusion, _towers
 from limbeck.evaluation.protocols._fusion import Labelled
@@ -52,6 +52,13 @@ def attacked(bench: Told, seeds: int = 2, shadows: int = 4) -> list[Any]:
     """A set of 5 samples from the real ones 3, 7, 8 and 11 of 20; 30 held-out ones, whose rows are 100 to 129."""
     given = Given(rows_of(500, 5), rows_of(0, 20, 1), rows_of(100, 30, 2), None, ("x",))
     return membership(given, torch.tensor([8, 3, 11, 7, 3]), bench, seeds, shadows)
+
+
+@pytest.mark.parametrize(("small", "source", "classes"), [(1, 1, True), (0, 1, False), (1, 0, False), (0, 0, False)])
+def test_students_classify_where_both_have_labels_of_two_classes(small: bool, source: bool, classes: bool) -> None:
+    both = [toy_source(8, modalities=("image", "text", *(["label"] if held else []))) for held in (small, source)]
+    assert protocol_of(*both, "convnet") == (Classification if classes else Retrieval)(student="convnet")
+    assert protocol_of(both[0], toy_source(1)) == Retrieval(student="frozen"), "one class is nothing to tell"
 
 
 def test_members_are_the_origins_and_the_others_as_many_held_out_samples() -> None:

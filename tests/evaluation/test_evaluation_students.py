@@ -367,3 +367,12 @@ def test_resolutions_by_default():
 def test_large_images_are_judged_in_smaller_chunks():
     shapes = [(2000, 512), (2000, 3, 32, 32), (2000, 3, 128, 128), (2, 3, 4096, 4096), (0, 3, 8, 8)]
     assert [chunk_of(torch.empty(shape, device="meta")) for shape in shapes] == [1024, 1024, 64, 1, 1]
+
+
+def test_pixels_are_read_alike_as_bytes_and_in_zero_to_one():
+    tower = Tower(0, 4, torch.Generator().manual_seed(0), "convnet", 16).eval()
+    pixels = torch.randint(0, 256, (3, 3, 16, 16), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = tower.head(tower.network(pixels.double().div(255).float()))
+        for x in (pixels, pixels.float() / 255):
+            torch.testing.assert_close(tower(x), expected)

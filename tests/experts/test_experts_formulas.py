@@ -272,6 +272,51 @@ def test_experts_see_components_of_the_training_data_and_pixels_moved_anew(
     assert len(set(seeds)) == len(seeds) == 4, "how far images are moved is drawn anew, too"
 
 
+def test_a_similarity_is_of_the_kind_and_rank_and_drawn_by_the_seed_of_the_problem(tmp_path: Path) -> None:
+    def learned(seed: int = 0, **options: Any) -> Any:
+        problem = Problem(toy_source(24), lb.space(**SPACE), lb.Budget(pairs=9), seed=seed, cache=Cache(tmp_path))
+        return LoRS(**TINY, **options).learned_similarity(problem, 6)
+
+    low = learned(rank=2, alpha=3.0, bound="none")
+    assert (low.kind, low.pairs, low.rank, low.alpha, low.bound) == ("lowrank", 6, 2, 3.0, "none")
+    assert torch.equal(low.left, learned(rank=2).left) and not torch.equal(low.left, learned(1, rank=2).left)
+    kinds = {"rank=0": learned(rank=0).kind, "none": learned(similarity="none")}
+    assert kinds == {"rank=0": "diagonal", "none": None}
+    for kind in ("scalar", "diagonal", "full"):
+        assert {learned(similarity=kind, rank=rank).kind for rank in (0, 2)} == {kind}
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp", "residual"])
+def test_heads_are_their_formulas(tmp_path: Path, head: Any) -> None:
+    """Linear; one hidden layer; `LayerNorm(h + W2 gelu(h))` with `h = W1 x`."""
+    network = TwoTowers(dim=5, head=head).network(problem_in(tmp_path), torch.Generator().manual_seed(0))
+    draw = torch.Generator().manual_seed(1)
+    w = {name: torch.randn(p.shape, generator=draw) / p.shape[-1] ** 0.5 for name, p in network.named_parameters()}
+    network.load_state_dict(w)
+
+    def linear(x: Tensor, name: str) -> Tensor:
+        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    def gelu(x: Tensor) -> Tensor:
+        return x * (1 + torch.erf(x / 2**0.5)) / 2
+
+    def naive(x: Tensor, side: str) -> Tensor:
+        if head == "linear":
+            return linear(x, f"{side}.head.0")
+        if head == "mlp":
+            return linear(gelu(linear(x, f"{side}.head.0")), f"{side}.head.2")
+        h = linear(x, f"{side}.first.head.0")
+        h = h + linear(gelu(h), f"{side}.second.head.0")
+        z = (h - h.mean(1, keepdim=True)) / (h.var(1, correction=0, keepdim=True) + 1e-5).sqrt()
+        return z * w[f"{side}.norm.weight"] + w[f"{side}.norm.bias"]
+
+    first = {"linear": "head.0", "mlp": "head.0", "residual": "first.head.0"}[head]
+    inputs = [torch.randn(3, w[f"{side}.{first}.weight"].shape[1], generator=draw) for side in ("image", "text")]
+    for found, x, side in zip(network(*inputs), inputs, ("image", "text"), strict=True):
+        z = naive(x, side)
+        torch.testing.assert_close(found, z / z.norm(dim=1, keepdim=True), rtol=1e-4, atol=1e-5)
+
+
 def test_learned_rates_keep_their_tower_from_the_step_to_the_student(tmp_path: Path) -> None:
     problem, method = problem_in(tmp_path), MTTVL(**TINY)
     synthetic = method.start(problem)

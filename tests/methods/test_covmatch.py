@@ -134,6 +134,16 @@ def test_every_round_begins_with_the_pretrained_encoder() -> None:
     assert not torch.equal(first["text.head.0.weight"], second["text.head.0.weight"])
 
 
+@pytest.mark.parametrize("name", ["CovMatch", "MTTVL", "LoRS"])
+def test_a_text_has_three_tokens_or_more(name: str) -> None:
+    """Its two ends and a word."""
+    kind = getattr(lb.methods, name)
+    trained = {"towers": "encoder", "text": "encoder"} if name == "CovMatch" else {"text": "encoder"}
+    assert kind(**trained, tokens=3).text_tokens == 3 and kind(**trained, tokens=4).text_tokens == 4
+    with pytest.raises(ConfigError, match=r"tokens of .* must be 3 or more, got 2"):
+        kind(**trained, tokens=2)
+
+
 def test_a_batch_holds_a_caption_of_each_of_its_samples() -> None:
     problem, seen = fresh(4, toy_source(5)), set()
     towers = TwoTowers("convnet", dim=8)

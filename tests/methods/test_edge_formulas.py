@@ -110,6 +110,16 @@ def test_a_step_is_what_the_formulas_say(problem: lb.Problem, options: dict[str,
         assert float((one - other).norm()) <= 5e-3 * scale
 
 
+@pytest.mark.parametrize("weights", [(0.5, 0.25, 0.75), (0.5, 0.5, 0.0)])
+def test_terms_do_not_vanish_where_their_weights_would_cancel(
+    problem: lb.Problem, weights: tuple[float, float, float]
+) -> None:
+    method = edge(features="latent", denoise=0.0, **dict(zip(("to_text", "to_image", "diverse"), weights, strict=True)))
+    logs = method.step(problem, method.start(problem), 0)
+    assert set(logs) == {"loss", "to text", "to image", *(["diversity"] if weights[2] else [])}
+    assert all(float(logs[name]) > 0 for name in ("to text", "to image"))
+
+
 def test_every_step_draws_other_pairs_noise_and_diffusion_steps(
     problem: lb.Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -207,3 +209,12 @@ def test_objects_of_one_image_stay_apart(tmp_path: Path) -> None:
     data = {"image": [image_bytes(0)] * 3, "caption": ["a", "b", "c"], "mask": [mask_bytes(i) for i in (5, 9, 5)]}
     source = lb.source(parquet(tmp_path / "data", {n: data for n in ("train", "validation", "test")}), resolution=8)
     assert source.captions == [("a", "c"), ("b",)]
+
+
+def test_what_datasets_hides_behind_its_error_is_told(tmp_path: Path) -> None:
+    pq.write_table(
+        pa.table({"image": pa.array([], pa.binary()), "caption": pa.array([], pa.string())}), tmp_path / "a.parquet"
+    )
+    with pytest.raises(DataError) as caught:
+        lb.source(f"hf:{tmp_path}")
+    assert "An error occurred while generating" not in str(caught.value)

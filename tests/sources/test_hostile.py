@@ -16,7 +16,9 @@ import pytest
 import limbeck as lb
 from limbeck import registry
 from limbeck.data.layout import Listing
+from limbeck.data.limits import CAPTION, NAME, TEXT_FILE, scaled_limits
 from limbeck.data.shards import expand
+from limbeck.data.tables import check_parquet
 from limbeck.errors import ConfigError, DataError
 
 from .conftest import image_bytes
@@ -68,14 +70,14 @@ def why(listing: Listing) -> list[str]:
 @pytest.mark.parametrize(
     ("cells", "reason"),
     [
-        ({"label": LONG}, "label of more than 1,000 characters"),
-        ({"caption": "x" * ((1 << 20) + 1)}, "caption of more than 1,048,576 characters"),
+        ({"label": LONG}, f"label of {NAME}"),
+        ({"caption": "x" * ((1 << 20) + 1)}, f"caption of {CAPTION}"),
         ({"caption": "['a', 'b"}, "a list of captions that is not whole"),
     ],
 )
 def test_one_bad_value_costs_one_row(tmp_path: Path, source: str, cells: dict[str, Any], reason: str) -> None:
     if source == "webdataset" and len(str(cells)) > 1 << 20:
-        reason = "a text of more than a megabyte"
+        reason = f"a text of {TEXT_FILE}"
     found = read({**TYPED, **TEXT}[source](tmp_path, rows(**cells)))
     assert why(found) == [reason] and len(found.records) == 11
 
@@ -223,8 +225,26 @@ def test_a_dictionary_bomb(tmp_path: Path) -> None:
     text = pa.DictionaryArray.from_arrays(pa.array([0] * 4000, pa.int32()), pa.array(["a" * 900_000]))
     pq.write_table(pa.table({"caption": text}), table, compression="zstd")
     assert table.stat().st_size < 200_000
-    with pytest.raises(DataError, match="it was made to fill the memory, or repeats itself"):
-        read(f"manifest:{table}")
+    for spec in (f"manifest:{table}", f"hf:{tmp_path}"):
+        with pytest.raises(DataError, match="it was made to fill the memory, or repeats itself"):
+            read(spec)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("kind", [pa.string(), pa.binary()])
+def test_tables_are_unpacked_by_datasets_only_where_they_do_not_swell(
+    tmp_path: Path, kind: pa.DataType, nested: bool
+) -> None:
+    texts = pa.array(["a" * 9000] * 300, kind)
+    if nested:
+        texts = pa.ListArray.from_arrays(pa.array(range(301), pa.int32()), texts)
+    image = [image_bytes(i % 9) for i in range(300)]
+    pq.write_table(pa.table({"image": image, "caption": texts}), tmp_path / "train.parquet")
+    check_parquet(tmp_path / "train.parquet")
+    with scaled_limits(0.005), pytest.raises(DataError, match="more than 0 times its size, see --limits"):
+        check_parquet(tmp_path / "train.parquet")
+    with scaled_limits(0.02):
+        check_parquet(tmp_path / "train.parquet")
 
 
 def test_hf_reads_no_file_elsewhere(tmp_path: Path) -> None:
@@ -339,7 +359,7 @@ def test_members_that_are_too_large(tmp_path: Path) -> None:
             info = tarfile.TarInfo(name)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
-    assert why(read(f"webdataset:{path}")) == ["label of more than 1,000 characters", "a text of more than a megabyte"]
+    assert why(read(f"webdataset:{path}")) == [f"label of {NAME}", f"a text of {TEXT_FILE}"]
 
 
 @pytest.mark.parametrize("pattern", ["/abs/*.json", "../*.json", "**x", ""])

@@ -229,3 +229,22 @@ def test_columns_of_unlike_length(files: Path) -> None:
     assert source.keys == [f"{i}.png+{i}.wav" for i in (0, 3, 4, 5)]
     reasons = [row["reason"] for row in source.skipped]  # type: ignore[attr-defined]
     assert reasons == ["wrong number of columns"] * 2
+
+
+def test_a_list_in_the_place_of_lines_is_told_with_its_cure(files: Path) -> None:
+    (files / "list.jsonl").write_text(
+        json.dumps([{"image": "0.png", "caption": "a"}, {"image": "1.png", "caption": "b"}], indent=1)
+    )
+    with pytest.raises(DataError, match=r"not JSON.*; JSON lines hold one object in each line, and no list"):
+        lb.source(f"manifest:{files / 'list.jsonl'}")
+
+
+@pytest.mark.parametrize(
+    "start", ["data:image/png;base64,iVBO", "iVBORw0KGgo", "/9j/4AAQ", "UklGR", "R0lGOD", "T2dnUw"]
+)
+def test_files_that_are_written_as_text_are_told(files: Path, start: str) -> None:
+    (files / "text.jsonl").write_text(json.dumps({"image": start + "AAAA" * 20, "caption": "a"}) + "\n")
+    with pytest.raises(
+        DataError, match=r"1 base64, not a file: write its bytes into a file, or into a cell of Parquet"
+    ):
+        lb.source(f"manifest:{files / 'text.jsonl'}")

@@ -203,7 +203,11 @@ def test_a_file_that_changes_after_it_was_listed_is_looked_at_again(nyuv2: Path)
             {"shape": (1, SIZE), "dtype": h5py.ref_dtype},
             "scenes holds something that is no reference to a text",
         ),
-        ("images", {"shape": (SIZE, 3, 60000, 60000), "dtype": np.uint8, "chunks": (1, 3, 64, 64)}, "too many pixels"),
+        (
+            "images",
+            {"shape": (SIZE, 3, 60000, 60000), "dtype": np.uint8, "chunks": (1, 3, 64, 64)},
+            "too many pixels: more than .*",
+        ),
         ("images", {"shape": (10**9, 3, WIDTH, HEIGHT), "dtype": np.uint8, "chunks": (1, 3, 4, 4)}, "expected images"),
         (
             "images",

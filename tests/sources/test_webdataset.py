@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import limbeck as lb
+from limbeck import registry
 from limbeck.data.contract import check_source
-from limbeck.errors import ConfigError, DataError
+from limbeck.errors import ConfigError, DataError, LimbeckWarning
 
 from .conftest import image_bytes, mask_bytes
 
@@ -162,7 +163,7 @@ def test_missing_shards(shards: Path) -> None:
         lb.source(f"webdataset:{shards}/nope-*.tar")
     with pytest.raises(DataError, match=r"there is no .*train-0002.tar"):
         lb.source(f"webdataset:{shards}/train-{{0000..0002}}.tar")
-    with pytest.raises(ConfigError, match="more than a million"):
+    with pytest.raises(ConfigError, match="more than 1,000,000 shards, see --limits"):
         lb.source("webdataset:x-{0..99999999}.tar")
     with pytest.raises(ConfigError, match="needs a path"):
         lb.source("webdataset")
@@ -217,3 +218,52 @@ def test_masks_that_cannot_be_used_are_skipped_with_their_reason(tmp_path: Path)
         "s4": "mask without an image",
         "s5": "no image and no caption",
     }
+
+
+def whole_tar(folder: Path, first: int, count: int) -> bytes:
+    """A shard of pictures with captions."""
+    keys = range(first, first + count)
+    members = [m for i in keys for m in ((f"{i}.png", image_bytes(i)), (f"{i}.txt", f"a thing {i}".encode()))]
+    return shard(folder / "whole.tar", members).read_bytes()
+
+
+def listed(path: Path) -> list[str]:
+    return sorted((r.key for r in registry.get("source", "webdataset")(path=str(path)).read().records), key=int)
+
+
+@pytest.mark.parametrize("zeros", [0, 512, 3 << 20])
+def test_archives_behind_each_other_are_one_shard(tmp_path: Path, zeros: int) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(whole_tar(tmp_path, 0, 4) + bytes(zeros) + whole_tar(tmp_path, 4, 3) + bytes(zeros))
+    assert listed(path) == [str(i) for i in range(7)]
+    images = lb.source(f"webdataset:{path}", resolution=8, split_by="hash")
+    for split in images.splits:
+        part = images.split(split)
+        for key, ref in zip(part.keys, part.records, strict=True):  # type: ignore[attr-defined]
+            assert ref.image.read() == image_bytes(int(key))
+
+
+def test_what_is_behind_a_damaged_header_is_not_lost_without_a_word(tmp_path: Path) -> None:
+    path, data = tmp_path / "a.tar", whole_tar(tmp_path, 0, 4)
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        heads = [member.offset for member in tar]
+    for head in heads:
+        path.write_bytes(data[: head + 150] + b"7" + data[head + 151 :])  # within the checksum
+        with pytest.raises(
+            DataError, match=f"a damaged header at byte {head:,}" if head else "no whole, uncompressed tar"
+        ):
+            listed(path)
+        path.write_bytes(data[: head + 300])
+        with pytest.raises(DataError, match="no whole, uncompressed tar"):
+            listed(path)
+    path.write_bytes(data[: heads[5]])
+    with pytest.warns(LimbeckWarning, match="lacks the zeros that end a tar file"):
+        assert listed(path) == ["0", "1", "2"]
+
+
+def test_many_members_that_could_be_the_image_are_told_in_one_line(tmp_path: Path) -> None:
+    members = [(f"img.v1.{i}.png", image_bytes(i)) for i in range(30)]
+    with pytest.raises(
+        DataError, match=r"v1\.0\.png, .*, v1\.7\.png and 22 others of img could each be the image; choose with"
+    ):
+        listed(shard(tmp_path / "a.tar", members))

@@ -89,6 +89,8 @@ def test_a_seed_gives_one_space_and_the_place_is_no_part_of_it(bound: Path, tmp_
     first, images = load_space(bound), source.batch(range(5))["image"]
     assert again.fingerprint == first.fingerprint
     assert read_manifest(tmp_path / "again")["history"] == read_manifest(bound)["history"]
+    versions = read_manifest(bound)["versions"]
+    assert versions["limbeck"] == lb.__version__ and f"{torch.__version__}+".startswith(versions["torch"] + "+")
     assert torch.equal(again["image"](images), first["image"](images))
     assert bind(source, encoders(), tmp_path / "other", replace(FEW, seed=4)).fingerprint != first.fingerprint
     moved = shutil.copytree(bound, tmp_path / "moved")
@@ -201,14 +203,25 @@ def test_a_loss_that_is_not_finite_says_which_rate_to_lower(tmp_path: Path) -> N
         ({"state": "own"}, "state is an option of the anchor fixed, not of centroid"),
         ({"batch": 1}, "batch at least 2"),
         ({"hidden": (0,)}, "hidden need"),
+        ({"dim": 0}, "dim and hidden need"),
+        ({"steps": -1}, "steps at least 0"),
         ({"temperature": 0.0}, "temperature and rate must be positive"),
+        ({"rate": 0.0}, "temperature and rate must be positive"),
+        ({"decay": -0.1}, "decay and noise not negative"),
+        ({"noise": -0.1}, "decay and noise not negative"),
         ({"dropout": 1.0}, "dropout from 0 to below 1"),
+        ({"dropout": -0.1}, "dropout from 0 to below 1"),
         ({"weights": {"a": 0.0}}, "weights must be positive"),
     ],
 )
 def test_options_that_cannot_work(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         Binding(**options)
+
+
+def test_the_least_of_every_option_can_work() -> None:
+    least = {"dim": 1, "hidden": (1,), "steps": 0, "batch": 2, "decay": 0.0, "noise": 0.0, "dropout": 0.0}
+    assert vars(replace(FEW, **least)).items() >= least.items()  # type: ignore[arg-type]
 
 
 def test_what_cannot_be_bound(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from limbeck import __version__
 from limbeck.annotation.annotator import Annotator, Captioner, Segmenter
 from limbeck.annotation.files import Sample, samples_of, write_mask
 from limbeck.data.cache import digest
-from limbeck.data.decode import whole_image
+from limbeck.data.decode import pixel_limit, whole_image
 from limbeck.data.files import flush_all, write_bytes, write_text, writing
 from limbeck.data.locks import owned
 from limbeck.data.parse import Unreadable
@@ -44,8 +44,8 @@ def annotate(
 ) -> dict[str, Any]:
     """Writes a table that the source `manifest` opens: the data, with captions and masks where they had none.
 
-    What the data have is kept. Whole images are looked at, not the squares that a batch holds. The same call continues one
-    that was stopped, and ends with the same files.
+    What the data have is kept. Whole images are looked at, not the squares that a batch holds, of as many pixels as the source
+    allows. The same call continues one that was stopped, and ends with the same files.
 
         annotated.jsonl     a sample a line: key, split, image, caption, label, mask, and which of these were made
         annotated.json      what made them, and how many
@@ -97,7 +97,7 @@ def annotate(
     }
     if held := _finished(folder, facts):
         return held
-    with owned(folder, "annotate"):
+    with owned(folder, "annotate"), pixel_limit(described["max_pixels"]):
         if held := _finished(folder, facts):  # by another process, meanwhile
             return held
         _write_rows(folder, facts, samples, captions, masks, device, tick)

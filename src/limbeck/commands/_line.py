@@ -13,6 +13,7 @@ __all__ = ["Line", "read_config", "read_line"]
 
 
 REPEATED = "allow"  # an option that may be given several times
+TRUST = (REPEATED, "limits")  # options that no file may give
 WRITTEN = ("run", "out")  # options that name what is written
 
 
@@ -74,7 +75,7 @@ def read_line(
         return Line(given, tuple(words))
     file = given.pop("config")
     filed, fingerprints = read_config(config_file(file))
-    if wrong := {REPEATED, "config"} & set(filed):
+    if wrong := {*TRUST, "config"} & set(filed):
         raise ConfigError(
             f"the configuration {file} says {', '.join(sorted(wrong))}; that is said on the command line alone"
         )

@@ -69,6 +69,8 @@ class Command(ABC):
         config: a YAML file with options, or recipe:NAME for one that is here; those on the command line stand above it.
         json: print the result as JSON.
         verify: compare the contents of the data that are opened, and of the cache, with their digests, in whole.
+        limits: what every limit of the readers (pixels, bytes, samples, characters) is multiplied by, where you trust data that are
+            refused as too large.
         debug: show the traceback of an error.
         allow: what a file or a set names and may be used: code that is not Limbeck's (call:MODULE.FUNCTION, a plug-in), and data
             and models elsewhere (folder:data/pets, hf:NAME); give it once for each.
@@ -80,6 +82,7 @@ class Command(ABC):
     config: str | None = None
     json: bool = False
     verify: bool = False
+    limits: float | None = None
     debug: bool = False
     allow: tuple[str, ...] = ()
     fingerprints: Mapping[str, str] = field(default_factory=dict, metadata={"hidden": True})

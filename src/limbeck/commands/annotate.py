@@ -85,16 +85,19 @@ def _options(source: "Source") -> list[str]:
     from limbeck.data.form import DepthForm, ImageForm, SoundForm
     from limbeck.sources.manifest import Manifest
 
-    told: dict[str, Any] = {"caption_vectors": VECTOR} if "text" in source.embeddings else {}
+    options: dict[str, Any] = {"caption_vectors": VECTOR} if "text" in source.embeddings else {}
+    options["max_pixels"] = source.describe()["max_pixels"]
     for form in getattr(source, "forms", ()):
         if isinstance(form, ImageForm):
-            told["resolution"] = form.resolution
+            options["resolution"] = form.resolution
         elif isinstance(form, SoundForm):
-            told |= {"audio_rate": form.rate, "audio_seconds": form.seconds, "mels": form.mels}
+            options |= {"audio_rate": form.rate, "audio_seconds": form.seconds, "mels": form.mels}
         elif isinstance(form, DepthForm):
-            told |= {"depth_unit": form.unit, "depth_far": form.far}
+            options |= {"depth_unit": form.unit, "depth_far": form.far}
     usual = {f.name: f.default for f in fields(Manifest)}
-    return [word for name, value in told.items() if value != usual[name] for word in (f"--source.{name}", str(value))]
+    return [
+        word for name, value in options.items() if value != usual[name] for word in (f"--source.{name}", str(value))
+    ]
 
 
 def _said(found: Mapping[str, Any], name: str, lacking: str) -> list[str]:

@@ -32,6 +32,7 @@ class Bind(Encoded, Binding):
     """
 
     words = "source"
+    resumes = "features are kept; the same command trains the heads anew"
 
     source: Part | None = part("source")
     out: Path

@@ -16,8 +16,10 @@ from limbeck.core.manifest import CARD, CURE, MANIFEST, SCHEMA, TABLE, TENSORS, 
 from limbeck.core.recipe import Recipe
 from limbeck.core.sound import check_modalities, check_rows, check_tensors
 from limbeck.data.files import save_tensors, sha256, whole_folder
+from limbeck.data.limits import SET_TEXTS
 from limbeck.data.modality import Modality
 from limbeck.data.plain import dump_json, escape_surrogates, seal
+from limbeck.data.tables import text_bytes
 from limbeck.errors import StorageError
 
 __all__ = ["SCHEMA", "coverage", "load", "png", "save"]
@@ -29,7 +31,6 @@ TEXTS = [
     "nearest_image.key",
     "origin",
 ]  # in Parquet's words
-LETTERS = 2**29  # bytes of all texts that are opened
 
 
 def save(small: DistilledSet, folder: Path) -> Path:
@@ -106,27 +107,13 @@ def _read_rows(path: Path, lengths: set[int]) -> list[dict[str, Any]]:
                 held = ", ".join(map(str, sorted(lengths))) or "none"
                 raise ValueError(f"the table has {count} rows, the tensors have {held}")
             table = file.read(COLUMNS)
-        if (size := sum(_text_bytes(chunk) for name in COLUMNS for chunk in table.column(name).chunks)) > LETTERS:
-            raise ValueError(f"the texts of the table have {size:,} bytes, more than {LETTERS:,}")
+        if sum(text_bytes(chunk) for name in COLUMNS for chunk in table.column(name).chunks) > SET_TEXTS.most:
+            raise ValueError(f"the texts of the table have {SET_TEXTS}")
         rows: list[dict[str, Any]] = table.to_pylist()
     except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
         raise ValueError(f"{path.name} holds no table that can be read ({error})") from error
     check_rows(rows)
     return rows
-
-
-def _text_bytes(array: Any) -> int:
-    """Bytes of the texts in an array, each counted as often as it stands there."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if pa.types.is_list(array.type):
-        return _text_bytes(array.flatten())
-    if pa.types.is_struct(array.type):
-        return sum(_text_bytes(array.field(i)) for i in range(array.type.num_fields))
-    if pa.types.is_dictionary(array.type):
-        return pc.sum(pc.take(pc.binary_length(array.dictionary), array.indices)).as_py() or 0
-    return 0
 
 
 def _assemble(manifest: dict[str, Any], tensors: dict[str, Any], rows: list[dict[str, Any]]) -> DistilledSet:

@@ -84,16 +84,16 @@ def refs_in(table: Any, column: str, place: Place) -> Iterator[Any]:
                 yield found_file(place, cell)
         return
     cast = {"image": datasets.Image, "audio": datasets.Audio}[kind](decode=False)
-    held = table.select_columns([column])
-    held = (
-        held.cast_column(column, cast)
+    files = table.select_columns([column])
+    files = (
+        files.cast_column(column, cast)
         if isinstance(table.features[column], datasets.Image | datasets.Audio | dict)
-        else held
+        else files
     )
     row = 0
-    for rows in held.with_format("arrow").iter(16):
+    for rows in files.with_format("arrow").iter(16):
         for value in arrow_cells(rows.column(0)):
-            yield _row_image(held, column, row, table._fingerprint, value, place)
+            yield _row_image(files, column, row, table._fingerprint, value, place)
             row += 1
 
 
@@ -106,11 +106,9 @@ def _row_image(table: Any, column: str, row: int, version: str, value: Any, plac
         return RowImage(table, column, row, version, hashlib.sha256(data).hexdigest())
     if not value.get("path"):
         return None
-    found = found_file(place, value["path"])
+    ref = found_file(place, value["path"])
     return (
-        found
-        if isinstance(found, Unreadable)
-        else RowImage(table, column, row, version, _relative(value["path"], place))
+        ref if isinstance(ref, Unreadable) else RowImage(table, column, row, version, _relative(value["path"], place))
     )
 
 
@@ -149,10 +147,10 @@ def is_text(kind: Any) -> bool:
 def is_said(table: Any, column: str) -> bool:
     """Whether most of the first cells of a column are more than a word, as captions are and names are not."""
     try:
-        said = [text for cell in cells_in(table, column, KEPT) for text in clean_captions(cell)]
+        captions = [text for cell in cells_in(table, column, KEPT) for text in clean_captions(cell)]
     except Unreadable:
         return False
-    return sum(" " in text for text in said) * 2 > len(said)
+    return sum(" " in text for text in captions) * 2 > len(captions)
 
 
 def _relative(path: str, place: Place) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from limbeck.data.limits import SAMPLES
 from limbeck.data.parse import Unreadable
 from limbeck.errors import MissingDependency
 
@@ -25,7 +26,6 @@ SHORTEST = 0.01  # seconds
 SILENT = 1e-4  # the peak of a clip that holds no more than the dither of 16 bits
 LOUDEST = 2.0  # a peak above it is no overshoot but another scale
 BLOCK = 1_000_000  # numbers that are read at a time
-MOST = 100_000_000  # numbers that are kept of one file
 FOREVER = 1e9  # seconds, longer than any sound
 
 # What begins in these bytes is a sound (or a film with one) that libsndfile does not read.
@@ -107,7 +107,7 @@ def cut_audio(data: bytes, start: float, stop: float) -> bytes:
         rate = int(file.samplerate)
         ends = file.frames / rate  # where the file tells so, rightly or not
         file.seek(round(min(start, ends) * rate) if start < ends else file.frames)
-        part = _blocks(file, round(min(stop - start, FOREVER) * rate), "float32", MOST)
+        part = _blocks(file, round(min(stop - start, FOREVER) * rate), "float32", SAMPLES.most)
         buffer = io.BytesIO()
         wavfile.write(buffer, rate, np.concatenate([np.zeros((0, file.channels), np.float32), *part]))
     return buffer.getvalue()
@@ -122,7 +122,7 @@ def _read(data: bytes, rate: int, samples: int) -> tuple[NDArray[np.float64], in
         filtered = 10 * max(1, ceil(own / rate)) + 10  # so far the filter looks beyond the end
         asked = ceil(samples * own / rate) + filtered
         mono = [np.zeros(0)]
-        for block in _blocks(file, asked, "float64", max(MOST, 4 * samples) * file.channels):
+        for block in _blocks(file, asked, "float64", max(SAMPLES.most, 4 * samples) * file.channels):
             if not np.isfinite(block).all():
                 raise Unreadable("not finite")
             if np.abs(block).max() > LOUDEST:
@@ -142,7 +142,7 @@ def _blocks(file: Any, frames: int, kind: str, most: int) -> Iterator[NDArray[An
         block = file.read(min(size, frames), dtype=kind, always_2d=True)
         most -= block.size
         if most < 0:
-            raise Unreadable("too many samples")
+            raise Unreadable(f"too many samples: {SAMPLES}")
         if not len(block):
             return
         frames -= len(block)

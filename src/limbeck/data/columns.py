@@ -129,25 +129,29 @@ class Columns:
         names = tuple(row)
         if names not in self._plans:
             self._plans[names] = self._plan(names)
-        held: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         used: set[str] = set()
         for role, tiers in self._plans[names].items():
             for tier in tiers:
                 filled = [
                     c for c in tier if not is_empty(row[c]) and c not in used and _fits(role, row[c], c, self.named)
                 ]
-                if role == "class" and held.get("label") is not None and not _names_number(held["label"], row, filled):
+                if (
+                    role == "class"
+                    and values.get("label") is not None
+                    and not _names_number(values["label"], row, filled)
+                ):
                     continue
                 if filled:
-                    held[role] = self._one(role, filled, row)
-                    used |= set(filled) | {c for other in tiers for c in other if row[c] == held[role]}
+                    values[role] = self._one(role, filled, row)
+                    used |= set(filled) | {c for other in tiers for c in other if row[c] == values[role]}
                     self.used.update((role, c) for c in filled)
                     break
         for column in names:
             numbers_rows = not plain_name(column) and str(row[column]).isdigit()  # the index of pandas
             if column not in used and not is_empty(row[column]) and not numbers_rows:
                 self.unread.add(f"{self.what}s", column, cells=[row[column]])
-        return held
+        return values
 
     def wanted(self, names: tuple[str, ...]) -> set[str]:
         """The columns, of all that a table has, which may be read."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.data.chunks import in_one_scan, without_text
+from limbeck.data.limits import PIXELS, SIDE, Limit
 from limbeck.data.parse import Unreadable
 
 __all__ = [
@@ -32,10 +33,9 @@ __all__ = [
 
 DECODER = 1  # part of every fingerprint; raise it whenever the same bytes decode to other pixels
 
-MAX_PIXELS = 50_000_000  # of an image, mask or depth map: 0.7 GB at most in the process that decodes it
-LONGEST = 100_000  # pixels of a side
+MAX_PIXELS = PIXELS.number
+LONGEST_HEADER = 10_000  # bytes of an NPY file before its numbers; an array of numbers alone needs 200
 LARGER = 4  # times as many pixels may a JPEG have that is decoded at a fraction of its size
-LONGEST_HEADER = 10_000  # bytes of an NPY file before its numbers
 BLOCK = 1_000_000  # pixels that are turned into another kind at a time
 
 # A closed list: Pillow also knows formats that start other programs (EPS) or are no images (PDF, HDF5).
@@ -65,6 +65,8 @@ def lacking_formats() -> list[str]:
 def pixel_limit(pixels: int) -> Iterator[None]:
     """Within it, images, masks and depth maps of more pixels than these are refused instead of those of more than `MAX_PIXELS`.
 
+    As every limit it is multiplied by what `limits.scaled_limits` says.
+
     Args:
         pixels: of one file.
     """
@@ -75,14 +77,19 @@ def pixel_limit(pixels: int) -> Iterator[None]:
         _limit.reset(token)
 
 
+def _pixels(times: int = 1) -> Limit:
+    return Limit(times * _limit.get(), PIXELS.unit)
+
+
 def check_size(width: int, height: int) -> None:
     """Refuses what would take too much memory.
 
     Raises:
         Unreadable: `too many pixels`.
     """
-    if width * height > _limit.get() or max(width, height) > LONGEST:
-        raise Unreadable("too many pixels")
+    for size, limit in ((width * height, _pixels()), (max(width, height), SIDE)):
+        if size > limit.most:
+            raise Unreadable(f"too many pixels: {limit}")
 
 
 def row_blocks(height: int, width: int) -> Iterator[slice]:
@@ -118,8 +125,8 @@ def opened_image(
 
     if not data:
         raise Unreadable("empty file")
-    most = _limit.get() * (LARGER if resolution and data.startswith(JPEG) and in_one_scan(data) else 1)
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, most  # some formats decode when they are opened
+    limit = _pixels(LARGER if resolution and data.startswith(JPEG) and in_one_scan(data) else 1)
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, limit.most  # some formats decode when they are opened
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -134,7 +141,7 @@ def opened_image(
     except UnidentifiedImageError:
         raise Unreadable(unknown) from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise Unreadable("too many pixels") from None
+        raise Unreadable(f"too many pixels: {limit}") from None
     except (Unreadable, MemoryError):
         raise
     except Exception as error:  # format plug-ins raise whatever their parsers stumble on
@@ -253,8 +260,8 @@ def decode_array(data: bytes, unknown: str) -> NDArray[Any]:
     """
     shape, by_columns, kind, start = _array_header(data)
     count = math.prod(shape)
-    if count > _limit.get():
-        raise Unreadable("too many pixels")
+    if count > _pixels().most:
+        raise Unreadable(f"too many pixels: {_pixels()}")
     if kind.kind not in "uifb":
         raise Unreadable(unknown)
     if start + count * kind.itemsize > len(data):

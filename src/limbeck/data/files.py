@@ -223,12 +223,12 @@ def foreign_files(folder: Path, manifest: str | None = None, ours: Collection[st
             if {"schema", "limbeck"} & set(facts):  # others have files of that name, too
                 known |= {manifest, *map(str, facts["files"])}
     folders = {parent.as_posix() for name in known for parent in PurePosixPath(name).parents}
-    held = []
+    foreign = []
     for path in folder.rglob("*"):
         name, inner = path.relative_to(folder).as_posix(), path.is_dir() and not path.is_symlink()
         if name not in known and not (inner and (name in folders or any(path.iterdir()))):
-            held.append(name)
-    return sorted(held)
+            foreign.append(name)
+    return sorted(foreign)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

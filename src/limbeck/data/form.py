@@ -12,6 +12,7 @@ from torch import Tensor
 from limbeck.data.audio import SOUND_DECODER, decode_audio
 from limbeck.data.decode import DECODER, MAX_PIXELS, decode_image, lacking_formats
 from limbeck.data.depth import DEPTH_DECODER, DepthUnit, decode_depth
+from limbeck.data.limits import limit_factor
 from limbeck.data.mask import MASK_DECODER, MaskValues, decode_mask
 from limbeck.data.modality import Modality
 from limbeck.data.spectrogram import frames_of, log_mel, mel_filters, window_of
@@ -45,7 +46,8 @@ class Form(ABC):
     @property
     def stamps(self) -> list[Any]:
         """What besides `parts` decides whether bytes can be decoded on this machine."""
-        return [] if self.max_pixels == MAX_PIXELS else [self.max_pixels]
+        pixels = [] if self.max_pixels == MAX_PIXELS else [self.max_pixels]
+        return pixels if (factor := limit_factor()) == 1 else [*pixels, "limits", factor]
 
     @abstractmethod
     def decode(self, data: bytes) -> NDArray[Any]:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from limbeck.data.batch import Captions
 from limbeck.data.decode import MAX_PIXELS
 from limbeck.data.form import Form, ImageForm
+from limbeck.data.limits import FILE, limit_factor
 from limbeck.data.parse import Unreadable, is_utf8
 from limbeck.data.splits import check_split_by, hash_share, hash_split
 from limbeck.errors import ConfigError, DataError
@@ -74,7 +75,13 @@ class FileImage(ImageRef):
         return cls(os.path.abspath(path), facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
 
     def read(self) -> bytes:
-        """The bytes of the file."""
+        """The bytes of the file.
+
+        Raises:
+            Unreadable: there are more than a `FILE` may have.
+        """
+        if self.size > FILE.most:
+            raise Unreadable(f"a file of {FILE}")
         return Path(self.path).read_bytes()
 
     @property
@@ -188,6 +195,7 @@ class Layout(ABC):
             raise ConfigError(f"max_pixels is a number of pixels from 1 to a thousand million, got {self.max_pixels!r}")
         if not is_utf8(self.path):
             raise ConfigError(f"the path {self.path!r} is not UTF-8 and could not be written into a recipe; rename it")
+        limit_factor()
         assert self.forms  # which refuses options that cannot be
 
     @abstractmethod

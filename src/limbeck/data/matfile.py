@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from limbeck.data.limits import MATLAB
+
 __all__ = ["mat_numbers"]
 
-LARGEST = 64_000_000  # bytes, of the file and of what is packed in it
 COMPRESSED, MATRIX = 15, 14
 KINDS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 OLD_KINDS = {0: "f8", 1: "f4", 2: "i4", 3: "i2", 4: "u2", 5: "u1"}  # of version 4
@@ -33,8 +34,8 @@ def mat_numbers(data: bytes) -> dict[str, NDArray[Any]]:
         >>> mat_numbers(buffer.getvalue())["x"].tolist()
         [1, 2, 3, 4]
     """
-    if len(data) > LARGEST:
-        raise ValueError(f"of {len(data)} bytes, more than {LARGEST}")
+    if len(data) > MATLAB.most:
+        raise ValueError(f"it has {MATLAB}")
     try:
         if data[126:128] in (b"IM", b"MI") and len(data) >= 128:
             return dict(_arrays(data, "<" if data[126:128] == b"IM" else ">"))
@@ -44,14 +45,14 @@ def mat_numbers(data: bytes) -> dict[str, NDArray[Any]]:
 
 
 def _arrays(data: bytes, order: str) -> Iterator[tuple[str, NDArray[Any]]]:
-    at, left = 128, LARGEST
+    at, left = 128, MATLAB.most
     while at < len(data):
         kind, body, at = _element(data, at, order)
         if kind == COMPRESSED:
             unpacked = zlib.decompressobj().decompress(body, left)
             left -= len(unpacked)
             if left <= 0:
-                raise ValueError(f"more than {LARGEST} bytes are packed in it")
+                raise ValueError(f"packed in it are {MATLAB}")
             kind, body, _ = _element(unpacked, 0, order)
         else:
             at += -at % 8

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.data.batch import Captions
+from limbeck.data.limits import CAPTION, CLASSES, NAME
 from limbeck.errors import DataError
 
 __all__ = [
-    "LONGEST",
     "WORDS",
     "Unreadable",
     "clean_captions",
@@ -30,8 +30,6 @@ __all__ = [
     "parse_json",
 ]
 
-LONGEST = 1 << 20  # characters of a caption
-MOST_CLASSES = 10**6
 WORDS = ("raw", "caption", "captions", "text", "sentence", "value")  # fields of a struct under which a caption stands
 NUMBER = re.compile(r"-1(\.0+)?|(0|[1-9][0-9]{0,17})(\.0+)?")  # a label as a table of text writes a number
 LITERAL = re.compile(r"'(?:[^'\\]|\\.)*+'" r'|"(?:[^"\\]|\\.)*+"', re.DOTALL)  # a string as Python writes it
@@ -49,7 +47,7 @@ def clean_captions(value: object) -> Captions:
     Of a struct the text is what stands under `raw`, `caption`, `text` or another of `WORDS`.
 
     Raises:
-        Unreadable: something that is not text, the text of a list that is cut off, or more than `LONGEST` characters.
+        Unreadable: something that is not text, the text of a list that is cut off, or more than a `CAPTION` may have.
 
     Example:
         >>> clean_captions([" a  cat ", "", {"raw": "a tabby", "tokens": ["a", "tabby"]}])
@@ -57,15 +55,18 @@ def clean_captions(value: object) -> Captions:
         >>> clean_captions("['a cat', 'a tabby']")
         ('a cat', 'a tabby')
     """
-    found: list[str] = []
+    captions: list[str] = []
     for text in _texts(value, 0):
-        if len(text) > LONGEST:
-            raise Unreadable(f"caption of more than {LONGEST:,} characters")
+        if len(text) > CAPTION.most:
+            raise Unreadable(f"caption of {CAPTION}")
         if not is_utf8(text):
             raise Unreadable("not UTF-8")
-        if tidy := " ".join(text.split()):
-            found.append(tidy)
-    return tuple(found)
+        tidy = " ".join(text.split())
+        if any(
+            c.isprintable() for c in tidy if c != " "
+        ):  # else nobody sees anything, as where it is a space of no width
+            captions.append(tidy)
+    return tuple(captions)
 
 
 def is_utf8(text: str) -> bool:
@@ -91,10 +92,10 @@ def _texts(value: object, depth: int) -> Iterator[str]:
         for inner in value:
             yield from _texts(inner, depth + 1)
     elif isinstance(value, dict) and depth < 3:
-        held = next((value[name] for name in WORDS if value.get(name) is not None), None)
-        if held is None:
+        caption = next((value[name] for name in WORDS if value.get(name) is not None), None)
+        if caption is None:
             raise Unreadable(f"caption is not text but holds {', '.join(map(str, value))[:60] or 'nothing'}")
-        yield from _texts(held, depth + 1)
+        yield from _texts(caption, depth + 1)
     else:
         raise Unreadable("caption is not text")
 
@@ -102,9 +103,9 @@ def _texts(value: object, depth: int) -> Iterator[str]:
 def _listed(text: str) -> object:
     """The list that a text begins; the text itself where it is none, as in `[laughs] a dog`."""
     with suppress(Unreadable):
-        held = parse_json(text)
-        return text if any(isinstance(one, int | float) for one in held) else held
-    if LIST.fullmatch(text) and len(text) <= LONGEST:
+        values = parse_json(text)
+        return text if any(isinstance(one, int | float) for one in values) else values
+    if LIST.fullmatch(text) and len(text) <= CAPTION.most:
         with suppress(ValueError, SyntaxError, MemoryError):
             return [ast.literal_eval(part) for part in LITERAL.findall(text)]
     if text[1:].lstrip()[:1] in ("'", '"'):
@@ -133,8 +134,8 @@ def clean_name(value: object, what: str) -> str:
     name = str(value).strip()
     if not is_utf8(name):
         raise Unreadable(f"{what} is not UTF-8")
-    if len(name) > 1000:
-        raise Unreadable(f"{what} of more than 1,000 characters")
+    if len(name) > NAME.most:
+        raise Unreadable(f"{what} of {NAME}")
     return name
 
 
@@ -182,17 +183,17 @@ def index_labels(
         >>> index_labels(["1.0", "-1", "0.0"]), index_labels(["007", "10"])
         (([1, None, 0], ('0', '1')), ([0, 1], ('007', '10')))
     """
-    held = [v for v in values if v is not None]
-    if not held:
+    given = [v for v in values if v is not None]
+    if not given:
         return [None] * len(values), ()
-    texts = [v for v in held if isinstance(v, str)]
+    texts = [v for v in given if isinstance(v, str)]
     if all(map(NUMBER.fullmatch, texts)):
-        numbers = [int(v.partition(".")[0]) if isinstance(v, str) else v for v in held]
-        if len(texts) < len(held) or max(numbers) <= MOST_CLASSES:
+        numbers = [int(v.partition(".")[0]) if isinstance(v, str) else v for v in given]
+        if len(texts) < len(given) or max(numbers) <= CLASSES.most:
             return _numbered(values, numbers, class_names or [None] * len(values))
-    if len(texts) < len(held):
+    if len(texts) < len(given):
         number, name = (
-            next(v for v in held if not isinstance(v, str)),
+            next(v for v in given if not isinstance(v, str)),
             next(v for v in texts if not NUMBER.fullmatch(v)),
         )
         raise DataError(
@@ -218,7 +219,9 @@ def _numbered(
 ) -> tuple[list[int | None], tuple[str, ...]]:
     if set(numbers) == {-1, 1}:
         raise DataError("labels are -1 and 1, and -1 stands for no label: write 0 and 1, or names")
-    if min(numbers) < -1 or max(numbers) > MOST_CLASSES:
+    if max(numbers) > CLASSES.most:
+        raise DataError(f"labels are indices of classes, got {max(numbers)}, and these would be {CLASSES}")
+    if min(numbers) < -1:
         raise DataError(f"labels are indices from 0 up, got {min(numbers)} to {max(numbers)}")
     rest = iter(numbers)
     indices = [None if v is None or (n := next(rest)) == -1 else n for v in values]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from limbeck.data.limits import JSON_FILE, Limit
 from limbeck.errors import LimbeckError, StorageError
 
 __all__ = [
@@ -36,7 +37,6 @@ __all__ = [
 ]
 
 LARGEST = 2**63 - 1  # an integer that every library takes
-JSON_BYTES = 64 * 2**20
 DEPTH = 32  # of lists and mappings in each other
 
 
@@ -146,10 +146,10 @@ def read_json(path: Path, shape: Any, cure: str, error: type[LimbeckError] = Sto
         error: to raise.
 
     Raises:
-        LimbeckError: of the type `error`: it is no JSON of at most 64 MiB, a key stands there twice, or it is something else.
+        LimbeckError: of the type `error`: it is no JSON, or larger than a `JSON_FILE` may be, a key stands there twice, or it is something else.
     """
     try:
-        value = json.loads(read_text(path, JSON_BYTES), object_pairs_hook=_once)
+        value = json.loads(read_text(path, JSON_FILE), object_pairs_hook=_once)
         check(value, shape)
     except RecursionError:
         raise error(f"{path} cannot be read: it is nested too deeply; {cure}") from None
@@ -191,12 +191,12 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def read_text(path: Path, most: int) -> str:
+def read_text(path: Path, limit: Limit) -> str:
     """The text of a file in UTF-8.
 
     Args:
         path: of the file.
-        most: bytes that it may have.
+        limit: of its bytes.
 
     Raises:
         OSError: it cannot be opened.
@@ -205,9 +205,9 @@ def read_text(path: Path, most: int) -> str:
     if path.exists() and not path.is_file():
         raise ValueError("it is not a file")
     with path.open("rb") as file:
-        data = file.read(most + 1)
-    if len(data) > most:
-        raise ValueError(f"it has more than {most:,} bytes")
+        data = file.read(limit.most + 1)
+    if len(data) > limit.most:
+        raise ValueError(f"it has {limit}")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

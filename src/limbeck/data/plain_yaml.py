@@ -6,14 +6,13 @@ from typing import Any
 
 import yaml
 
+from limbeck.data.limits import YAML_FILE, YAML_VALUES
 from limbeck.data.plain import read_text, shorten
 from limbeck.errors import LimbeckError
 
 __all__ = ["parse_yaml", "read_yaml"]
 
-BYTES = 256 * 2**10
 DEPTH = 32  # of lists and mappings in each other
-NODES = 20_000  # values of a file, each alias counted as what it stands for
 
 
 def read_yaml(path: Path, cure: str, error: type[LimbeckError]) -> Any:
@@ -28,7 +27,7 @@ def read_yaml(path: Path, cure: str, error: type[LimbeckError]) -> Any:
         LimbeckError: of the type `error`: it is no file that can be read, or not such YAML; names the line.
     """
     try:
-        return parse_yaml(read_text(path, BYTES))
+        return parse_yaml(read_text(path, YAML_FILE))
     except OSError as wrong:
         raise error(f"{path} cannot be read: {wrong.strerror or wrong}; {cure}") from wrong
     except ValueError as wrong:
@@ -127,8 +126,8 @@ def _value(loader: _Loader, root: yaml.Node) -> Any:
     def build(node: yaml.Node, above: tuple[int, ...]) -> Any:
         nonlocal count
         count += 1
-        if count > NODES:
-            raise wrong(node, f"its aliases stand for more than {NODES:,} values")
+        if count > YAML_VALUES.most:
+            raise wrong(node, f"its aliases stand for {YAML_VALUES}")
         if id(node) in above:
             raise wrong(node, "it holds itself by an alias")
         if len(above) > DEPTH:

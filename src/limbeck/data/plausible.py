@@ -91,24 +91,24 @@ class DepthFacts:
         Args:
             name: of the split.
         """
-        total, told = len(self.median), []
+        total, doubts = len(self.median), []
         groups = self._groups()
         if groups:
             low, high = groups
-            told.append(
+            doubts.append(
                 f"the depth maps of {name} are of two kinds, {len(low)} near {np.median(low):.2g} m and {len(high)} near "
                 f"{np.median(high):.2g} m: are they of one unit? one depth_unit is taken for all"
             )
         elif np.mean(self.median < CLOSE) > 0.5:
-            told.append(
+            doubts.append(
                 f"the depth of {name} is nearer than {100 * CLOSE:g} cm (the median is {np.median(self.median):.2g} m): is the "
                 "unit right? see depth_unit"
             )
         if constant := int(self.constant.sum()):
-            told.append(f"{constant} of the {total} depth maps of {name} are constant: they tell nothing of a scene")
+            doubts.append(f"{constant} of the {total} depth maps of {name} are constant: they tell nothing of a scene")
         if missing := int((self.missing > 0.5).sum()):
-            told.append(f"{missing} of the {total} depth maps of {name} have no reading in most of their pixels")
-        return told
+            doubts.append(f"{missing} of the {total} depth maps of {name} have no reading in most of their pixels")
+        return doubts
 
     def _groups(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """The maps on either side of the widest gap between medians, where these are two groups."""
@@ -128,13 +128,13 @@ def depth_doubts(splits: Mapping[str, Any]) -> list[str]:
         splits: by name; those that keep no `depth_facts` are passed over.
     """
     facts = {name: of for name, split in splits.items() if (of := getattr(split, "depth_facts", None)) is not None}
-    told = [doubt for name, of in facts.items() for doubt in of.doubts(name)]
+    doubts = [doubt for name, of in facts.items() for doubt in of.doubts(name)]
     for (a, first), (b, second) in combinations(facts.items(), 2):
         here, there = float(np.median(first.median)), float(np.median(second.median))
         fold = max(here, there) / min(here, there)
         if fold >= FOLD:
-            told.append(
+            doubts.append(
                 f"{a} and {b} differ {fold:.0f}-fold in depth ({here:.2g} and {there:.2g} m): are they of one unit? one depth_unit "
                 "is taken for all"
             )
-    return told
+    return doubts

@@ -34,6 +34,7 @@ REASONS = 5  # that an error tells
 CURES = {
     "missing": "names of files begin beside the table: name another folder with --source.files (in Python files=)",
     "not UTF-8": "save the file as UTF-8",
+    "not JSON": "JSON lines hold one object in each line, and no list: write each into a line of its own",
     "wrong number of columns": "put cells that hold the sign between two columns into quotes",
 }
 

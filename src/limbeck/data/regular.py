@@ -9,14 +9,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from limbeck.data.limits import FILE, Limit
 from limbeck.data.parse import Unreadable, json_of
 from limbeck.errors import ConfigError, DataError
 
-__all__ = ["LARGEST_FILE", "Place", "matching", "open_regular", "read_json", "read_regular"]
-
-LARGEST_FILE = 4 << 30  # bytes of a file that is read whole: COCO's largest has 450 MB
+__all__ = ["Place", "matching", "open_regular", "read_json", "read_regular"]
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+ENCODED = re.compile(
+    r"data:[^,/]*/[^,]*,|(iVBORw0KGgo|/9j/|UklGR|R0lGOD|T2dnUw|SUkqA)[A-Za-z0-9+/\s]{40}"
+)  # images and sounds as text
 DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
@@ -37,22 +39,22 @@ def open_regular(path: Path) -> BinaryIO:
     raise DataError(f"{path} is not a regular file but {_kind(mode)}; give the path of a file")
 
 
-def read_regular(path: Path, most: int = LARGEST_FILE) -> bytes:
+def read_regular(path: Path, limit: Limit = FILE) -> bytes:
     """The bytes of the file at `path`.
 
     Args:
         path: the file.
-        most: bytes that it may have.
+        limit: of its bytes.
 
     Raises:
         DataError: it cannot be read, is not a regular file, or is larger.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        if size > most:
-            raise DataError(f"{path} has {size:,} bytes, and at most {most:,} are read at once; split it into several")
+        if size > limit.most:
+            raise DataError(f"{path} has {size:,} bytes, {limit}; split it into several")
         try:
-            return file.read(most)
+            return file.read(limit.most)
         except OSError as error:
             raise DataError(
                 f"{path} cannot be read: {error.strerror}; check the path, and that you may read it"
@@ -127,19 +129,21 @@ class Place:
             raise Unreadable("no file name")
         if any("\ud800" <= c <= "\udfff" for c in name):
             raise Unreadable("not UTF-8")
+        if ENCODED.match(name):
+            raise Unreadable("base64, not a file: write its bytes into a file, or into a cell of Parquet")
         if URL.match(name):
             raise Unreadable("a URL, not a file: fetch it first")
         plain = os.path.normpath(name.replace("\\", "/"))
         drive = bool(DRIVE.match(name)) and os.name != "nt"
         whole = plain.startswith("/") or bool(DRIVE.match(name))
         if not (whole or plain.startswith("..")):  # within, wherever it begins
-            found = [root / plain for root in self.roots]
+            paths = [root / plain for root in self.roots]
         else:
-            found = [Path(os.path.normpath(root / plain)) for root in self.roots]
-            found = [path for path in found if not drive and _is_within(os.path.abspath(path), self._given)]
-        if not found:
+            paths = [Path(os.path.normpath(root / plain)) for root in self.roots]
+            paths = [path for path in paths if not drive and _is_within(os.path.abspath(path), self._given)]
+        if not paths:
             raise Unreadable(f"{'an absolute path outside' if whole else 'leads'} {self._out(whole)}")
-        return next((path for path in found if len(found) > 1 and os.path.exists(path)), found[0])
+        return next((path for path in paths if len(paths) > 1 and os.path.exists(path)), paths[0])
 
     def check(self, path: Path) -> None:
         """Sees to it that a path lies within these folders also after links are followed.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.data.decode import check_size
+from limbeck.data.limits import CROSSINGS
 from limbeck.data.parse import Unreadable, parse_json
 
 __all__ = ["decode_segments", "segments_bytes", "segments_size"]
@@ -17,7 +18,6 @@ BROKEN = "a segment that is neither runs nor polygons"
 UNFILLED = "runs that do not fill the size of their segment"
 NO_STRING = "runs that are no compressed string"
 DIGITS = 7  # of five bits, that a run in a compressed string may have
-CROSSINGS = 10_000_000  # of edges of polygons with rows of pixels, in one mask
 
 Segment = dict[str, Any]
 
@@ -184,8 +184,8 @@ def _crossings(
     low, high = np.minimum(y, to_y), np.maximum(y, to_y)
     first, last = (np.clip(np.ceil(end - 0.5), 0, height).astype(np.int64) for end in (low, high))
     count = last - first  # the first end belongs to the edge, the last to the next one
-    if int(count.sum()) > CROSSINGS:
-        raise Unreadable("polygons of too many edges")
+    if int(count.sum()) > CROSSINGS.most:
+        raise Unreadable(f"polygons of too many edges: {CROSSINGS}")
     edge = np.repeat(np.arange(len(x)), count)
     row = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count - first, count)
     crossed = x[edge] + (row + 0.5 - y[edge]) * (to_x - x)[edge] / (to_y - y)[edge]

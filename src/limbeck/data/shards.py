@@ -4,24 +4,24 @@ import glob
 import os
 import re
 import tarfile
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from math import prod
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from limbeck.data.layout import ImageRef, Skipped
+from limbeck.data.limits import FILE, SHARDS, TEXT_FILE
 from limbeck.data.parse import Unreadable
 from limbeck.data.regular import Place, open_regular
-from limbeck.errors import ConfigError, DataError
+from limbeck.errors import ConfigError, DataError, LimbeckWarning
 
 __all__ = ["TEXTS", "Member", "Sample", "expand", "names_of_shards", "read_shard", "shards_in"]
 
 TEXTS = ("txt", "text", "caption", "json", "cls")
-MAX_TEXT = 1 << 20  # bytes of a text member; a longer one is no caption
-MOST_SHARDS = 10**6
 MOST_BRACES = 32
 RANGE = re.compile(r"([0-9]{1,18})\.\.([0-9]{1,18})")
 
@@ -45,7 +45,13 @@ class Member(ImageRef):
     text: bytes | None = field(default=None, repr=False)
 
     def read(self) -> bytes:
-        """The bytes of the member."""
+        """The bytes of the member.
+
+        Raises:
+            Unreadable: there are more than a `FILE` may have.
+        """
+        if self.size > FILE.most:
+            raise Unreadable(f"a member of {FILE}")
         with open(self.path, "rb") as file:
             file.seek(self.offset)
             return file.read(self.size)
@@ -109,27 +115,52 @@ def read_shard(shard: Path, split: str | None, skipped: list[Skipped]) -> Iterat
 
 
 def _members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, bytes | None]]:
-    """Members in order, with the content of those that are text and not too long."""
+    """Members in order, with the content of those that are text and not too long; also of archives that were put behind each other."""
     try:
-        size = shard.stat().st_size
-        with (
-            open_regular(shard) as raw,
-            tarfile.open(fileobj=raw, mode="r:", encoding="utf-8", errors="surrogateescape") as tar,
-        ):
-            for member in tar:
-                if member.isdir():
-                    continue
-                text = member.isreg() and member.name.lower().rpartition(".")[2] in TEXTS
-                file = tar.extractfile(member) if text and member.size <= MAX_TEXT else None
-                yield member, file.read() if file else None
-                if member.offset_data + member.size > size:
-                    raise tarfile.ReadError("unexpected end of data")
+        with open_regular(shard) as raw:
+            size, start = os.fstat(raw.fileno()).st_size, 0
+            while start < size or not start:
+                raw.seek(start)
+                with tarfile.open(fileobj=raw, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
+                    for member in tar:
+                        if member.isdir():
+                            continue
+                        text = member.isreg() and member.name.lower().rpartition(".")[2] in TEXTS
+                        file = tar.extractfile(member) if text and member.size <= TEXT_FILE.most else None
+                        yield member, file.read() if file else None
+                        if member.offset_data + member.size > size:
+                            raise tarfile.ReadError("unexpected end of data")
+                    start = _behind(shard, raw, tar.offset, size)  # where it saw no header, and gave up without a word
     except DataError:
         raise
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise DataError(f"{shard} is no whole, uncompressed tar file ({error}); fetch or write it again") from error
     except OSError as error:
         raise DataError(f"{shard} cannot be read: {error}") from error
+
+
+def _behind(shard: Path, raw: BinaryIO, end: int, size: int) -> int:
+    """Where another archive begins behind the one that ends at `end`; `size` where none does.
+
+    Raises:
+        tarfile.ReadError: something else than the zeros that end an archive stands there.
+    """
+    raw.seek(end)
+    if end >= size:
+        warnings.warn(
+            f"{shard} lacks the zeros that end a tar file: it may have been cut off, and what was behind is not read",
+            LimbeckWarning,
+            stacklevel=2,
+        )
+        return size
+    if raw.read(tarfile.BLOCKSIZE).strip(b"\0") or end + tarfile.BLOCKSIZE > size:
+        raise tarfile.ReadError(f"a damaged header at byte {end:,}")
+    at = end + tarfile.BLOCKSIZE
+    while block := raw.read(1 << 20):
+        if rest := block.lstrip(b"\0"):
+            return at + (len(block) - len(rest)) // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE
+        at += len(block)
+    return size
 
 
 def shards_in(spec: str, source: str) -> list[Path]:
@@ -143,20 +174,20 @@ def shards_in(spec: str, source: str) -> list[Path]:
         DataError: nothing is there.
         ConfigError: braces that name more than a million shards.
     """
-    found: list[Path] = []
+    shards: list[Path] = []
     for pattern in expand(spec):
         path = Path(pattern)
         if os.path.isdir(path):  # unlike Path, no error for a name that is too long
-            found += [_within(path, p, source) for p in sorted(path.rglob("*.tar")) if not p.is_dir()]
+            shards += [_within(path, p, source) for p in sorted(path.rglob("*.tar")) if not p.is_dir()]
         elif os.path.exists(path):
-            found.append(path)
+            shards.append(path)
         elif "{" in spec:
             raise DataError(f"{source}: there is no {pattern}; check the pattern")
         else:
-            found += sorted(Path(p) for p in glob.glob(pattern, recursive=True))
-    if not found:
+            shards += sorted(Path(p) for p in glob.glob(pattern, recursive=True))
+    if not shards:
         raise DataError(f"{source}: there is no tar file at {Path(spec).absolute()}; check the path")
-    return found
+    return shards
 
 
 def _within(folder: Path, shard: Path, source: str) -> Path:
@@ -186,11 +217,11 @@ def expand(spec: str) -> list[str]:
     if spec.count("{") > MOST_BRACES:
         raise ConfigError(f"{spec[:60]!r}... has {spec.count('{')} braces; at most {MOST_BRACES} are spelled out")
     sizes = [_size(group) for group in re.findall(r"\{([^{}]*)\}", spec)]
-    if prod(sizes) > MOST_SHARDS:
-        raise ConfigError(f"{spec[:60]} names more than a million shards")
-    names = list(islice(_braces(spec), MOST_SHARDS + 1))
-    if len(names) > MOST_SHARDS:
-        raise ConfigError(f"{spec[:60]} names more than a million shards")
+    if prod(sizes) > SHARDS.most:
+        raise ConfigError(f"{spec[:60]} names {SHARDS}")
+    names = list(islice(_braces(spec), SHARDS.most + 1))
+    if len(names) > SHARDS.most:
+        raise ConfigError(f"{spec[:60]} names {SHARDS}")
     return names
 
 

@@ -86,10 +86,10 @@ def folder_splits(names: Iterable[str]) -> dict[str, str]:
         >>> folder_splits(["bus", "car", "train"])
         {}
     """
-    held = list(names)
-    splits = {name: split for name in held if (split := word_split(name))}
+    listed = list(names)
+    splits = {name: split for name in listed if (split := word_split(name))}
     partition = "train" in splits.values() and len(set(splits.values())) > 1
-    return splits if splits and (partition or len(splits) == len(held)) else {}
+    return splits if splits and (partition or len(splits) == len(listed)) else {}
 
 
 def files_splits(files: Sequence[Path], by: str, source: str) -> tuple[dict[Path, str | None], str]:
@@ -161,11 +161,11 @@ def how_split(known: set[str | None], ways: Mapping[str, int]) -> str:
         known: those that the data tell.
         ways: what told them (`file names`), and of how many samples.
     """
-    told = " and ".join(ways) or "the source"
+    way = " and ".join(ways) or "the source"
     if known <= {None, "train"}:
-        return f"hash, as only train is told by {told}" if "train" in known else "hash"
+        return f"hash, as only train is told by {way}" if "train" in known else "hash"
     if None in known:
-        return f"{told}, and hash for those without one"
+        return f"{way}, and hash for those without one"
     if {"test", "train"} <= known and "val" not in known:
-        return f"{told}; val is a tenth of train, by hash"
-    return told
+        return f"{way}; val is a tenth of train, by hash"
+    return way

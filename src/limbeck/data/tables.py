@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
@@ -9,20 +10,28 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.data.columns import role_of
+from limbeck.data.limits import LINE, SWELL, TABLE
 from limbeck.data.parse import Unreadable, encoding_of, is_utf8, parse_json
 from limbeck.data.regular import open_regular
 from limbeck.data.unread import KEPT, is_empty, kind_of
 from limbeck.errors import DataError
 
-__all__ = ["TABLES", "arrow_cells", "cells_of", "csv_rows", "jsonl_rows", "parquet_rows", "table_rows"]
+__all__ = [
+    "TABLES",
+    "arrow_cells",
+    "cells_of",
+    "check_parquet",
+    "csv_rows",
+    "jsonl_rows",
+    "parquet_rows",
+    "table_rows",
+    "text_bytes",
+]
 
 Row = tuple[str, Any]  # where it stands; its cells by column, or the `Unreadable` that tells why there are none
 
-LONGEST_LINE = 1 << 26  # characters of a line, or of a cell of a table: a mask of a million corners has 20 million
 SEPARATORS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a bar"}
 BATCH = 1 << 26  # bytes that the rows which are decoded together may take
-SWELL = 100  # how often larger than its file a Parquet table may become, beyond `SMALL` bytes
-SMALL = 1 << 28
 
 
 def cells_of(row: Any) -> dict[str, Any]:
@@ -42,7 +51,7 @@ def jsonl_rows(table: Path) -> Iterator[Row]:
     """One value a line; empty lines are passed over.
 
     Raises:
-        DataError: a line of more than `LONGEST_LINE` characters.
+        DataError: a line of more characters than a `LINE` may have.
     """
     for number, line in enumerate(_lines(table), start=1):
         if line.strip():
@@ -120,7 +129,7 @@ def _lines(table: Path, ends: str = "\n") -> Iterator[str]:
         ends: what ends a line; empty for all that does on any system.
 
     Raises:
-        DataError: a line of more than `LONGEST_LINE` characters, or an encoding that is none.
+        DataError: a line of more characters than a `LINE` may have, or an encoding that is none.
     """
     with open_regular(table) as raw:
         encoding = encoding_of(raw.read(4))
@@ -132,12 +141,10 @@ def _lines(table: Path, ends: str = "\n") -> Iterator[str]:
         text = TextIOWrapper(raw, encoding, errors, newline=ends)
         number = 0
         try:
-            while line := text.readline(LONGEST_LINE + 1):
+            while line := text.readline(LINE.most + 1):
                 number += 1
-                if len(line) > LONGEST_LINE:
-                    raise DataError(
-                        f"{table}, line {number} has more than {LONGEST_LINE:,} characters; that is no table"
-                    )
+                if len(line) > LINE.most:
+                    raise DataError(f"{table}, line {number} has {LINE}; that is no table")
                 yield line
         except UnicodeError as error:
             raise DataError(f"{table} is not {encoding.upper()}, as its first bytes say; save it as UTF-8") from error
@@ -158,7 +165,7 @@ def _csv_errors(table: Path) -> Iterator[None]:
 def _next(reader: Any, table: Path) -> list[str] | None:
     """The next row, with cells as long as a line may be; `None` at the end."""
     begun = reader.line_num + 1
-    before = csv.field_size_limit(LONGEST_LINE)  # of the whole process, so it is put back
+    before = csv.field_size_limit(LINE.most)  # of the whole process, so it is put back
     try:
         return next(reader, None)
     except csv.Error as error:
@@ -234,21 +241,77 @@ def parquet_rows(table: Path, columns: Collection[str] | None = None) -> Iterato
     Raises:
         DataError: no Parquet file, or one whose contents are many times its size.
     """
-    size, held, number = table.stat().st_size if table.is_file() else 0, 0, 0
+    size, unpacked, number = table.stat().st_size if table.is_file() else 0, 0, 0
     with _parquet(table) as file:
         names = [name for name in file.schema_arrow.names if columns is None or name in columns]
         for batch in file.iter_batches(_batch_rows(file), columns=names):
             decoded = [c.dictionary_decode() if hasattr(c, "dictionary_decode") else c for c in batch.columns]
-            held += sum(column.nbytes for column in decoded)
-            if held > max(SMALL, SWELL * size):
-                raise DataError(
-                    f"{table} has {size:,} bytes and holds more than {held:,}: it was made to fill the memory, or repeats itself; write "
-                    "its texts once"
-                )
+            unpacked += sum(column.nbytes for column in decoded)
+            check_swell(table, size, unpacked)
             cells = {name: arrow_cells(column) for name, column in zip(names, decoded, strict=True)}
             for row in range(batch.num_rows):
                 yield f"{table}, row {number}", {name: values[row] for name, values in cells.items()}
                 number += 1
+
+
+def most_unpacked(size: int) -> int:
+    """Bytes that a table of `size` bytes may have in memory."""
+    return max(TABLE.most, SWELL.most * size)
+
+
+def check_swell(table: str | Path, size: int, unpacked: int) -> None:
+    """Refuses a table of which far more is in memory than its file has, as where one text is stored once for a million rows.
+
+    Args:
+        table: what it is called.
+        size: bytes of its files.
+        unpacked: bytes of its cells, as far as they were counted.
+
+    Raises:
+        DataError: it does.
+    """
+    if unpacked > most_unpacked(size):
+        raise DataError(
+            f"{table} has {size:,} bytes and holds more than {unpacked:,}: it was made to fill the memory, or repeats itself; write its "
+            f"texts once, or read tables that hold {SWELL}"
+        )
+
+
+def check_parquet(table: Path) -> None:
+    """Refuses a Parquet table that unpacks to far more than its file, before somebody else unpacks it.
+
+    Only columns whose texts could swell that far, by how many rows and bytes the file says it has, are read.
+
+    Raises:
+        DataError: it does, or is no Parquet file.
+    """
+    size, unpacked = table.stat().st_size, 0
+    with _parquet(table) as file:
+        groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+        most: Counter[str] = Counter()
+        for chunk in (group.column(i) for group in groups for i in range(group.num_columns)):
+            if chunk.physical_type == "BYTE_ARRAY":
+                most[chunk.path_in_schema] += chunk.num_values * chunk.total_uncompressed_size
+        if most.total() <= most_unpacked(size):
+            return
+    with _parquet(table, list(most)) as file:
+        for batch in file.iter_batches(_batch_rows(file), columns=list(most)):
+            unpacked += sum(map(text_bytes, batch.columns))
+            check_swell(table, size, unpacked)
+
+
+def text_bytes(array: Any) -> int:
+    """Bytes of the texts in an Arrow array that were read as dictionaries, each counted as often as it stands there."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        return text_bytes(array.flatten())
+    if pa.types.is_struct(array.type):
+        return sum(text_bytes(array.field(i)) for i in range(array.type.num_fields))
+    if pa.types.is_dictionary(array.type):
+        return pc.sum(pc.take(pc.binary_length(array.dictionary), array.indices)).as_py() or 0
+    return 0
 
 
 def arrow_cells(column: Any) -> list[Any]:
@@ -278,13 +341,13 @@ def _batch_rows(file: Any) -> int:
 
 
 @contextmanager
-def _parquet(table: Path) -> Iterator[Any]:
+def _parquet(table: Path, dictionaries: Sequence[str] = ()) -> Iterator[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with open_regular(table) as raw:
         try:
-            with pq.ParquetFile(raw) as file:
+            with pq.ParquetFile(raw, read_dictionary=list(dictionaries)) as file:
                 yield file
         except (pa.ArrowException, OSError, MemoryError, ValueError, OverflowError) as error:
             if isinstance(error, DataError):

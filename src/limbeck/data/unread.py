@@ -146,11 +146,11 @@ class Unread:
         Raises:
             DataError: a modality is lost; the message has both cures.
         """
-        held = {m for m in ("image", "audio") if any(record.ref(m) for record in records)}
-        held |= {"text"} if any(record.captions for record in records) else set()
+        modalities = {m for m in ("image", "audio") if any(record.ref(m) for record in records)}
+        modalities |= {"text"} if any(record.captions for record in records) else set()
         for (kind, name), cells in self._cells.items():
             modality = modality_of(cells)
-            if modality is None or modality in held or self._counts[kind][name] * 10 < len(records):
+            if modality is None or modality in modalities or self._counts[kind][name] * 10 < len(records):
                 continue
             what = {"image": "images", "audio": "sounds", "text": "texts"}[modality]
             option = options.get(modality)

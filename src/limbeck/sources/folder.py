@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from limbeck.data.columns import Columns, role_of
 from limbeck.data.form import Form, ImageForm, MaskForm
 from limbeck.data.layout import Listing, NamedLayout
+from limbeck.data.limits import TEXT_FILE
 from limbeck.data.parse import Unreadable, decode_text, is_utf8, parse_json
 from limbeck.data.regular import Place, read_regular
 from limbeck.data.rows import list_rows, translated
@@ -26,7 +27,6 @@ TABLES = {"metadata.jsonl": jsonl_rows, "metadata.csv": csv_rows, "metadata.parq
 BESIDE = (".txt", ".caption", ".json")  # of texts beside images
 ROLES = ("image", "mask", "caption", "label", "class", "split")
 SHARD = re.compile(r"[0-9]{4,}|[0-9]+_.*")  # folders as img2dataset and kohya's scripts number them
-MAX_TEXT = 1 << 20
 
 
 @dataclass
@@ -218,7 +218,8 @@ class Folder(NamedLayout):
             f"; {inner} images lie in its folders, which hold no class folders, nor texts beside them" if inner else ""
         )
         tables = [p.name for p in tree.others if len(p.parts) == 1 and p.suffix.lower() in (*MANIFESTS, ".json")]
-        other = f"; {', '.join(tables[:4])} may be a table, which manifest:{root / tables[0]} reads" if tables else ""
+        reads = "karpathy" if tables and tables[0].lower().endswith(".json") else "manifest"
+        other = f"; {', '.join(tables[:4])} may be a table, which {reads}:{root / tables[0]} reads" if tables else ""
         raise DataError(f"{self.name}: no {wanted} in {root.absolute()}{beside}{deeper}{other}")
 
 
@@ -277,7 +278,7 @@ def _table(folder: Path) -> Path | None:
 def _caption(path: Path) -> object:
     """The caption in a file beside an image; `None` where it holds none."""
     try:
-        data = read_regular(path, MAX_TEXT)
+        data = read_regular(path, TEXT_FILE)
         text: Any = decode_text(data, path) if path.suffix.lower() != ".json" else parse_json(data)
     except Unreadable as error:
         return error if path.suffix.lower() != ".json" else None

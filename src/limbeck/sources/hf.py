@@ -15,7 +15,7 @@ from limbeck.data.parse import Unreadable, clean_captions
 from limbeck.data.regular import Place
 from limbeck.data.rows import list_rows
 from limbeck.data.splits import canonical_split, file_split, word_split
-from limbeck.data.tables import Row
+from limbeck.data.tables import Row, check_parquet
 from limbeck.data.unread import KEPT, Unread, is_empty
 from limbeck.errors import ConfigError, DataError, MissingDependency
 
@@ -119,6 +119,9 @@ class HuggingFace(NamedLayout):
             odd := next((p for p in local.rglob("*") if p.exists() and not (p.is_file() or p.is_dir())), None)
         ):
             raise DataError(f"{self.name}: {odd} is not a regular file; remove it")
+        if os.path.isdir(local):
+            for table in sorted(local.rglob("*.parquet")):
+                check_parquet(table)
         saved = any((local / name).is_file() for name in ("state.json", "dataset_dict.json"))
         try:
             if saved:
@@ -126,7 +129,8 @@ class HuggingFace(NamedLayout):
             else:
                 loaded = datasets.load_dataset(str(local) if os.path.exists(local) else self.path, self.config or None)
         except Exception as error:  # whatever builders, Arrow, the hub and the network raise
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            inner = error.__cause__ or error  # what "An error occurred while generating the dataset" hides
+            reason = (str(inner).strip().splitlines() or [type(inner).__name__])[0]
             verb = "load_from_disk" if saved else "load_dataset"
             raise DataError(f"{self.name} cannot be opened by datasets.{verb}: {reason}") from error
         if isinstance(loaded, datasets.Dataset):

@@ -13,6 +13,7 @@ import numpy as np
 from limbeck.data.decode import check_size
 from limbeck.data.form import DepthForm, Form, ImageForm
 from limbeck.data.layout import FileImage, ImageRef, Layout, Listing
+from limbeck.data.limits import HDF5_IMAGES, HDF5_PART, NAME
 from limbeck.data.matfile import mat_numbers
 from limbeck.data.parse import Unreadable
 from limbeck.data.rows import list_rows
@@ -24,9 +25,6 @@ __all__ = ["NYUv2"]
 SPLITS = {"trainNdxs": "train", "testNdxs": "test"}
 HDF5 = b"\x89HDF\r\n\x1a\n"
 HEADER = 512  # bytes of MATLAB's own before those of HDF5
-MOST_IMAGES = 1_000_000
-LONGEST_TEXT = 1000  # characters of a scene's name
-LARGEST_CHUNK = 2**28  # bytes, which are unpacked together
 
 
 @dataclass(frozen=True)
@@ -140,8 +138,8 @@ def _own(array: Any, name: str) -> Any:
         raise Unreadable(f"{name} is no array")
     if array.external or array.is_virtual:
         raise Unreadable(f"the numbers of {name} lie in another file")
-    if prod(array.chunks or (0,)) * array.dtype.itemsize > LARGEST_CHUNK:
-        raise Unreadable(f"{name} is packed in parts of more than {LARGEST_CHUNK} bytes")
+    if prod(array.chunks or (0,)) * array.dtype.itemsize > HDF5_PART.most:
+        raise Unreadable(f"{name} is packed in parts of {HDF5_PART}")
     if array.ndim > 2:
         check_size(*array.shape[-2:])
     return array
@@ -180,8 +178,8 @@ def _facts(path: Path) -> dict[str, list[str]]:
                 raise Unreadable(
                     f"expected images [N, 3, W, H] of 8 bits, depths [N, W, H], N scenes and N sceneTypes; got {shapes}"
                 )
-            if images[0] > MOST_IMAGES:
-                raise Unreadable(f"{images[0]} images are more than {MOST_IMAGES}")
+            if images[0] > HDF5_IMAGES.most:
+                raise Unreadable(f"{images[0]} images, {HDF5_IMAGES}")
             return {name: [_text(file, ref, name) for ref in arrays[name][()].ravel()] for name in lengths}
     except (Unreadable, OSError) as error:
         what = f"{error}{f' ({error.__cause__})' if error.__cause__ else ''}"
@@ -197,7 +195,7 @@ def _text(file: Any, ref: Any, name: str) -> str:
     if not isinstance(ref, h5py.Reference) or not ref:
         raise Unreadable(f"{name} holds something that is no reference to a text")
     characters = _own(file[ref], f"a text of {name}")
-    if characters.dtype.kind not in "ui" or characters.size > LONGEST_TEXT:
+    if characters.dtype.kind not in "ui" or characters.size > NAME.most:
         raise Unreadable(f"a text of {name} is none")
     try:
         text = "".join(map(chr, characters[()].ravel().tolist()))
@@ -242,7 +240,7 @@ def _lists(path: Path) -> dict[str, Any]:
     if newer:
         with _opened(path) as file:
             arrays = {name: _array(file, name) for name in SPLITS if name in file}
-            if any(array.dtype.kind not in "fui" or array.size > MOST_IMAGES for array in arrays.values()):
+            if any(array.dtype.kind not in "fui" or array.size > HDF5_IMAGES.most for array in arrays.values()):
                 raise Unreadable("its lists are no lists of numbers")
             held = {name: array[()].ravel() for name, array in arrays.items()}
     else:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from limbeck.data.columns import Columns
 from limbeck.data.form import Form, ImageForm, MaskForm, SoundForm
 from limbeck.data.layout import Listing, NamedLayout, Skipped
+from limbeck.data.limits import TEXT_FILE
 from limbeck.data.parse import Unreadable, clean_captions, clean_label, parse_json
 from limbeck.data.regular import Place
 from limbeck.data.rows import list_rows
@@ -196,7 +197,7 @@ class WebDataset(NamedLayout):
         plain = [e for e in held if "." not in e] or held
         if len(plain) > 1 and role in ("image", "audio", "caption"):
             raise DataError(
-                f"{self.name}: the members {', '.join(plain)} of {sample.key} could each be the {role}; choose with --source.{role} "
+                f"{self.name}: the members {', '.join(plain[:8])}{f' and {len(plain) - 8} others' if len(plain) > 8 else ''} of {sample.key} could each be the {role}; choose with --source.{role} "
                 f"{plain[0]} (in Python {role}=), or leave out others with --source.ignore {plain[-1]}"
             )
         return plain[0] if plain else None
@@ -225,7 +226,7 @@ def _text(member: Member) -> str:
         Unreadable: not UTF-8, or longer than any caption.
     """
     if member.text is None:
-        raise Unreadable("a text of more than a megabyte")
+        raise Unreadable(f"a text of {TEXT_FILE}")
     try:
         return member.text.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
