@@ -44,14 +44,16 @@ def score_vs_bytes(scores: Sequence[Score], path: str | Path, metric: str | None
         several = any(score.home for group in groups.values() for score in group)
         panels = figure.subplots(1, len(groups), squeeze=False, sharey=several)[0]
         for axes, group in zip(panels, groups.values(), strict=True):
-            _panel(axes, group, chosen, several)
+            _panel(axes, group, chosen)
+            if several:
+                axes.set_title(f"{group[0].protocol}\n{'unseen' if group[0].home else 'home'}: {group[0].encoder}")
         dated = {"Date": None} if path.suffix == ".svg" else {}
         with whole_file(path) as made:
             figure.savefig(made, dpi=150, metadata=dated)
     return path
 
 
-def _panel(axes: object, scores: Sequence[Score], metric: str, several: bool) -> None:
+def _panel(axes: object, scores: Sequence[Score], metric: str) -> None:
     from matplotlib.axes import Axes
 
     assert isinstance(axes, Axes)
@@ -67,7 +69,6 @@ def _panel(axes: object, scores: Sequence[Score], metric: str, several: bool) ->
     axes.set_xscale("log")
     axes.set_xlabel("bytes on disk")
     axes.set_ylabel(f"{metric} (percent)")
-    judged = f"\n{'unseen' if scores[0].home else 'home'}: {scores[0].encoder}" if several else ""
-    axes.set_title(scores[0].protocol + judged)
+    axes.set_title(scores[0].protocol)
     axes.grid(alpha=0.3)
     axes.legend()
