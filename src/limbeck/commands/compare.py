@@ -7,13 +7,14 @@ from pathlib import Path
 from limbeck.commands._open import Encoded, open_source, report_captions, report_ceiling, report_skipped
 from limbeck.commands._options import Answer, Part, part
 from limbeck.commands._progress import Tick
+from limbeck.commands._stored import Stored
 from limbeck.commands._vary import varied
 
 __all__ = ["Compare"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(Encoded):
+class Compare(Stored, Encoded):
     """Distils and judges every method at every budget beside the full data: a paper's table in one command.
 
     A method's options are below its name: --methods random,cf --cf.steps 500. An ablation is a row for each value:
@@ -49,6 +50,7 @@ class Compare(Encoded):
         """Runs the grid."""
         from limbeck.evaluation import compare
 
+        storage = self.storage()
         methods = [method.make() for method in varied(self.methods, self.vary)]
         train = open_source(self.source, tick)
         report_skipped(train, self.out)
@@ -71,6 +73,7 @@ class Compare(Encoded):
             protocol=self.protocol.spec,
             device=self.device,
             tick=tick,
+            storage=storage,
             **self.protocol.options,
         )
         text = f"{found}\n\nwritten: {self.out}/table.md, table.csv, scores.json, score_vs_bytes.svg"

@@ -46,9 +46,12 @@ class Method(ABC):
                 f"{self.describe()['name']} needs {' and '.join(self.needs)}, but {problem.source.name} with this space has no "
                 f"{' and no '.join(missing)}; choose other data, or a space that encodes them"
             )
-        if problem.by_class(per_class := getattr(self, "per_class", False)):
-            size = problem.sample_bytes(self.learns_text, self.text_tokens)
-            problem.refuse_classes(problem.budget.resolve(size, problem.available), per_class)
+        per_class = getattr(self, "per_class", False)
+        if problem.budget.limit is not None or problem.by_class(per_class):
+            size = problem.sample_bytes(self.learns_text, self.text_tokens, real=not self.steps)
+            pairs = problem.budget.resolve(size, problem.available, problem.fixed_bytes)
+            if problem.by_class(per_class):
+                problem.refuse_classes(pairs, per_class)
 
     @property
     def steps(self) -> int:

@@ -32,7 +32,6 @@ def evaluate(
     cache: Cache | None = None,
     device: str = "cpu",
     tick: Callable[[str, int, int], None] | None = None,
-    real: Source | None = None,
     **options: Any,
 ) -> list[Score]:
     """Trains a student a seed on `small` and tests it on held-out data.
@@ -48,7 +47,6 @@ def evaluate(
         cache: where features are kept; by default the user's cache folder.
         device: where encoders and students run.
         tick: called with (what, done, total) as work proceeds.
-        real: the data that the sets were made from, so that real samples count with the size of their own files; else as PNG.
         options: of the protocol, by name.
 
     Returns:
@@ -96,7 +94,7 @@ def evaluate(
             name=name if name is not None else first.name,
             method=made,
             pairs=first.pairs if isinstance(first, DistilledSet) else len(first),
-            bytes=round(sum(file_bytes(s, real) for s in sets) / len(sets)),
+            bytes=round(sum(file_bytes(s) for s in sets) / len(sets)),
             protocol=judge.title,
             fingerprint=judge.fingerprint(test, space),
             metric=metric,
