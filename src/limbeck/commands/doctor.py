@@ -103,10 +103,10 @@ class Doctor(Task):
         source = problem.source
         if self._usual:
             problem = replace(problem, budget=Budget(min(100, len(problem.complete)), pixels=self.pixels))
-        pairs = problem.pairs(method.learns_text, method.text_tokens, real=not method.steps)
+        pairs = problem.pairs(method.learns_text, method.text_tokens, real=method.keeps_images)
         problem.groups(pairs, getattr(method, "per_class", None))  # refuses a budget below one a class
         size = problem.fixed_bytes + pairs * problem.sample_bytes(
-            method.learns_text, method.text_tokens, real=not method.steps
+            method.learns_text, method.text_tokens, real=method.keeps_images
         )
         floats = 4 * pairs * sum(_components(problem, m, method.text_tokens) for m in problem.modalities)
         seconds, disk = method.prepares(problem)

@@ -44,6 +44,7 @@ def card(small: DistilledSet, nbytes: int) -> str:
         f"- Modalities: {', '.join(small.modalities)}" + (f" (text: {text})" if "text" in small.modalities else ""),
         f"- Licence of the data: {small.licence}",
         f"- Encoders: {encoders or 'none'}",
+        *_learned(small),
         *([f"- Masks: {coverage(small)}"] if coverage(small) else []),
         *_generation(small),
         *([f"- Train a student with: {', '.join(carried)}"] if carried else []),
@@ -57,6 +58,20 @@ def card(small: DistilledSet, nbytes: int) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _learned(small: DistilledSet) -> list[str]:
+    """Lines of the card about what was learned beside samples, and how far it went."""
+    lines = []
+    if small.soft_labels is not None:
+        share = 100 * small.soft_labels.max(dim=1).values.mean()
+        lines.append(
+            f"- Labels: soft, `soft_label` holds a share of each class; the largest is {share:.0f} % on average"
+        )
+    if small.moved:
+        cosine = sum(small.moved) / len(small.moved)
+        lines.append(f"- Learned vectors: cosine {cosine:.2f} on average with those that the samples had of their own")
+    return lines
 
 
 def generated_by(small: DistilledSet) -> dict[str, Any]:

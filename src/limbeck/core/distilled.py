@@ -12,10 +12,11 @@ from torch import Tensor
 
 from limbeck.core.codec import Files, Packed, exact_files, pack, stored_files
 from limbeck.core.encode import chunked
+from limbeck.core.kept import kept_values, moved
 from limbeck.core.masks import object_masks
 from limbeck.core.problem import Problem
 from limbeck.core.recipe import Recipe
-from limbeck.core.synthetic import Synthetic
+from limbeck.core.synthetic import SOFT, Synthetic
 from limbeck.data.batch import Batch, Captions
 from limbeck.data.cache import digest
 from limbeck.data.modality import Modality
@@ -41,7 +42,8 @@ class DistilledSet(Source):
             or, as tokens of a text encoder, `[M, L, E]`;
             `"audio"`, `"depth"` and other modalities held as tensors `float32 [M, ...]`, exactly as they were learned;
             `"mask"` `uint8 [M, 1, R, R]`, 255 on the object, where the source has masks;
-            `"label"` `int64 [M]`; `"similarity.<name>"` the parameters of a learned similarity; `"hint.<name>"` scalars;
+            `"label"` `int64 [M]`, of the real sample that it started from; `"soft_label"` `float32 [M, C]`, learned shares of the
+            classes; a modality that `embedded_by` names as learned vectors `float32 [M, D]`; `"similarity.<name>"` the parameters of a learned similarity; `"hint.<name>"` scalars;
             in older sets `"relation"` `float32 [M, M]`.
         captions: the readable captions of each sample: all of the real sample that it started from, first the one of its pair;
             those that were written for it, where it was generated; or the nearest real one where text was learned.
@@ -55,6 +57,7 @@ class DistilledSet(Source):
         encoder_licences: modality to licence of the encoder's weights.
         training: how a student should be trained on the set: `"loss"` and `"temperature"`; empty where nothing is said.
         similarity: what `Similarity.restore` needs beside the parameters; empty without a learned similarity.
+        moved: how far each learned vector is from the real sample's own: their cosine, of texts that with the mean of its captions.
         generation: how its samples were generated: prior and its licence, prompts, sampling, who wrote new captions; empty where none were.
         stored: modality to the bytes that its tensor was decoded from; a tensor without, or in the place of the one that was, is stored exactly.
     """
@@ -74,6 +77,7 @@ class DistilledSet(Source):
     training: Mapping[str, str | float] = field(default_factory=dict)
     similarity: Mapping[str, Any] = field(default_factory=dict)
     generation: Mapping[str, Any] = field(default_factory=dict)
+    moved: Sequence[float] = ()
     stored: Mapping[str, Files | Packed] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -113,8 +117,8 @@ class DistilledSet(Source):
 
     @property
     def embeddings(self) -> Mapping[str, Tensor]:  # type: ignore[override]
-        """The text, where text was learned or came as vectors; see `Source` for its two forms."""
-        return {"text": self.tensors["text"]} if "text" in self.tensors else {}
+        """What was learned or came as vectors of an encoder; see `Source` for the two forms of text."""
+        return {m: self.tensors[m] for m in dict.fromkeys(("text", *self.embedded_by)) if m in self.tensors}
 
     @property
     def pairs(self) -> int:
@@ -130,6 +134,11 @@ class DistilledSet(Source):
     def labels(self) -> Tensor | None:
         """`int64 [M]` labels, or `None`."""
         return self.tensors.get("label")
+
+    @property
+    def soft_labels(self) -> Tensor | None:
+        """`float32 [M, C]`, the learned share of each class in each sample, or `None`; a row sums to one."""
+        return self.tensors.get(SOFT)
 
     @property
     def coverage(self) -> Tensor | None:
@@ -214,7 +223,7 @@ class DistilledSet(Source):
 
 def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_text: bool) -> DistilledSet:
     """The distilled set of a synthetic one: what is decoded from images, masks and vectors as the problem stores them, texts made
-    readable, origins named.
+    readable, origins named. What the synthetic set keeps of real samples is taken from the source.
 
     Args:
         problem: where the synthetic set came from.
@@ -226,7 +235,7 @@ def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_te
     source, tensors, synthetic = problem.source, {}, synthetic.averaged()
     remember(recipe.plain())
     keys = source.keys
-    values = {m: synthetic.value(m).detach().cpu() for m in synthetic.modalities}
+    values = {m: synthetic.value(m).detach().cpu() for m in synthetic.modalities} | kept_values(problem, synthetic)
     stored: dict[str, Files | Packed] = {}
     real = "image" in values and is_real(problem, synthetic)
     if "image" in values and problem.budget.pixels == "float32":
@@ -244,6 +253,7 @@ def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_te
         }
     tensors |= {f"hint.{k}": module().detach().cpu() for k, module in synthetic.hints.items()}
     captions: list[Captions] = list(synthetic.texts) or [()] * len(synthetic)
+    learned_text = learned_text and "text" not in synthetic.kept
     neighbours: list[list[tuple[str, float]]] = []
     if "text" in values:
         neighbours = _nearest_captions(problem, values["text"])
@@ -251,10 +261,12 @@ def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_te
             stored["text"] = pack(values["text"], problem.storage.vectors)
         if learned_text:
             captions = [(near[0][0],) for near in neighbours]
-        elif synthetic.caption is not None:
-            captions = _own_captions(problem, synthetic.caption.tolist(), synthetic.origin.tolist())
+    if synthetic.caption is not None and not learned_text and "text" in (*values, *synthetic.kept):
+        captions = _own_captions(problem, synthetic.caption.tolist(), synthetic.origin.tolist())
+    stored |= {m: pack(values[m], problem.storage.vectors) for m in synthetic.vectors}
     tensors |= {m: held.values for m, held in stored.items()}
-    held = {*values, "label", *(["text"] if synthetic.texts else [])}
+    held = {*values, *synthetic.kept, "label", *(["text"] if synthetic.texts else [])}
+    embedded = [m for m in ("text", *synthetic.vectors) if m in tensors]
     return DistilledSet(
         name=f"{source.name} by {recipe.method.get('name', 'unknown')}",
         modalities={name: m for name, m in source.modalities.items() if name in held},
@@ -266,17 +278,20 @@ def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_te
         classes=source.classes,
         licence=source.licence,
         recipe=recipe,
-        embedded_by={"text": problem.space["text"].fingerprint} if "text" in tensors else {},
+        embedded_by={m: problem.space[m].fingerprint for m in embedded},
         encoder_licences=problem.space.licences,
         training=synthetic.training_options,
         similarity={} if synthetic.relation is None else synthetic.relation.describe(),
         generation=synthetic.generation,
+        moved=moved(problem, synthetic),
         stored=stored,
     )
 
 
 def is_real(problem: Problem, synthetic: Synthetic) -> bool:
     """Whether the images are, to 8 bits, those of the real samples that the set started from."""
+    if "image" in synthetic.kept:
+        return True
     if "image" in synthetic.learned or synthetic.generation:
         return False
     own = problem.source.batch(synthetic.origin.cpu())["image"]

@@ -14,6 +14,7 @@ __all__ = ["image_bytes", "text_bytes"]
 
 LOOKED_AT = 64  # real samples whose files are encoded to estimate the bytes of all
 NEAREST = 3  # captions named for a sample
+MOVED = 12  # letters of how far a learned text has moved
 LEARNED = 1.5  # times the bytes of a real image does a learned one take in a lossy codec, about
 
 
@@ -29,7 +30,7 @@ def text_bytes(problem: "Problem", learned: bool, tokens: int, captions: int) ->
     if learned or "text" in problem.source.embeddings:
         encoder = problem.space["text"]
         rows = encoder.tokens(["a"], tokens)[0] if tokens else torch.empty(1, encoder.dim)
-        return len(rows) * vector_bytes(problem.storage.vectors, rows.shape[-1]) + (1 + NEAREST) * mean
+        return len(rows) * vector_bytes(problem.storage.vectors, rows.shape[-1]) + (1 + NEAREST) * mean + MOVED
     own = captions * mean if captions else letters / max(sum(map(bool, problem.source.captions)), 1)
     return own + NEAREST * mean
 

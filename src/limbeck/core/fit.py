@@ -18,7 +18,9 @@ __all__ = ["fitted", "frozen"]
 
 TRIES = 12
 FULL = 0.998  # of the bytes are enough
-SLACK = 16  # bytes a sample whose text is learned: the captions that are nearest in the end may be longer
+SLACK = (
+    16  # bytes a sample of which something is learned: captions that are nearest in the end, and numbers, may be longer
+)
 
 
 def fitted(
@@ -59,7 +61,7 @@ def fitted(
         return select(problem, rule, problem.budget.resolve(1, most), per_class)
     each = problem.sample_bytes("text" in learn, real=True)
     count = max(problem.pairs("text" in learn, real=True), len(problem.groups(most, per_class)))
-    recipe, slack = Recipe.of(problem, method), SLACK * ("text" in learn)
+    recipe, slack = Recipe.of(problem, method), SLACK * bool(learn)
     low, high, best = 0, most + 1, None
     for _ in range(TRIES):
         chosen = select(problem, rule, count, per_class)

@@ -40,6 +40,7 @@ SHAPE = {
     "training?": {"loss?": TEXT, "temperature?": NUMBER, "*": (TEXT, NUMBER)},
     "similarity?": {"pairs?": SIZE, "kind?": TEXT, "rank?": SIZE, "alpha?": NUMBER, "bound?": TEXT},
     "generation?": ({}, {"prior": PRIOR, "prompts": PROMPTS, "captions?": CAPTIONS, "*": PLAIN}),
+    "moved?": [NUMBER],
     "versions?": {"*": TEXT},
     "files": {CARD: DIGEST, TABLE: DIGEST, TENSORS: DIGEST},
 }

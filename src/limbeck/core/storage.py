@@ -215,6 +215,7 @@ def _assemble(
         training=manifest.get("training", {}),
         similarity=manifest.get("similarity", {}),
         generation=manifest.get("generation", {}),
+        moved=manifest.get("moved", []),
         stored=stored,
     )
 
@@ -251,5 +252,6 @@ def _manifest(small: DistilledSet) -> dict[str, Any]:
         "training": dict(small.training),
         "similarity": dict(small.similarity),
         "generation": dict(small.generation),
+        **({"moved": list(small.moved)} if small.moved else {}),
         "versions": {"limbeck": __version__, "torch": torch.__version__.split("+")[0]},
     }

@@ -55,7 +55,10 @@ def _columns(small: DistilledSet) -> tuple[dict[str, list[Any]], dict[str, Any]]
     for modality in (m for m in ("image", "mask") if m in small.tensors):
         held = small.pictures.get(modality)
         columns[modality] = _cells(map(png, small.tensors[modality]) if held is None else held.files)
-    for modality in (m for m in ("audio", "depth") if m in small.tensors and m in small.modalities):
+    previews = (
+        m for m in ("audio", "depth") if m in small.tensors and m in small.modalities and m not in small.embeddings
+    )
+    for modality in previews:
         seen = small.modalities[modality].preview
         if modality == "depth" and small.tensors["depth"].ndim != 4:
             continue  # vectors, no maps
