@@ -107,7 +107,11 @@ def result(code: int, said: str, out: Path) -> str:
         return f"exit {code}"
     if out.is_file() and out.suffix == ".json":
         return repr([(row["metric"], row["values"]) for row in json.loads(out.read_text())["rows"]])
-    files = [out] if out.is_file() else sorted(out.glob("set/*.safetensors")) + sorted(out.glob("scores.json"))
+    files = (
+        [out]
+        if out.is_file()
+        else sorted(out.glob("set/**/*.safetensors")) + sorted(out.glob("set/data/*")) + sorted(out.glob("scores.json"))
+    )
     return " ".join(
         result(0, "", f) if f.suffix == ".json" else hashlib.sha256(f.read_bytes()).hexdigest() for f in files
     )

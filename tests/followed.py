@@ -60,7 +60,10 @@ def follow(
                 continue
             assert float(gradient.norm()) > 0 and near(found, gradient, tolerance), f"the gradient of {m} at step {t}"
             moved = update(m, value.detach().double(), found.double(), rate(t, m))
-            moved = naive.unit(moved) if m == "text" else moved.clamp(0, 1) if m == "image" else moved
+            if m in ("text", *state.synthetic.vectors):
+                moved = naive.unit(moved)
+            elif m in ("image", "soft_label"):
+                moved = moved.clamp(0, 1) if m == "image" else naive.simplex(moved)
             assert float((moved - state.synthetic.learned[m].detach().double()).abs().max()) < 1e-5, (
                 f"{m} after step {t}"
             )

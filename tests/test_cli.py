@@ -360,8 +360,8 @@ def test_the_line_stands_above_the_file(tmp_path: Path) -> None:
     assert parse(distill.Distill, [*base, "--method.steps", "6"]).method.options == {"steps": 6}
     assert parse(distill.Distill, [*base, "--method", "herding"]).method == Part("method", "herding")
     assert parse(distill.Distill, [*base, "folder:x"]).source == Part("source", "folder:x")
-    fewer = parse(distill.Distill, [*base, "--bytes", "5000"])
-    assert (fewer.pairs, fewer.bytes) == (None, 5000)
+    fewer = parse(distill.Distill, [*base, "--bytes", "1.2MB"])
+    assert (fewer.pairs, fewer.bytes) == (None, "1.2MB")
     path.write_text("method: {name: herding, steps: 5}")
     with pytest.raises(ConfigError, match=r"--method\.steps is an option of avdd, cf, .*dm, .*not of herding"):
         parse(distill.Distill, base)

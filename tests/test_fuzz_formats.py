@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 import limbeck as lb
 from limbeck.cli import _loaded, commands, help_of_line
 from limbeck.commands._options import Part, parse
+from limbeck.core.card import card
 from limbeck.core.recipe import Recipe
-from limbeck.core.storage import card
 from limbeck.errors import LimbeckError
 from limbeck.evaluation import table
 from limbeck.evaluation.score import Score, read_scores, write_scores
@@ -119,7 +119,14 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def read_set(folder: Path) -> None:
     small = lb.load(folder)
-    _ = small.batch(range(len(small))), small.fingerprint, small.sizes, small.relation, small.coverage, card(small)
+    _ = (
+        small.batch(range(len(small))),
+        small.fingerprint,
+        small.sizes,
+        small.relation,
+        small.coverage,
+        card(small, small.nbytes),
+    )
 
 
 def test_manifests(folder: Path, tmp_path: Path) -> None:

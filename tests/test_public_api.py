@@ -17,7 +17,7 @@ from limbeck.errors import ConfigError, LimbeckError
 
 PUBLIC = [
     "Batch", "Budget", "Cache", "DistilledSet", "Encoder", "Method", "Modality", "Problem", "Recipe", "Score", "Source", "Space",
-    "Synthetic", "__version__", "allow", "check", "compare", "distill", "errors", "evaluate", "load", "methods", "report", "source", "space",
+    "Storage", "Synthetic", "__version__", "allow", "check", "compare", "distill", "errors", "evaluate", "load", "methods", "report", "source", "space",
     "steps", "table",
 ]  # fmt: skip
 

@@ -85,6 +85,7 @@ def test_what_comes_with_limbeck_is_named_freely() -> None:
         "audio": {"name": "bound:/x"},
     }
     assert named_elsewhere("encoder", spaces) == ["hf:x", "timm:y", "bound:/x"]
+    assert named_elsewhere("encoder", {"image": {"name": "pool:convnet+hf:x"}}) == ["hf:x"]
     assert named_elsewhere("source", {"data": {"name": "demo"}}) == []
     assert named_elsewhere("source", {"data": {"name": "set:x"}}) == ["set:x"]
     assert named_elsewhere("encoder", {"image": {}}) == [""]

@@ -8,9 +8,8 @@ import torch
 import limbeck as lb
 from limbeck.check import toy_source
 from limbeck.core import Problem, Synthetic, chosen_pairs, stream
-from limbeck.core.budget import per_class, sample_bytes
+from limbeck.core.budget import per_class
 from limbeck.core.recipe import Recipe, differences
-from limbeck.data import Modality
 from limbeck.errors import ConfigError, DataError
 
 
@@ -26,11 +25,25 @@ def test_a_budget_is_pairs_or_bytes(arguments: dict[str, int]) -> None:
 
 
 def test_budget_of_bytes() -> None:
-    one = sample_bytes({"image": Modality("image", (3, 8, 8)), "text": Modality("text")}, text_bytes=40.0)
-    assert one == 3 * 64 + 40
-    assert lb.Budget(bytes=10 * one + 1).resolve(one, 100) == 10
-    with pytest.raises(ConfigError, match="holds no pair"):
+    one, budget = 232, lb.Budget(bytes=10 * 232 + 51)
+    assert [budget.resolve(one, 100, fixed) for fixed in (0, 50, 52)] == [10, 10, 9]
+    assert budget.resolve(one, 7) == 7, "bytes that would hold more than there is are not used up"
+    with pytest.raises(ConfigError, match="231 bytes holds no pair: one takes about 232 bytes, and a set 0"):
         lb.Budget(bytes=one - 1).resolve(one, 100)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("1MB", 10**6), ("500kB", 500_000), ("1.2 MB", 1_200_000), ("1MiB", 2**20), ("2gb", 2 * 10**9), ("1,000", 1000), ("0.5KiB", 512), (77, 77)],
+)  # fmt: skip
+def test_bytes_as_a_person_writes_them(text: str | int, count: int) -> None:
+    assert lb.Budget(bytes=text).limit == count == lb.Budget(bytes=text).bytes
+
+
+@pytest.mark.parametrize("text", ["1 megabyte", "MB", "1.2.3MB", "1e6", "", "1 MB 2"])
+def test_bytes_in_no_unit(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"kB, MB, GB, KiB, MiB or GiB, such as 1\.2MB, got"):
+        lb.Budget(bytes=text)
 
 
 def test_budget_larger_than_the_data() -> None:

@@ -90,7 +90,16 @@ MANIFESTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a modality too few": (lambda m: m["modalities"].pop(3), "'audio' is of no modality"),
     "too few classes": (lambda m: m["classes"].pop(), "the labels lie between 0 and 1, there are 1 classes"),
     "another class": (lambda m: m["classes"].reverse(), "the fingerprint are not those"),
-    "other bytes": (lambda m: m["bytes"].update(total=1), "the bytes are not those"),
+    "a codec of vectors that is none": (
+        lambda m: m.update(packed={"text": {"kind": "int2", "width": 5}}),
+        "type of vectors",
+    ),
+    "packed what is not": (
+        lambda m: m.update(packed={"text": {"kind": "int8", "width": 5}}),
+        "'text' cannot be unpacked: codes",
+    ),
+    "packed what is not there": (lambda m: m.update(packed={"heat": {"kind": "int8", "width": 5}}), "no tensor 'heat'"),
+    "images that are no exact files": (lambda m: m.update(exact=["mask"]), "the fingerprint are not those"),
     "other pairs": (lambda m: m.update(pairs=9), "the pairs are not those"),
     "another similarity": (lambda m: m["similarity"].update(rank=3), r"left has shape \[4, 2\]"),
     "a similarity of another kind": (lambda m: m["similarity"].update(kind="full"), "are not those of its kind"),
@@ -99,7 +108,7 @@ MANIFESTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "half a generation": (lambda m: m["generation"].pop("prompts"), "generation lacks prompts"),
     "an encoder without a name": (lambda m: m["recipe"]["space"].update(image={}), "image lacks name"),
     "embedded what cannot be": (lambda m: m["embedded_by"].update(image="0"), "'image' is said to be embedded"),
-    "a newer schema": (lambda m: m.update(schema=2), "upgrade limbeck"),
+    "a newer schema": (lambda m: m.update(schema=3), "upgrade limbeck"),
     "deep": (lambda m: m["recipe"].update(method=_deep(40)), "must be made of texts"),
 }
 
@@ -155,21 +164,22 @@ def test_a_fifo_is_no_file(folder: Path, tmp_path: Path) -> None:
 
 
 TENSOR_CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "fewer rows of one": (lambda t: {**t, "image": t["image"][:2]}, "'image' has shape"),
-    "one channel": (lambda t: {**t, "image": t["image"][:, :1]}, "'image' has shape"),
-    "another side": (lambda t: {**t, "mask": t["mask"][..., :4]}, "'mask' has shape"),
-    "float64": (lambda t: {**t, "image": t["image"].double()}, "'image' is float64, it must be uint8 or float32"),
+    "fewer rows of one": (lambda t: {**t, "audio": t["audio"][:2]}, "'audio' has shape"),
+    "no channel": (lambda t: {**t, "depth": t["depth"][:, 0]}, "'depth' has shape"),
+    "another side": (lambda t: {**t, "depth": t["depth"][..., :4]}, "'depth' has shape"),
+    "float64": (lambda t: {**t, "audio": t["audio"].double()}, "'audio' is float64, it must be float32"),
+    "pixels beside the table": (lambda t: {**t, "image": torch.zeros(ROWS, 3, 8, 8).byte()}, "are those of the table"),
     "bfloat16": (lambda t: {**t, "text": t["text"].bfloat16()}, "'text' is bfloat16"),
     "not finite": (lambda t: {**t, "text": t["text"] * float("nan")}, "'text' holds values that are not finite"),
     "infinite": (lambda t: {**t, "audio": t["audio"] + float("inf")}, "'audio' holds values that are not finite"),
     "no learned text": (lambda t: {k: v for k, v in t.items() if k != "text"}, "the text was learned, and there is no"),
     "a text of one axis": (lambda t: {**t, "text": t["text"][:, 0]}, "'text' has shape"),
     "no width": (lambda t: {**t, "text": t["text"][:, :0]}, "'text' has shape"),
-    "no image": (lambda t: {k: v for k, v in t.items() if k != "image"}, "no tensor 'image'"),
+    "no depth": (lambda t: {k: v for k, v in t.items() if k != "depth"}, "no tensor 'depth'"),
     "a stranger": (lambda t: {**t, "evil": torch.zeros(ROWS)}, "'evil' is of no modality"),
     "a label that is none": (lambda t: {**t, "label": torch.full((ROWS,), 999)}, "labels lie between 999 and 999"),
     "a label below zero": (lambda t: {**t, "label": torch.full((ROWS,), -5)}, "labels lie between -5"),
-    "labels of another type": (lambda t: {**t, "label": t["label"].float()}, "'label' is float32, it must be int64"),
+    "labels of another type": (lambda t: {**t, "label": torch.zeros(ROWS)}, "'label' is float32, it must be int64"),
     "no rows": (
         lambda t: {k: v[:0] if v.ndim else v for k, v in t.items()},
         "the table has 4 rows, the tensors have 0",

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from limbeck.core.budget import sample_bytes
 from limbeck.data import Modality
 
 AUDIO, DEPTH = Modality("audio", (1, 40, 100)), Modality("depth", (1, 8, 8), 0.0, 10.0)
@@ -12,17 +11,12 @@ AUDIO, DEPTH = Modality("audio", (1, 40, 100)), Modality("depth", (1, 8, 8), 0.0
 
 def test_bytes() -> None:
     assert AUDIO.nbytes == 16000 and DEPTH.nbytes == 256 and Modality("text").nbytes == 0
-    held = {"image": Modality("image", (3, 8, 8)), "audio": AUDIO, "label": Modality("label")}
-    assert sample_bytes(held, text_bytes=0) == 192 + 16000 + 8
-    assert sample_bytes(held, text_bytes=0, pixel_bytes=4) == 768 + 16000 + 8, "sound is always 32 bits"
 
 
 def test_a_mask_is_a_grey_picture_of_one_byte_a_pixel() -> None:
     mask = Modality("mask", (1, 2, 3))
     picture = mask.preview(torch.tensor([[[0.0, 0.5, 1.0], [1.0, 0.0, 0.0]]]))
     assert mask.nbytes == 6 and picture.mode == "L" and list(picture.tobytes()) == [0, 128, 255, 255, 0, 0]
-    held = {"image": Modality("image", (3, 2, 3)), "mask": mask}
-    assert sample_bytes(held, text_bytes=0, pixel_bytes=4) == 4 * 18 + 6, "a mask is always 8 bits"
 
 
 def test_a_spectrogram_is_drawn_with_low_bands_at_the_bottom() -> None:

@@ -6,9 +6,11 @@ import json
 import pytest
 from rich.console import Console
 
+import limbeck as lb
 from limbeck.engine.run import Run
 from limbeck.errors import ConfigError, StorageError
 from limbeck.report import show
+from limbeck.report.words import size
 
 
 @pytest.fixture
@@ -20,7 +22,11 @@ def test_a_saved_set(tmp_path, small, console, source):
     written = show(small().save(tmp_path / "tiny"), console=console, source=source)
     assert written == tmp_path / "tiny.html"
     printed = console.file.getvalue()
-    assert "toy by cf" in printed and "4.8 kB (image 4.6 kB, text 192 bytes)" in printed and "CC0-1.0" in printed
+    assert (
+        "toy by cf" in printed
+        and f"{size(lb.load(tmp_path / 'tiny').nbytes)} (image " in printed
+        and "CC0-1.0" in printed
+    )
     assert source.captions[0][0] in printed and source.captions[5][0] not in printed.replace(source.captions[1][0], "")
     assert 'class="thumb"' in written.read_text(encoding="utf-8")
 

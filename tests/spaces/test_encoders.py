@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 import limbeck as lb
 from limbeck import registry
+from limbeck.check import toy_source
 from limbeck.errors import ConfigError, DataError, MissingDependency, UnknownName
-from limbeck.spaces import Encoder, Space, build
+from limbeck.spaces import Encoder, Space, build, embed_source
 from limbeck.spaces.contract import check_encoder
 from limbeck.spaces.encoders import mobilenet_v2
 from limbeck.spaces.encoders.convnet import ConvNet
@@ -33,6 +34,7 @@ FAMILIES = {  # need a name or a package: tested below, in test_binder.py, or in
     "timm",
     "openclip",
     "ensemble",
+    "pool",
     "bound",
     "vectors",
     "imagebind",
@@ -52,7 +54,9 @@ def test_contract_of_convnet_options(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("modality", ["audio", "depth"])
-@pytest.mark.parametrize("name", ["convnet", "efficientnet_lite0", "ensemble:convnet+mobilenet_v2"])
+@pytest.mark.parametrize(
+    "name", ["convnet", "efficientnet_lite0", "ensemble:convnet+mobilenet_v2", "pool:convnet+mobilenet_v2"]
+)
 @pytest.mark.usefixtures("random_mobilenet")
 def test_image_encoders_serve_sound_and_depth(name: str, modality: str) -> None:
     encoder = lb.space(**{modality: name})[modality]
@@ -193,6 +197,21 @@ def test_weights_are_the_same_whatever_the_options() -> None:
     assert bare.weights == bare.fingerprint != lb.space(audio="vectors:3")["audio"].weights
 
 
+@pytest.mark.usefixtures("random_mobilenet")
+def test_a_pool_is_its_first_member_to_whoever_reads_one_vector(tmp_path: Path) -> None:
+    space, home = lb.space(image="pool:convnet+mobilenet_v2"), lb.space(image="convnet")
+    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(space["image"](images), home["image"](images))
+    assert space.dims == {"image": 128} and space.licences == {"image": "BSD-3-Clause AND CC0-1.0"}
+    assert space.fingerprint != home.fingerprint, "the other member decides what is made"
+    check_encoder(space["image"])
+    cache = lb.Cache(tmp_path)
+    first = embed_source(toy_source(6), home, cache)["image"].vectors
+    entries = sorted(path.name for path in (tmp_path).rglob("*.safetensors"))
+    assert torch.equal(embed_source(toy_source(6), space, cache)["image"].vectors, first)
+    assert sorted(path.name for path in (tmp_path).rglob("*.safetensors")) == entries, "nothing is encoded again"
+
+
 def test_efficientnet_small_images_are_enlarged_to_its_least_size() -> None:
     encoder = lb.space(image="efficientnet_lite0")["image"]
     small = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(0))
@@ -224,6 +243,12 @@ def test_minilm_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
         ("ensemble:convnet+convnet", ConfigError, "two different encoders or more"),
         ("ensemble:convnet+convnt", UnknownName, "did you mean convnet"),
         ("ensemble:convnet+minilm", ConfigError, "encodes 'text'"),
+        ("pool", ConfigError, "pool:NAME"),
+        ("pool:convnet", ConfigError, "two different encoders or more"),
+        ("pool:convnet+convnet", ConfigError, "two different encoders or more"),
+        ("pool:convnet+convnt", UnknownName, "did you mean convnet"),
+        ("pool:convnet+minilm", ConfigError, "encodes 'text'"),
+        ("pool:convnet+pool:convnet", ConfigError, "no other pool"),
         ({"name": "mobilenet_v2", "resolution": 8}, ConfigError, "resolution >= 32"),
         ({"name": "efficientnet_lite0", "resolution": 8}, ConfigError, "resolution >= 32"),
         ("hf:/no/such/folder", ConfigError, "cannot be read"),

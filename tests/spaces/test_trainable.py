@@ -18,6 +18,7 @@ TOWERS: dict[str, dict[str, Any]] = {
     "efficientnet_lite0": {"image": "efficientnet_lite0"},
     "mobilenet_v2": {"image": "mobilenet_v2"},
     "ensemble": {"image": "ensemble:convnet+mobilenet_v2"},
+    "pool": {"image": "pool:convnet+mobilenet_v2"},
     "minilm": {"text": "minilm"},
 }
 

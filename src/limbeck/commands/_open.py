@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck.commands._options import Command, Part, part
 from limbeck.commands._progress import Tick
+from limbeck.commands._stored import Stored
 from limbeck.errors import ConfigError, StorageError
 from limbeck.terminal import note
 
@@ -229,15 +230,15 @@ def report_opened(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task(Encoded):
+class Task(Stored, Encoded):
     """A distillation as a command line describes it.
 
     Args:
         source: the data, such as demo, folder:data/pets or karpathy:data/flickr8k.
         method: how to distil; limbeck list methods names them.
         pairs: how many pairs the set may hold.
-        bytes: how many bytes the set may hold, instead of pairs.
-        pixels: images rounded to 8 bits, or exact floats at four times the bytes.
+        bytes: how many bytes the files of the set may take, instead of pairs, such as 500kB or 1.2MB.
+        pixels: images as files, or exact floats of four bytes.
         seed: of everything that is drawn.
     """
 
@@ -246,7 +247,7 @@ class Task(Encoded):
     source: Part | None = part("source")
     method: Part = part("method", "cf")
     pairs: int | None = None
-    bytes: int | None = None
+    bytes: str | None = None
     pixels: Literal["uint8", "float32"] = "uint8"
     seed: int = 0
 
@@ -262,8 +263,10 @@ class Task(Encoded):
         if (self.pairs is None) == (self.bytes is None):
             raise ConfigError("say how much the set may hold: --pairs N or --bytes N, one of them")
         budget, method = Budget(pairs=self.pairs, bytes=self.bytes, pixels=self.pixels), self.method.make()
+        storage = self.storage()
         source = open_source(self.source, tick)
-        return Problem(source, self.space(source), budget, self.seed, self.device, tick=tick), method, source
+        problem = Problem(source, self.space(source), budget, self.seed, self.device, tick=tick, storage=storage)
+        return problem, method, source
 
 
 def open_source(asked: Part | None, tick: Tick, split: str = "train") -> "Source":

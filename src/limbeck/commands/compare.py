@@ -15,13 +15,14 @@ from limbeck.commands._open import (
 )
 from limbeck.commands._options import Answer, Part, part
 from limbeck.commands._progress import Tick
+from limbeck.commands._stored import Stored
 from limbeck.commands._vary import varied
 
 __all__ = ["Compare"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(Encoded):
+class Compare(Stored, Encoded):
     """Distils and judges every method at every budget beside the full data: a paper's table in one command.
 
     A method's options are below its name: --methods random,cf --cf.steps 500. An ablation is a row for each value:
@@ -60,6 +61,7 @@ class Compare(Encoded):
         """Runs the grid."""
         from limbeck.evaluation import compare
 
+        storage = self.storage()
         methods = [method.make() for method in varied(self.methods, self.vary)]
         train = open_source(self.source, tick)
         report_skipped(train, self.out)
@@ -82,6 +84,7 @@ class Compare(Encoded):
             protocol=self.protocol.spec,
             device=self.device,
             tick=tick,
+            storage=storage,
             unseen=encoder_specs(self.unseen),
             **self.protocol.options,
         )

@@ -92,7 +92,7 @@ class Doctor(Task):
         from limbeck.core import Budget, Problem
 
         budget = Budget(1 if self._usual else self.pairs, self.bytes, self.pixels)
-        problem = Problem(source, space, budget, self.seed, self.device, tick=tick)
+        problem = Problem(source, space, budget, self.seed, self.device, tick=tick, storage=self.storage())
         if not self._usual:
             return problem
         return replace(problem, budget=Budget(min(100, problem.available), pixels=self.pixels))
@@ -103,9 +103,11 @@ class Doctor(Task):
         source = problem.source
         if self._usual:
             problem = replace(problem, budget=Budget(min(100, len(problem.complete)), pixels=self.pixels))
-        pairs = problem.pairs(method.learns_text, method.text_tokens)
+        pairs = problem.pairs(method.learns_text, method.text_tokens, real=method.keeps_images)
         problem.groups(pairs, getattr(method, "per_class", None))  # refuses a budget below one a class
-        size = problem.sample_bytes(method.learns_text, method.text_tokens) * pairs
+        size = problem.fixed_bytes + pairs * problem.sample_bytes(
+            method.learns_text, method.text_tokens, real=method.keeps_images
+        )
         floats = 4 * pairs * sum(_components(problem, m, method.text_tokens) for m in problem.modalities)
         seconds, disk = method.prepares(problem)
         copies = 4 if method.steps else 1  # value, gradient and the two moments of Adam

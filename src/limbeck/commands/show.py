@@ -43,5 +43,5 @@ class Show(Command):
             console=Console(file=text, width=shutil.get_terminal_size().columns),
         )
         small = open_set(self.small)
-        facts = {"name": small.name, "pairs": small.pairs, "bytes": small.sizes, "licence": small.licence}
+        facts = {"name": small.name, "pairs": small.pairs, "bytes": dict(small.sizes), "licence": small.licence}
         return Answer(f"{text.getvalue()}\npage: {page}", {**facts, "recipe": small.recipe.plain(), "page": str(page)})

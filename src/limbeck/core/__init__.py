@@ -1,8 +1,10 @@
 """The nouns: budget, problem, synthetic set, method, recipe, distilled set."""
 
 from limbeck.core.budget import Budget
+from limbeck.core.codec import Storage
 from limbeck.core.distilled import DistilledSet, freeze, load
 from limbeck.core.encode import encode, leaves
+from limbeck.core.fit import fitted
 from limbeck.core.masks import object_masks
 from limbeck.core.method import Method
 from limbeck.core.problem import Pairs, Problem, stream
@@ -19,9 +21,11 @@ __all__ = [
     "Pairs",
     "Problem",
     "Recipe",
+    "Storage",
     "Synthetic",
     "chosen_pairs",
     "encode",
+    "fitted",
     "freeze",
     "learned_pairs",
     "leaves",

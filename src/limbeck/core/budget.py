@@ -1,15 +1,36 @@
 """`Budget`: how much the synthetic set may hold, in pairs or in bytes; both are always reported."""
 
+import re
 from bisect import bisect_right
 from dataclasses import dataclass
+from decimal import Decimal
 
 import torch
 from torch import Tensor
 
-from limbeck.data.modality import Modality
 from limbeck.errors import ConfigError
 
-__all__ = ["Budget", "per_class", "sample_bytes"]
+__all__ = ["Budget", "byte_count", "per_class"]
+
+UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+
+def byte_count(text: str | int) -> int:
+    """A number of bytes as a person writes it: kB, MB and GB are thousands, KiB, MiB and GiB are 1024s.
+
+    Raises:
+        ConfigError: it is no number of bytes.
+
+    Example:
+        >>> byte_count("1.2MB"), byte_count("500 kB"), byte_count("1MiB"), byte_count(2000)
+        (1200000, 500000, 1048576, 2000)
+    """
+    parts = re.fullmatch(r"(-?\d+(?:[_,]\d+)*(?:\.\d+)?)\s*([A-Za-z]*)", str(text).strip(), re.ASCII)
+    if not parts or parts[2].lower() not in UNITS:
+        raise ConfigError(
+            f"bytes are a number with B, kB, MB, GB, KiB, MiB or GiB, such as 1.2MB, got {str(text)[:60]!r}"
+        )
+    return int(Decimal(re.sub("[_,]", "", parts[1])) * UNITS[parts[2].lower()])
 
 
 @dataclass(frozen=True)
@@ -18,67 +39,60 @@ class Budget:
 
     Args:
         pairs: number of synthetic samples M; a sample is one image with one learned text, all captions of a real one, or a label.
-        bytes: total size of what a student reads: pixels, masks, 32-bit sound and depth, 32-bit embeddings or UTF-8 captions,
-            labels. Compressed files are smaller, those of real images by far; `compare` says by how much.
-        pixels: `"uint8"` stores images as a PNG would, `"float32"` their exact floats at four times the bytes.
+        bytes: total size of the files of the set's folder, as a number or as text: 1_200_000, "1.2MB".
+        pixels: `"uint8"` stores images as files, see `Storage`; `"float32"` their exact floats at four bytes each.
 
     Raises:
-        ConfigError: neither or both given, or not positive.
+        ConfigError: neither or both given, or not positive, or bytes in an unknown unit.
 
     Example:
-        >>> Budget(bytes=1_000_000).resolve(sample_bytes=12_288, available=5000)
-        81
+        >>> Budget(bytes="1MB").resolve(sample_bytes=12_288, available=5000, fixed=10_000)
+        80
     """
 
     pairs: int | None = None
-    bytes: int | None = None
+    bytes: int | str | None = None
     pixels: str = "uint8"
 
     def __post_init__(self) -> None:
         if (self.pairs is None) == (self.bytes is None):
             raise ConfigError("a budget needs either pairs or bytes, not both and not neither")
-        value = self.pairs if self.pairs is not None else self.bytes
+        if self.bytes is not None:
+            object.__setattr__(self, "bytes", byte_count(self.bytes))
+        value = self.limit if self.pairs is None else self.pairs
         if self.pixels not in ("uint8", "float32"):
             raise ConfigError(f"pixels are stored as 'uint8' or 'float32', got {self.pixels!r}")
         if value is None or value <= 0:
             raise ConfigError(f"a budget must be positive, got {value}")
 
-    def resolve(self, sample_bytes: int, available: int) -> int:
+    @property
+    def limit(self) -> int | None:
+        """The bytes as a number; `None` for a budget in pairs."""
+        return None if self.bytes is None else byte_count(self.bytes)
+
+    def resolve(self, sample_bytes: int, available: int, fixed: int = 0) -> int:
         """The number of pairs M that this budget allows.
 
         Args:
             sample_bytes: bytes of one synthetic sample.
-            available: number of real samples, the most that M can be.
+            available: number of real samples, the most that M can be; bytes that would hold more are not used up.
+            fixed: bytes that a set takes before its first sample.
 
         Raises:
             ConfigError: less than one pair, or more pairs than there are real samples.
         """
-        pairs = self.pairs if self.pairs is not None else (self.bytes or 0) // sample_bytes
-        if pairs < 1:
-            raise ConfigError(f"a budget of {self.bytes} bytes holds no pair: one takes {sample_bytes} bytes")
+        limit = self.limit
+        pairs = self.pairs if limit is None else min((limit - fixed) // sample_bytes, available)
+        if pairs is None or pairs < 1:
+            raise ConfigError(
+                f"a budget of {limit or 0:,} bytes holds no pair: one takes about {sample_bytes:,} bytes, and a set {fixed:,} for its "
+                "card, its manifest and its table; give it more bytes, or store less: a codec, a quality or a side (--storage.codec jpeg)"
+            )
         if pairs > available:
             raise ConfigError(
                 f"a budget of {pairs} pairs is larger than the data: {available} samples can make a pair; ask for fewer"
             )
         return pairs
-
-
-def sample_bytes(modalities: dict[str, Modality], text_bytes: float, pixel_bytes: int = 1) -> int:
-    """Bytes of one synthetic sample: pixels, sound, depth + `text_bytes` + 8 for a label, for the modalities that are there.
-
-    A mask takes one byte a pixel, however the image is stored.
-
-    Args:
-        modalities: of the set.
-        text_bytes: of one text.
-        pixel_bytes: of one value of an image.
-
-    Example:
-        >>> sample_bytes({"image": Modality("image", (3, 64, 64)), "text": Modality("text")}, text_bytes=4 * 384)
-        13824
-    """
-    fixed = sum((pixel_bytes if name == "image" else 1) * modality.nbytes for name, modality in modalities.items())
-    return round(fixed + (text_bytes if "text" in modalities else 0) + (8 if "label" in modalities else 0))
 
 
 def per_class(pairs: int, labels: Tensor, classes: int) -> list[int]:

@@ -4,16 +4,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from limbeck.core.codec import Files, Packed, exact_files, pack, stored_files
 from limbeck.core.encode import chunked
+from limbeck.core.kept import kept_values, moved
 from limbeck.core.masks import object_masks
 from limbeck.core.problem import Problem
 from limbeck.core.recipe import Recipe
-from limbeck.core.synthetic import Synthetic
+from limbeck.core.synthetic import SOFT, Synthetic
 from limbeck.data.batch import Batch, Captions
 from limbeck.data.cache import digest
 from limbeck.data.modality import Modality
@@ -39,7 +42,8 @@ class DistilledSet(Source):
             or, as tokens of a text encoder, `[M, L, E]`;
             `"audio"`, `"depth"` and other modalities held as tensors `float32 [M, ...]`, exactly as they were learned;
             `"mask"` `uint8 [M, 1, R, R]`, 255 on the object, where the source has masks;
-            `"label"` `int64 [M]`; `"similarity.<name>"` the parameters of a learned similarity; `"hint.<name>"` scalars;
+            `"label"` `int64 [M]`, of the real sample that it started from; `"soft_label"` `float32 [M, C]`, learned shares of the
+            classes; a modality that `embedded_by` names as learned vectors `float32 [M, D]`; `"similarity.<name>"` the parameters of a learned similarity; `"hint.<name>"` scalars;
             in older sets `"relation"` `float32 [M, M]`.
         captions: the readable captions of each sample: all of the real sample that it started from, first the one of its pair;
             those that were written for it, where it was generated; or the nearest real one where text was learned.
@@ -53,7 +57,9 @@ class DistilledSet(Source):
         encoder_licences: modality to licence of the encoder's weights.
         training: how a student should be trained on the set: `"loss"` and `"temperature"`; empty where nothing is said.
         similarity: what `Similarity.restore` needs beside the parameters; empty without a learned similarity.
+        moved: how far each learned vector is from the real sample's own: their cosine, of texts that with the mean of its captions.
         generation: how its samples were generated: prior and its licence, prompts, sampling, who wrote new captions; empty where none were.
+        stored: modality to the bytes that its tensor was decoded from; a tensor without, or in the place of the one that was, is stored exactly.
     """
 
     name: str
@@ -71,9 +77,11 @@ class DistilledSet(Source):
     training: Mapping[str, str | float] = field(default_factory=dict)
     similarity: Mapping[str, Any] = field(default_factory=dict)
     generation: Mapping[str, Any] = field(default_factory=dict)
+    moved: Sequence[float] = ()
+    stored: Mapping[str, Files | Packed] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Shows bytes of names that are no UTF-8, so that the set can be written, wherever they came from."""
+        """Shows bytes of names that are no UTF-8, so that the set can be written; forgets the bytes of tensors that were replaced."""
         clean = escape_surrogates
         values = {
             "name": clean(self.name),
@@ -83,6 +91,7 @@ class DistilledSet(Source):
             "nearest": [(clean(key), score) for key, score in self.nearest],
             "classes": tuple(map(clean, self.classes)),
             "licence": clean(self.licence),
+            "stored": {m: held for m, held in self.stored.items() if held.values is self.tensors.get(m)},
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -108,8 +117,8 @@ class DistilledSet(Source):
 
     @property
     def embeddings(self) -> Mapping[str, Tensor]:  # type: ignore[override]
-        """The text, where text was learned or came as vectors; see `Source` for its two forms."""
-        return {"text": self.tensors["text"]} if "text" in self.tensors else {}
+        """What was learned or came as vectors of an encoder; see `Source` for the two forms of text."""
+        return {m: self.tensors[m] for m in dict.fromkeys(("text", *self.embedded_by)) if m in self.tensors}
 
     @property
     def pairs(self) -> int:
@@ -125,6 +134,11 @@ class DistilledSet(Source):
     def labels(self) -> Tensor | None:
         """`int64 [M]` labels, or `None`."""
         return self.tensors.get("label")
+
+    @property
+    def soft_labels(self) -> Tensor | None:
+        """`float32 [M, C]`, the learned share of each class in each sample, or `None`; a row sums to one."""
+        return self.tensors.get(SOFT)
 
     @property
     def coverage(self) -> Tensor | None:
@@ -146,29 +160,47 @@ class DistilledSet(Source):
         """Learned scalars for the student, such as a learning rate."""
         return {k.removeprefix("hint."): float(v) for k, v in self.tensors.items() if k.startswith("hint.")}
 
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Bytes of what a student reads, part by part: tensors as stored, captions in UTF-8 where text is strings."""
-        sizes = {name: tensor.numel() * tensor.element_size() for name, tensor in self.tensors.items()}
-        if "text" in self.modalities and "text" not in self.tensors:
-            sizes["text"] = sum(len(text.encode()) for sample in self.captions for text in sample)
-        return sizes
+    @cached_property
+    def pictures(self) -> Mapping[str, Files]:
+        """The files of images and masks, as they are stored; not of images that are kept as floats."""
+        found: dict[str, Files] = {}
+        for modality in (m for m in ("image", "mask") if m in self.tensors and not self.tensors[m].is_floating_point()):
+            held = self.stored.get(modality)
+            found[modality] = held if isinstance(held, Files) else exact_files(self.tensors[modality])
+        return found
+
+    def files(self, modality: str, index: Sequence[int]) -> Sequence[bytes | None]:
+        """The stored images or masks at `index`; of other modalities there are none."""
+        held = self.pictures.get(modality)
+        return [None if held is None else held.files[i] for i in index]
+
+    @cached_property
+    def sizes(self) -> Mapping[str, int]:
+        """Bytes of each part of the set's folder, see `limbeck.core.storage.part_sizes`."""
+        from limbeck.core.storage import part_sizes
+
+        return MappingProxyType(part_sizes(self))
 
     @property
     def nbytes(self) -> int:
-        """Total bytes of what a student reads."""
+        """Bytes of all files of the set's folder, saved or not."""
         return sum(self.sizes.values())
 
     @property
     def fingerprint(self) -> str:  # type: ignore[override]
-        """A digest of every tensor and caption, and of how a student should be trained."""
-        raw = [
-            x
-            for k in sorted(self.tensors)
-            for x in (k, self.tensors[k].contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        ]
+        """A digest of every tensor and caption, and of how a student should be trained.
+
+        Images that are no exact files enter with their bytes: another version of a decoder may give other pixels of them.
+        """
+        raw = [x for k in sorted(self.tensors) for x in (k, *self._raw(k))]
         said = [dict(x) for x in (self.training, self.similarity) if x]
         return digest(*raw, [list(c) for c in self.captions], list(self.classes), *said)
+
+    def _raw(self, name: str) -> Sequence[Any]:
+        held, tensor = self.stored.get(name), self.tensors[name]
+        if isinstance(held, Files) and not held.exact:
+            return [list(tensor.shape), *held.files]
+        return [tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()]
 
     def refuse_strangers(
         self, kind: Literal["source", "encoder"], things: Mapping[str, Any], instead: str
@@ -190,8 +222,8 @@ class DistilledSet(Source):
 
 
 def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_text: bool) -> DistilledSet:
-    """The distilled set of a synthetic one: pixels rounded to 8 bits (or kept), masks to 8 bits, texts made readable,
-    origins named.
+    """The distilled set of a synthetic one: what is decoded from images, masks and vectors as the problem stores them, texts made
+    readable, origins named. What the synthetic set keeps of real samples is taken from the source.
 
     Args:
         problem: where the synthetic set came from.
@@ -203,12 +235,15 @@ def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_te
     source, tensors, synthetic = problem.source, {}, synthetic.averaged()
     remember(recipe.plain())
     keys = source.keys
-    values = {m: synthetic.value(m).detach().cpu() for m in synthetic.modalities}
-    if "image" in values:
-        image = values["image"].clamp(0, 1)
-        tensors["image"] = image.mul(255).round().byte() if problem.budget.pixels == "uint8" else image.contiguous()
+    values = {m: synthetic.value(m).detach().cpu() for m in synthetic.modalities} | kept_values(problem, synthetic)
+    stored: dict[str, Files | Packed] = {}
+    real = "image" in values and is_real(problem, synthetic)
+    if "image" in values and problem.budget.pixels == "float32":
+        tensors["image"] = values["image"].clamp(0, 1).contiguous()
+    elif "image" in values:
+        stored["image"] = images_of(problem, synthetic)
     if "mask" in values:
-        tensors["mask"] = values["mask"].clamp(0, 1).mul(255).round().byte()
+        stored["mask"] = exact_files(values["mask"].clamp(0, 1).mul(255).round().byte())
     tensors |= {m: value.float().contiguous() for m, value in values.items() if m not in OWN}
     if synthetic.labels is not None:
         tensors["label"] = synthetic.labels.cpu()
@@ -218,16 +253,20 @@ def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_te
         }
     tensors |= {f"hint.{k}": module().detach().cpu() for k, module in synthetic.hints.items()}
     captions: list[Captions] = list(synthetic.texts) or [()] * len(synthetic)
+    learned_text = learned_text and "text" not in synthetic.kept
     neighbours: list[list[tuple[str, float]]] = []
     if "text" in values:
         neighbours = _nearest_captions(problem, values["text"])
         if learned_text or "text" in source.embeddings:
-            tensors["text"] = values["text"].contiguous()
+            stored["text"] = pack(values["text"], problem.storage.vectors)
         if learned_text:
             captions = [(near[0][0],) for near in neighbours]
-        elif synthetic.caption is not None:
-            captions = _own_captions(problem, synthetic.caption.tolist(), synthetic.origin.tolist())
-    held = {*values, "label", *(["text"] if synthetic.texts else [])}
+    if synthetic.caption is not None and not learned_text and "text" in (*values, *synthetic.kept):
+        captions = _own_captions(problem, synthetic.caption.tolist(), synthetic.origin.tolist())
+    stored |= {m: pack(values[m], problem.storage.vectors) for m in synthetic.vectors}
+    tensors |= {m: held.values for m, held in stored.items()}
+    held = {*values, *synthetic.kept, "label", *(["text"] if synthetic.texts else [])}
+    embedded = [m for m in ("text", *synthetic.vectors) if m in tensors]
     return DistilledSet(
         name=f"{source.name} by {recipe.method.get('name', 'unknown')}",
         modalities={name: m for name, m in source.modalities.items() if name in held},
@@ -235,16 +274,39 @@ def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_te
         captions=captions,
         origins=[keys[i] for i in synthetic.origin.tolist()],
         neighbours=neighbours,
-        nearest=_nearest_images(problem, values.get("image")),
+        nearest=_nearest_images(problem, values.get("image"), synthetic.origin if real else None),
         classes=source.classes,
         licence=source.licence,
         recipe=recipe,
-        embedded_by={"text": problem.space["text"].fingerprint} if "text" in tensors else {},
+        embedded_by={m: problem.space[m].fingerprint for m in embedded},
         encoder_licences=problem.space.licences,
         training=synthetic.training_options,
         similarity={} if synthetic.relation is None else synthetic.relation.describe(),
         generation=synthetic.generation,
+        moved=moved(problem, synthetic),
+        stored=stored,
     )
+
+
+def is_real(problem: Problem, synthetic: Synthetic) -> bool:
+    """Whether the images are, to 8 bits, those of the real samples that the set started from."""
+    if "image" in synthetic.kept:
+        return True
+    if "image" in synthetic.learned or synthetic.generation:
+        return False
+    own = problem.source.batch(synthetic.origin.cpu())["image"]
+    return torch.equal(_eight_bits(own.cpu()), _eight_bits(synthetic.value("image").cpu()))
+
+
+def images_of(problem: Problem, synthetic: Synthetic) -> Files:
+    """The images as they are stored: of real samples their own files, where these are what is to be stored."""
+    if is_real(problem, synthetic):
+        return problem.stored_images(synthetic.origin.cpu())
+    return stored_files(_eight_bits(synthetic.value("image").detach().cpu()), problem.storage)
+
+
+def _eight_bits(pixels: Tensor) -> Tensor:
+    return pixels.clamp(0, 1).mul(255).round().byte()
 
 
 def load(folder: str | Path) -> DistilledSet:
@@ -278,12 +340,19 @@ def _nearest_captions(problem: Problem, text: Tensor, k: int = 3) -> list[list[t
     ]
 
 
-def _nearest_images(problem: Problem, images: Tensor | None) -> list[tuple[str, float]]:
-    """The key of the real image nearest to each image, and its cosine similarity."""
+def _nearest_images(problem: Problem, images: Tensor | None, origin: Tensor | None) -> list[tuple[str, float]]:
+    """The key of the real image nearest to each image, and its cosine similarity.
+
+    Args:
+        problem: whose real images.
+        images: of the set; `None` where it has none.
+        origin: the samples that they are the images of; `None` where they are no real ones.
+    """
     if images is None or "image" not in problem.modalities:
         return []
     real, keys = problem.features["image"], problem.source.keys
-    score, index = nearest(_seen(problem, "image", images), real.vectors, real.owner, len(keys), 1)
+    vectors = _seen(problem, "image", images) if origin is None else real.vectors[real.first(len(keys))[origin.cpu()]]
+    score, index = nearest(vectors, real.vectors, real.owner, len(keys), 1)
     return [(keys[i], round(s, 4)) for i, s in zip(index[:, 0].tolist(), score[:, 0].tolist(), strict=True)]
 
 

@@ -6,8 +6,9 @@ import tarfile
 from pathlib import Path
 from typing import Literal, get_args
 
+from limbeck.core.card import card
+from limbeck.core.codec import png
 from limbeck.core.distilled import DistilledSet
-from limbeck.core.storage import card, png
 from limbeck.data.files import foreign_files, whole_folder
 from limbeck.errors import ConfigError, StorageError
 
@@ -22,7 +23,7 @@ def export(small: DistilledSet, folder: str | Path, to: str = "hf", shard: int =
     Args:
         small: the set.
         folder: where to write; it must not exist or be empty.
-        to: `"hf"`, a Hugging Face dataset repository (also what `save` writes, with the exact tensors); `"webdataset"`, tar
+        to: `"hf"`, a Hugging Face dataset repository (also what `save` writes); `"webdataset"`, tar
             shards of `KEY.png`, `KEY.mask.png`, `KEY.txt` and `KEY.json`; `"folder"`, images beside `metadata.jsonl`, which
             `datasets.load_dataset("imagefolder")` opens, and their masks in `masks/`.
         shard: samples a tar file.
@@ -55,7 +56,7 @@ def export(small: DistilledSet, folder: str | Path, to: str = "hf", shard: int =
         else:
             for start in range(0, len(small), shard):
                 _write_shard(small, made / f"{start // shard:06d}.tar", range(start, min(start + shard, len(small))))
-        (made / "README.md").write_text(card(small).split("---\n", 2)[-1].lstrip(), encoding="utf-8")
+        (made / "README.md").write_text(card(small, small.nbytes).split("---\n", 2)[-1].lstrip(), encoding="utf-8")
     return folder
 
 
@@ -68,7 +69,7 @@ def _write_folder(small: DistilledSet, folder: Path) -> None:
         (folder / row["file_name"]).write_bytes(_image(small, i))
         if masks is not None:
             row["mask_file_name"] = f"masks/{key}.png"
-            (folder / row["mask_file_name"]).write_bytes(png(masks[i], "mask"))
+            (folder / row["mask_file_name"]).write_bytes(png(masks[i]))
         lines.append(json.dumps({**row, **_facts(small, i)}, ensure_ascii=False))
     (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -79,7 +80,7 @@ def _write_shard(small: DistilledSet, path: Path, rows: range) -> None:
             facts = _facts(small, i)
             members = {"png": _image(small, i), "json": json.dumps(facts, ensure_ascii=False).encode()}
             if "mask" in small.tensors:
-                members["mask.png"] = png(small.tensors["mask"][i], "mask")
+                members["mask.png"] = png(small.tensors["mask"][i])
             if small.captions[i]:
                 members["txt"] = small.captions[i][0].encode()
             if "label" in facts:

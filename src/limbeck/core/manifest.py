@@ -1,8 +1,9 @@
 """`manifest.json` of a distilled set: what it must say, and the digest of its own content that a changed bit breaks."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from limbeck.core.codec import Vectors
 from limbeck.core.recipe import SHAPE as RECIPE
 from limbeck.data.files import settle, sha256
 from limbeck.data.plain import COUNT, DIGEST, NUMBER, PLAIN, SIZE, TEXT, Kind, read_sealed
@@ -10,7 +11,7 @@ from limbeck.errors import StorageError
 
 __all__ = ["CARD", "MANIFEST", "SCHEMA", "TABLE", "TENSORS", "read_manifest"]
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST, CARD, TABLE, TENSORS = (
     "manifest.json",
     "README.md",
@@ -21,11 +22,14 @@ CURE = "fetch or make the set again"
 PRIOR = {"name": TEXT, "licence": TEXT, "*": PLAIN}
 PROMPTS = {"longer than the prior reads": COUNT, "*": PLAIN}
 CAPTIONS = {"by": {"name": TEXT, "*": PLAIN}, "stage": TEXT, "*": PLAIN}
+PACKED = Kind("a type of vectors", lambda value: value in get_args(Vectors))
 SHAPE = {
     "schema": Kind(f"a schema from 1 to {SCHEMA}", lambda value: type(value) is int and 1 <= value <= SCHEMA),
     "name": TEXT,
     "pairs?": SIZE,
-    "bytes?": {"total": COUNT, "*": COUNT},
+    "bytes?": {"total": COUNT, "*": COUNT},  # of schema 1, which counted tensors
+    "exact?": [TEXT],
+    "packed?": {"*": {"kind": PACKED, "width": SIZE}},
     "modalities": [{"name": TEXT, "shape": [SIZE], "low": NUMBER, "high": NUMBER, "rate?": COUNT}],
     "classes": [TEXT],
     "recipe": RECIPE,
@@ -36,6 +40,7 @@ SHAPE = {
     "training?": {"loss?": TEXT, "temperature?": NUMBER, "*": (TEXT, NUMBER)},
     "similarity?": {"pairs?": SIZE, "kind?": TEXT, "rank?": SIZE, "alpha?": NUMBER, "bound?": TEXT},
     "generation?": ({}, {"prior": PRIOR, "prompts": PROMPTS, "captions?": CAPTIONS, "*": PLAIN}),
+    "moved?": [NUMBER],
     "versions?": {"*": TEXT},
     "files": {CARD: DIGEST, TABLE: DIGEST, TENSORS: DIGEST},
 }

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from limbeck.core.problem import Problem
 from limbeck.core.synthetic import Synthetic
 from limbeck.errors import ConfigError, DataError
+from limbeck.spaces.encoders.pool import members_of
 
 __all__ = ["Method"]
 
@@ -30,25 +31,39 @@ class Method(ABC):
 
     Attributes:
         needs: modalities that it cannot do without.
+        pools: whether it reads every member of a pool of encoders; the steps of others read one encoder.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
+    pools: ClassVar[bool] = False
 
     def check(self, problem: Problem) -> None:
         """Refuses a problem that it cannot work on, before anything is encoded: no check may read the problem's features.
 
         Raises:
             DataError: a modality that it needs is missing, or labels that its `per_class` asks for.
-            ConfigError: a budget below one a class, as far as the source tells which samples hold every modality.
+            ConfigError: a budget below one a class, as far as the source tells which samples hold every modality; or a pool of
+                encoders where its steps read one.
         """
         if missing := [m for m in self.needs if m not in problem.modalities]:
             raise DataError(
                 f"{self.describe()['name']} needs {' and '.join(self.needs)}, but {problem.source.name} with this space has no "
                 f"{' and no '.join(missing)}; choose other data, or a space that encodes them"
             )
-        if problem.by_class(per_class := getattr(self, "per_class", False)):
-            size = problem.sample_bytes(self.learns_text, self.text_tokens)
-            problem.refuse_classes(problem.budget.resolve(size, problem.available), per_class)
+        for modality in problem.modalities:
+            members = [member.describe()["name"] for member in members_of(problem.space[modality])]
+            if len(members) > 1 and self.steps and not self.pools:
+                raise ConfigError(
+                    f"{self.describe()['name']} learns with one {modality} encoder, and this is a pool of {' and '.join(members)}; "
+                    f"use label_distillation, which reads each of them, or one encoder: --space.{modality} "
+                    f"ensemble:{'+'.join(members)}"
+                )
+        per_class = getattr(self, "per_class", False)
+        if problem.budget.limit is not None or problem.by_class(per_class):
+            size = problem.sample_bytes(self.learns_text, self.text_tokens, real=self.keeps_images)
+            pairs = problem.budget.resolve(size, problem.available, problem.fixed_bytes)
+            if problem.by_class(per_class):
+                problem.refuse_classes(pairs, per_class)
 
     @property
     def steps(self) -> int:
@@ -59,6 +74,11 @@ class Method(ABC):
     def learns_text(self) -> bool:
         """Whether a synthetic text is an embedding (4 bytes a component) rather than a caption."""
         return False
+
+    @property
+    def keeps_images(self) -> bool:
+        """Whether a synthetic image is that of a real sample, unchanged: what it takes is the bytes of its file."""
+        return not self.steps
 
     @property
     def text_tokens(self) -> int:

@@ -1,26 +1,33 @@
 """`Problem`: everything a method may look at, and nothing else. There is no test split inside."""
 
+import copy
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import ceil, prod
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from limbeck.core.budget import Budget, sample_bytes
+from limbeck.core.budget import Budget
 from limbeck.core.budget import per_class as per_class_shares
+from limbeck.core.codec import Files, Storage, decoded, exact_bytes, stored_files
+from limbeck.core.estimate import image_bytes, text_bytes
 from limbeck.data.batch import Batch
 from limbeck.data.cache import Cache
 from limbeck.data.captions import check_captions
 from limbeck.data.source import Source, TrainingView
-from limbeck.errors import DataError
+from limbeck.errors import ConfigError, DataError
 from limbeck.spaces import Features, Space, embed_source
 
 __all__ = ["Pairs", "Problem", "stream"]
 
 T = TypeVar("T")
+CHUNK = 256  # images that are stored at a time
+FIXED = 7_000  # bytes of card, manifest and the frame of the table, with a recipe of many options
+PREVIEW = 2_000  # bytes of a picture of sound or depth, at most
 
 
 def stream(seed: int, purpose: str, t: int = 0) -> torch.Generator:
@@ -65,10 +72,11 @@ class Problem:
         device: where encoders and the synthetic set live.
         cache: where features (and experts) are kept.
         tick: called with (what, done, total) by long preparations; for progress bars.
+        storage: in which bytes the synthetic set is stored.
 
     Raises:
         DataError: the source has no samples, no modality that the space encodes, or one caption in all.
-        ConfigError: a budget of more pairs than there are samples.
+        ConfigError: a budget of more pairs than there are samples, or a lossy codec where pixels are kept as floats.
 
     Example:
         >>> import limbeck as lb
@@ -84,6 +92,7 @@ class Problem:
     device: str = "cpu"
     cache: Cache = field(default_factory=Cache)
     tick: Callable[[str, int, int], None] | None = None
+    storage: Storage = field(default_factory=Storage)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "source", TrainingView(self.source))
@@ -98,6 +107,8 @@ class Problem:
             check_captions(self.source)
         if not self.available:
             raise self._none_complete()
+        if self.budget.pixels == "float32" and (self.storage.codec, self.storage.side) != ("auto", 0):
+            raise ConfigError("pixels that are kept as floats have no codec and no side; leave out one or the other")
         if self.budget.pairs is not None:  # refused again with what is encoded, but then time is spent
             self.budget.resolve(sample_bytes=1, available=self.available)
 
@@ -245,34 +256,98 @@ class Problem:
             self._memo[key] = make()
         return self._memo[key]  # type: ignore[no-any-return]
 
-    def pairs(self, learned_text: bool, tokens: int = 0) -> int:
-        """The number of synthetic samples M that the budget allows.
+    def but(self, **changed: Any) -> "Problem":
+        """The same problem with another budget or storage; what is computed of the data is shared.
 
         Args:
-            learned_text: a text costs 4 bytes a component as an embedding, as also where the source holds vectors; else all
-                captions of a sample are kept, and cost their mean UTF-8 length.
-            tokens: token embeddings that a learned text consists of; 0 where it is one vector.
+            changed: `budget` or `storage`.
         """
-        return self.budget.resolve(self.sample_bytes(learned_text, tokens), len(self.complete))
+        other = copy.copy(self)
+        for name, value in {"_memo": self._memo, **changed}.items():
+            object.__setattr__(other, name, value)
+        return other
 
-    def sample_bytes(self, learned_text: bool, tokens: int = 0, masks: bool = True, captions: int = 0) -> int:
-        """Bytes of one synthetic sample.
+    def stored_images(self, index: Tensor) -> Files:
+        """The images of real samples as a set stores them, each encoded once.
+
+        Args:
+            index: `int64 [n]`, which samples; each holds an image.
+        """
+        known: dict[int, tuple[bytes, bool]] = self.once(("stored", self.storage), dict)
+        for part in torch.tensor([i for i in index.unique().tolist() if i not in known], dtype=torch.long).split(CHUNK):
+            pixels = self.source.batch(part)["image"].clamp(0, 1).mul(255).round().byte().cpu()
+            own = self.source.files("image", part.tolist())
+            for i, x, file in zip(part.tolist(), pixels, own, strict=True):
+                made = stored_files(x[None], self.storage, [file])
+                known[i] = made.files[0], made.exact
+        files, exact = zip(*(known[i] for i in index.tolist()), strict=True)
+        height, width = self.source.modalities["image"].shape[1:]
+        return Files(torch.stack([decoded(file, height, width) for file in files]), files, all(exact))
+
+    def stored(self, modality: str, index: Tensor) -> Tensor:
+        """What a student would see of real samples that are kept in a set: images decoded from what is stored, the rest as it is.
+
+        Args:
+            modality: held by the source, no text.
+            index: `int64 [n]`, which samples.
+
+        Returns:
+            `float [n, ...]`, images in [0, 1], of the modality's resolution.
+
+        Example:
+            >>> import limbeck as lb
+            >>> of = Problem(lb.check.toy_source(), lb.space(image="convnet"), lb.Budget(pairs=4), storage=Storage("jpeg", 10))
+            >>> index = torch.tensor([3, 5])
+            >>> bool((of.stored("image", index) - of.source.batch(index)["image"]).abs().max() > 0.02)
+            True
+        """
+        if modality != "image" or self.budget.pixels == "float32":
+            value: Tensor = self.source.batch(index)[modality]
+            return value
+        return self.stored_images(index).values.float().div(255)
+
+    def pairs(self, learned_text: bool, tokens: int = 0, real: bool = False) -> int:
+        """The number of synthetic samples M that the budget allows.
+
+        Learned images that are stored exactly take no more than this assumes; of lossy codecs the bytes are estimated, and the quality
+        is lowered in the end where they are more. Real samples are counted with their own bytes by `limbeck.core.fitted`.
+
+        Args:
+            learned_text: a text costs the bytes of an embedding, as also where the source holds vectors; else all captions of a
+                sample are kept, and cost their mean UTF-8 length.
+            tokens: token embeddings that a learned text consists of; 0 where it is one vector.
+            real: whether images are those of real samples.
+        """
+        size = self.sample_bytes(learned_text, tokens, real=real)
+        return self.budget.resolve(size, len(self.complete), self.fixed_bytes)
+
+    @property
+    def fixed_bytes(self) -> int:
+        """Bytes of a set before its first sample, at most: card, manifest, and the frame of its table."""
+        return FIXED + 4 * sum(len(name.encode()) + 8 for name in self.source.classes)
+
+    def sample_bytes(
+        self, learned_text: bool, tokens: int = 0, masks: bool = True, captions: int = 0, real: bool = False
+    ) -> int:
+        """Bytes of one synthetic sample in the files of a set: estimated for lossy codecs, of others no less than they are.
 
         Args:
             learned_text, tokens: see `pairs`.
             masks: with its mask, where the source has them.
             captions: how many it has where text is not learned; 0 for all of a real sample.
+            real: whether its image is that of a real sample.
         """
-        if (learned_text or "text" in self.source.embeddings) and "text" in self.space:
-            encoder = self.space["text"]
-            text = 4.0 * (encoder.tokens(["a"], tokens).numel() if tokens else encoder.dim)
-        else:
-            size = sum(len(caption.encode()) for caption in self.captions)
-            captioned = sum(map(bool, self.source.captions))
-            text = captions * size / max(len(self.captions), 1) if captions else size / max(captioned, 1)
-        carried = {*self.modalities, "label", *(["mask"] if self.masked and masks else [])}
-        held = {name: m for name, m in self.source.modalities.items() if name in carried}
-        return sample_bytes(held, text, 4 if self.budget.pixels == "float32" else 1)
+        kinds, total = self.source.modalities, 64.0 + 8 * ("label" in self.source.modalities)
+        total += 2 * sum(map(len, self.source.keys)) / len(self.source)  # origin and nearest
+        if "image" in self.modalities:
+            total += image_bytes(self, self._listed[0].nonzero().squeeze(1), real)
+        if masks and self.masked:
+            total += exact_bytes(1, *kinds["mask"].shape[1:])
+        for name in (m for m in self.modalities if m not in ("image", "text")):
+            total += 4 * prod(kinds[name].shape) + PREVIEW * (name in ("audio", "depth"))
+        if "text" in self.modalities:
+            total += text_bytes(self, learned_text, tokens, captions)
+        return ceil(total)
 
     def rng(self, purpose: str, t: int = 0) -> torch.Generator:
         """The named random stream for `purpose` at step `t`."""

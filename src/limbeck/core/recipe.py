@@ -1,7 +1,7 @@
 """`Recipe`: a complete, plain description of one distillation, written into its run and into its result."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ SHAPE = {
     "space?": {"*": _ENCODER},
     "method?": {"name?": TEXT, "*": PLAIN},
     "budget?": {"*": PLAIN},
+    "storage?": {"*": PLAIN},
     "seed?": INTEGER,
     "fingerprints?": {"*": TEXT},
 }
@@ -37,6 +38,7 @@ class Recipe:
         space: modality to encoder name and options.
         method: name and every hyper-parameter.
         budget: pairs or bytes.
+        storage: codec, quality, side and type of vectors, those that are not as usual.
         seed: of all named random streams.
         fingerprints: digests of the source's content, of the encoders' weights and of what else the method reads.
 
@@ -49,6 +51,7 @@ class Recipe:
     space: Mapping[str, Any] = field(default_factory=dict)
     method: Mapping[str, Any] = field(default_factory=dict)
     budget: Mapping[str, Any] = field(default_factory=dict)
+    storage: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 
@@ -60,6 +63,9 @@ class Recipe:
             space=problem.space.describe(),
             method=method.describe(),
             budget={k: v for k, v in asdict(problem.budget).items() if v is not None},
+            storage={
+                f.name: v for f in fields(problem.storage) if (v := getattr(problem.storage, f.name)) != f.default
+            },
             seed=problem.seed,
             fingerprints={
                 "source": problem.source.fingerprint,

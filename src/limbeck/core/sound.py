@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limbeck.core.synthetic import SOFT
 from limbeck.data.modality import Modality
 from limbeck.data.plain import NONE, NUMBER, TEXT, check
 from limbeck.objectives.similarity import Similarity
@@ -93,7 +94,7 @@ def check_tensors(
         head, dot, _ = name.partition(".")
         if (
             name not in modalities
-            and name not in ("relation", "text", "label")
+            and name not in ("relation", "text", "label", SOFT)
             and not (dot and head in ("hint", "similarity"))
         ):
             raise ValueError(f"the tensor {name!r} is of no modality that the manifest lists")
@@ -107,15 +108,23 @@ def check_tensors(
         if head == "hint":
             if tensor.numel() != 1:
                 raise ValueError(f"{name!r} must be one number, it has shape {list(shape)}")
+        elif name != "text" and name in manifest["embedded_by"]:
+            if tensor.ndim != 2 or len(tensor) != rows or not tensor.numel():
+                raise ValueError(
+                    f"the tensor {name!r} has shape {list(shape)}, it must have one vector for {rows} rows"
+                )
         elif head != "similarity" and (wanted := _shape(name, rows, modalities)) is not None and shape != wanted:
             raise ValueError(f"the tensor {name!r} has shape {list(shape)}, it must have {list(wanted)}")
     _check_labels(tensors.get("label"), len(manifest["classes"]))
+    _check_soft(tensors, len(manifest["classes"]), rows)
+    if (moved := manifest.get("moved", [])) and (len(moved) != rows or not all(-1.001 <= x <= 1.001 for x in moved)):
+        raise ValueError(f"the cosines of what moved are not {rows} numbers between -1 and 1")
     _check_similarity(tensors, manifest.get("similarity", {}), rows)
 
 
 def _shape(name: str, rows: int, modalities: Mapping[str, Modality]) -> tuple[int, ...] | None:
     """The shape that a tensor must have; `None` where its modality does not say."""
-    if name == "text":
+    if name in ("text", SOFT):
         return None
     if name in ("label", "relation"):
         return (rows,) if name == "label" else (rows, rows)
@@ -129,9 +138,9 @@ def _check_text(
     embedded_by: Mapping[str, str],
 ) -> None:
     text, rows = tensors.get("text"), len(captions)
-    if unknown := sorted(set(embedded_by) - {"text"}):
-        raise ValueError(f"{unknown[0]!r} is said to be embedded; only text is")
-    if embedded_by and text is None:
+    if unknown := sorted(set(embedded_by) - (set(modalities) - {"image", "mask", "label"}) - {"text"}):
+        raise ValueError(f"{unknown[0]!r} is said to be embedded, and is no modality that can be")
+    if "text" in embedded_by and text is None:
         raise ValueError("the text was learned, and there is no tensor of it")
     if text is not None:
         if "text" not in modalities:
@@ -150,6 +159,19 @@ def _check_labels(labels: Tensor | None, classes: int) -> None:
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or (classes and high >= classes):
         raise ValueError(f"the labels lie between {low} and {high}, there are {classes} classes")
+
+
+def _check_soft(tensors: Mapping[str, Tensor], classes: int, rows: int) -> None:
+    """Whether soft labels stand beside hard ones, and are shares of the classes."""
+    soft = tensors.get(SOFT)
+    if soft is None:
+        return
+    if "label" not in tensors:
+        raise ValueError("there are soft labels, and no labels beside them")
+    if tuple(soft.shape) != (rows, classes):
+        raise ValueError(f"the soft labels have shape {list(soft.shape)}, they must have {[rows, classes]}")
+    if float(soft.min()) < 0 or float((soft.sum(1) - 1).abs().max()) > 1e-3:
+        raise ValueError("the soft labels of a sample must be shares of the classes: none below 0, sum 1")
 
 
 def _check_similarity(tensors: Mapping[str, Tensor], description: Mapping[str, Any], rows: int) -> None:

@@ -14,8 +14,11 @@ from limbeck.data.batch import Batch, Captions
 from limbeck.errors import ConfigError
 from limbeck.objectives.selection import Rule
 from limbeck.objectives.similarity import Similarity
+from limbeck.objectives.simplex import project_simplex
 
-__all__ = ["Synthetic", "chosen_pairs", "learned_pairs", "select"]
+__all__ = ["SOFT", "Synthetic", "chosen_pairs", "learned_pairs", "select"]
+
+SOFT = "soft_label"  # the shares of the classes in each sample
 
 
 class Synthetic(nn.Module):
@@ -23,7 +26,7 @@ class Synthetic(nn.Module):
 
     Args:
         values: modality to tensor `[M, ...]`: images in [0, 1], text as embeddings (vectors, or tokens), masks in [0, 1]; only
-            modalities held as tensors.
+            modalities held as tensors. `"soft_label"` `[M, C]` are shares of the classes.
         learn: the modalities that are optimised; the others stay as they are.
         origin: `int64 [M]`, the real sample that each synthetic one started from.
         caption: `int64 [M]`, the feature row (of the source's text) that it started from; `None` without text.
@@ -36,10 +39,12 @@ class Synthetic(nn.Module):
         ranges: modality to the least and largest valid value, where `project` shall keep to it; images keep to [0, 1].
         generator: what the samples are drawn from in the end, where weights are learned instead of samples.
         texts: the captions of each sample, where they are not those that it started from.
+        kept: the modalities that are those of the real sample at `origin`, unchanged; they are held nowhere else.
+        vectors: the modalities, beside text, whose values are vectors of their encoder, kept at unit length.
         generation: how samples and captions were generated: plain values, kept with the set.
 
     Raises:
-        ConfigError: it should learn what it does not hold, or `average` is not in [0, 1).
+        ConfigError: it should learn what it does not hold, hold what it keeps, or `average` is not in [0, 1).
 
     Example:
         >>> s = Synthetic({"image": torch.zeros(2, 3, 4, 4)}, learn=["image"], origin=torch.tensor([5, 9]))
@@ -68,13 +73,17 @@ class Synthetic(nn.Module):
         generator: nn.Module | None = None,
         texts: Sequence[Captions] = (),
         generation: Mapping[str, Any] | None = None,
+        kept: Collection[str] = (),
+        vectors: Collection[str] = (),
     ) -> None:
         super().__init__()
+        if twice := set(kept) & set(values):
+            raise ConfigError(f"{', '.join(sorted(twice))} cannot be both kept and held")
         if not 0 <= average < 1:
             raise ConfigError(f"average is a decay from 0 (none) to below 1, got {average}")
         if unknown := set(learn) - set(values):
             raise ConfigError(f"cannot learn {', '.join(sorted(unknown))}: the set holds {', '.join(values)}")
-        self.order = tuple(values)
+        self.order, self.kept, self.vectors = tuple(values), tuple(kept), tuple(vectors)
         self.ranges = {"image": (0.0, 1.0), **(ranges or {})}
         self.learned = nn.ParameterDict({m: nn.Parameter(v.clone()) for m, v in values.items() if m in learn})
         self.fixed = nn.Module()
@@ -118,8 +127,8 @@ class Synthetic(nn.Module):
 
     @torch.no_grad()
     def project(self) -> None:
-        """Brings what is learned back to where it is valid: pixels into [0, 1], sound and depth into their ranges, texts that
-        are vectors to unit length.
+        """Brings what is learned back to where it is valid: pixels into [0, 1], sound and depth into their ranges, vectors
+        to unit length, soft labels to the simplex.
 
         What is valid then enters the moving average, where there is one.
         """
@@ -159,8 +168,10 @@ class Synthetic(nn.Module):
         for modality, (low, high) in self.ranges.items():
             if modality in self.learned:
                 self.learned[modality].clamp_(low, high)
-        if "text" in self.learned and self.learned["text"].ndim == 2:
-            self.learned["text"].copy_(F.normalize(self.learned["text"], dim=-1))
+        for modality in (m for m in ("text", *self.vectors) if m in self.learned and self.learned[m].ndim == 2):
+            self.learned[modality].copy_(F.normalize(self.learned[modality], dim=-1))
+        if SOFT in self.learned:
+            self.learned[SOFT].copy_(project_simplex(self.learned[SOFT]))
 
 
 def _average_of(parameter: str) -> str:

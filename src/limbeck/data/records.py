@@ -191,9 +191,9 @@ class RecordSource(Source):
         store = self._opened[1].get(modality)
         return [store.digests[i] if store else None for i in self._kept]
 
-    def file_sizes(self, modality: str, index: Sequence[int]) -> Sequence[int | None]:
-        """Bytes of each sample's file; of a part of a file, of that part."""
-        return [_size(self.records[i].ref(modality)) for i in index]
+    def files(self, modality: str, index: Sequence[int]) -> Sequence[bytes | None]:
+        """The bytes of each sample's file; of a part of a file, those of that part."""
+        return [_bytes(self.records[i].ref(modality)) for i in index]
 
     @cached_property
     def fingerprint(self) -> str:  # type: ignore[override]
@@ -318,10 +318,10 @@ class RecordSource(Source):
         return {**self._layout.describe(), "split": self._split}
 
 
-def _size(ref: ImageRef | None) -> int | None:
-    """Bytes of what a reference leads to; `None` where it has gone since."""
+def _bytes(ref: ImageRef | None) -> bytes | None:
+    """What a reference leads to; `None` where it has gone since."""
     try:
-        return None if ref is None else len(ref.read())
+        return None if ref is None else ref.read()
     except (OSError, Unreadable):
         return None
 

@@ -67,8 +67,8 @@ class Source(ABC):
         """
         return None
 
-    def file_sizes(self, modality: str, index: Sequence[int]) -> Sequence[int | None]:
-        """Bytes of the file of each sample at `index`, as it lies on the disk; `None` where it has none.
+    def files(self, modality: str, index: Sequence[int]) -> Sequence[bytes | None]:
+        """The bytes of the file of each sample at `index`, as it lies on the disk; `None` where it has none, or it cannot be read.
 
         Args:
             modality: image, mask, audio or depth.
@@ -136,6 +136,10 @@ class TrainingView(Source):
     def digests(self, modality: str) -> Sequence[str | None] | None:
         """As of the source."""
         return self._source.digests(modality)
+
+    def files(self, modality: str, index: Sequence[int]) -> Sequence[bytes | None]:
+        """As of the source."""
+        return self._source.files(modality, index)
 
     def describe(self) -> dict[str, Any]:
         """As of the source."""

@@ -62,7 +62,7 @@ def named_elsewhere(kind: str, things: Mapping[str, Any]) -> list[str]:
 
 def _elsewhere(kind: str, name: str) -> Iterator[str]:
     family, argument = parse_spec(name)
-    if (kind, family) == ("encoder", "ensemble"):
+    if kind == "encoder" and family in ("ensemble", "pool"):
         for part in argument.split("+"):
             yield from _elsewhere(kind, part)
     elif family not in OURS[kind]:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from limbeck.core import processes
-from limbeck.core.distilled import DistilledSet, freeze, load
+from limbeck.core.distilled import DistilledSet, load
+from limbeck.core.fit import frozen
 from limbeck.core.method import Method
 from limbeck.core.problem import Problem
 from limbeck.core.recipe import Recipe
@@ -191,7 +192,7 @@ def _distilled(problem: Problem, method: Method, recipe: Recipe, folder: Run | N
             except KeyboardInterrupt as stopped:
                 states.throw(stopped)
     made = method.finish(problem, state.synthetic, None if folder is None else folder.folder)
-    small = freeze(problem, recipe, made, learned_text=method.learns_text)
+    small = frozen(problem, recipe, made, learned_text=method.learns_text)
     if folder is not None:
         if processes.is_first():
             small.save(folder.result)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck import registry
-from limbeck.core import Budget, DistilledSet, Method, Problem
+from limbeck.core import Budget, DistilledSet, Method, Problem, Storage
 from limbeck.data.cache import Cache, digest
 from limbeck.data.files import settle_within, sha256, write_text
 from limbeck.data.locks import owned
@@ -27,8 +27,6 @@ from limbeck.spaces import Space, embed_source
 __all__ = ["Comparison", "compare"]
 
 Tick = Callable[[str, int, int], None]
-FITS = 4  # tries at the number of samples that take so many bytes
-FULL = 0.99  # of those bytes are enough
 SECONDS = "seconds.json"  # in the folder of a run: how long it took
 SUM = ".sha256"  # beside the scores of a cell
 
@@ -48,6 +46,7 @@ def compare(
     cache: Cache | None = None,
     device: str = "cpu",
     tick: Tick | None = None,
+    storage: Storage | None = None,
     unseen: Sequence[Spec] = (),
     **options: Any,
 ) -> Comparison:
@@ -58,7 +57,7 @@ def compare(
     those of making its sets and of judging them; embedding the data, and decoding them for students that are networks,
     comes before and is counted to none. Data that cannot be judged on are refused before anything is embedded.
 
-    A learned sample takes more bytes in files than a real one, see `file_bytes`. So each set that learned stands beside one more: the best
+    A learned sample takes more bytes than a real one, see `file_bytes`. So each set that learned stands beside one more: the best
     of the methods that choose real samples, with as many of them as its bytes hold, where these are not all of the data.
 
     With `unseen` every row, the full data among them, is also judged with each of those encoders in the place of the space's own. An
@@ -78,6 +77,7 @@ def compare(
         cache: where features are kept; by default the user's cache folder.
         device: where everything runs.
         tick: called with (what, done, total) as work proceeds.
+        storage: in which bytes the sets are stored; by default exactly.
         unseen: encoders to judge with as well, see `evaluate`. Nothing is chosen by them: not what stands at the same bytes, either.
         options: of the protocol, by name.
 
@@ -107,11 +107,13 @@ def compare(
     refuse_seen(others, [Maker(space.describe(), method.describe()) for method in made])
     refuse_seen(others, [Maker.of(train)])
     kept = cache if cache is not None else Cache()
-    bench = _Bench(Path(run), on if on is not None else train, space, numbers, kept, device, tick, others)
+    bench = _Bench(
+        Path(run), on if on is not None else train, space, numbers, kept, device, tick, storage or Storage(), others
+    )
     refuse_foreign(bench.folder)
     bench.refuse(train, judges)
     for budget in pairs:  # refuses before the first set is made
-        problem = Problem(train, space, Budget(pairs=budget), numbers[0], device, bench.cache)
+        problem = bench.problem(train, Budget(pairs=budget), numbers[0])
         for method in made:
             method.check(problem)
     with owned(bench.folder, "compare"):
@@ -143,7 +145,7 @@ def _filled(
         small = sets[label, budget] = bench.distil(train, method, budget)
         runs[label, budget] = bench.cells(method, budget)
         seconds = sum(_read_seconds(cell / SECONDS) for cell in runs[label, budget])
-        scores.extend(s for judge in judges for s in bench.judge(small, judge, label, _slug(method), seconds, train))
+        scores.extend(s for judge in judges for s in bench.judge(small, judge, label, _slug(method), seconds))
 
     for label, method in named.items():
         for budget in pairs:
@@ -171,7 +173,11 @@ class _Bench:
     cache: Cache
     device: str
     tick: Tick | None
+    storage: Storage
     unseen: tuple[Unseen, ...] = ()
+
+    def problem(self, train: Source, budget: Budget, seed: int) -> Problem:
+        return Problem(train, self.space, budget, seed, self.device, self.cache, self.tick, self.storage)
 
     def say(self, done: int, total: int) -> None:
         if self.tick:
@@ -182,7 +188,7 @@ class _Bench:
 
         sets = []
         for seed, folder in zip(self.seeds, self.cells(method, pairs), strict=True):
-            problem = Problem(train, self.space, Budget(pairs=pairs), seed, self.device, self.cache, self.tick)
+            problem = self.problem(train, Budget(pairs=pairs), seed)
             start, fresh = time.perf_counter(), not (folder / "set").is_dir()
             sets.append(distill(problem, method, run=folder))
             if fresh:
@@ -222,17 +228,11 @@ class _Bench:
         """How many real samples that `method` chooses fill `limit` bytes of files; 0 where all of the data take no more."""
         from limbeck.engine import distill
 
-        count, best = int(limit * len(train) / file_bytes(train)), 0
-        for _ in range(FITS):
-            problem = Problem(train, self.space, Budget(pairs=1), self.seeds[0], self.device, self.cache)
-            if count < 1 or count >= len(problem.complete):
-                return 0
-            size = file_bytes(distill(replace(problem, budget=Budget(pairs=count)), method), train)
-            best = max(best, count) if size <= limit else best
-            if FULL * limit <= size <= limit:
-                break
-            count = int(count * limit / size)
-        return best
+        if file_bytes(train) <= limit:
+            return 0
+        problem = self.problem(train, Budget(bytes=limit), self.seeds[0])
+        count = len(distill(problem, method))
+        return count if count < len(problem.complete) else 0
 
     def refuse(self, train: Source, judges: Sequence[Protocol]) -> None:
         """Refuses data that cannot be judged on, before anything costs time."""
@@ -273,10 +273,9 @@ class _Bench:
         name: str,
         slug: str,
         made: float = 0.0,
-        real: Source | None = None,
     ) -> list[Score]:
         """The scores of one row, with the space as it is and with each unseen encoder that the students read."""
-        judge = partial(self._cell, sets, protocol, name=name, slug=slug, made=made, real=real)
+        judge = partial(self._cell, sets, protocol, name=name, slug=slug, made=made)
         scores = [replace(s, name=name, encoder=home_name(self.space, protocol)) for s in judge(self.space)]
         makers, home = [Maker.of(s) for s in sets], scores[0].fingerprint
         for other in (o for o in self.unseen if protocol.reads(o.modality)):
@@ -301,7 +300,6 @@ class _Bench:
         name: str,
         slug: str,
         made: float,
-        real: Source | None,
     ) -> list[Score]:
         """The scores of one row under one space, kept in a file of their own."""
         test = test_split(self.on)
@@ -311,7 +309,7 @@ class _Bench:
         if (kept := _kept(path)) is not None:
             return kept
         small = sets if len(sets) > 1 else sets[0]
-        scores = evaluate(small, self.on, protocol, space, self.seeds, name, self.cache, self.device, self.tick, real)
+        scores = evaluate(small, self.on, protocol, space, self.seeds, name, self.cache, self.device, self.tick)
         scores = [replace(score, seconds=score.seconds + made) for score in scores]
         write_scores(path, scores)
         write_text(path.with_suffix(SUM), sha256(path))

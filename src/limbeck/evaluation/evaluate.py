@@ -40,7 +40,6 @@ def evaluate(
     cache: Cache | None = None,
     device: str = "cpu",
     tick: Callable[[str, int, int], None] | None = None,
-    real: Source | None = None,
     unseen: Sequence[Spec] = (),
     **options: Any,
 ) -> list[Score]:
@@ -60,7 +59,6 @@ def evaluate(
         cache: where features are kept; by default the user's cache folder.
         device: where encoders and students run.
         tick: called with (what, done, total) as work proceeds.
-        real: the data that the sets were made from, so that real samples count with the size of their own files; else as PNG.
         unseen: encoders to judge with as well: names of image encoders, `"MODALITY:NAME"` of others, mappings of a name and options,
             or encoders.
         options: of the protocol, by name.
@@ -96,7 +94,7 @@ def evaluate(
     makers = [Maker.of(s) for s in sets]
     refuse_seen(others, makers)
     kept = cache if cache is not None else Cache()
-    size = round(sum(file_bytes(s, real) for s in sets) / len(sets))
+    size = round(sum(file_bytes(s) for s in sets) / len(sets))
     common = {"name": name if name is not None else sets[0].name, "bytes": size}
     contexts = [Context(seed, kept, device, tick) for seed in numbers]
     scores = _scores(sets, test, judge, home, contexts, {**common, "encoder": home_name(home, judge)})

@@ -44,7 +44,7 @@ class Score:
         name: the set, as a person calls it.
         method: what made it; `"full"` for the whole real training data, `"subset"` for other real data.
         pairs: samples in the set.
-        bytes: of the smallest files that hold exactly what a student reads, see `file_bytes`.
+        bytes: of the files of the set, or of real data, see `file_bytes`.
         protocol: how it was judged, readable.
         fingerprint: digest of the protocol's options, the evaluation data and the space; scores can be compared where
             it is equal.

@@ -202,9 +202,10 @@ class TrajectoryMatching(Method, ABC):
         pairs = problem.pairs(self.learns_text, self.text_tokens)
         self.fits(pairs)
         similarity = self.learned_similarity(problem, pairs)
-        if problem.budget.bytes is not None:  # the similarity is paid for with pairs
+        if (limit := problem.budget.limit) is not None:  # the similarity is paid for with pairs
             each = problem.sample_bytes(self.learns_text, self.text_tokens)
-            while pairs > 2 and pairs * each + RATE_BYTES + _bytes(similarity) > problem.budget.bytes:
+            fixed = problem.fixed_bytes + RATE_BYTES
+            while pairs > 2 and pairs * each + fixed + _bytes(similarity) > limit:
                 pairs -= 1
                 self.fits(pairs)
                 similarity = self.learned_similarity(problem, pairs)

@@ -123,11 +123,12 @@ class Generated(Method):
             count = images_of_budget(budget.pairs, self.captions)
         else:
             size = self._image_bytes(problem)
-            count = int((budget.bytes or 0) // size)
+            count = int(((budget.limit or 0) - problem.fixed_bytes) // size)
             count -= count % self.repeats
             if count < 1:
                 raise ConfigError(
-                    f"a budget of {budget.bytes} bytes holds no image; one takes {size:.0f} bytes with its captions"
+                    f"a budget of {budget.bytes} bytes holds no image; one takes {size:,.0f} bytes with its captions, and a "
+                    f"set {problem.fixed_bytes:,} for its card, its manifest and its table"
                 )
         available = len(problem.complete) if available is None else available
         if count // self.repeats > available:

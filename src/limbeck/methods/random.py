@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from limbeck.core import Method, Problem, Synthetic, chosen_pairs, select
+from limbeck.core import Method, Problem, Synthetic, chosen_pairs, fitted
 from limbeck.objectives import selection
 
 __all__ = ["Random"]
@@ -26,6 +26,4 @@ class Random(Method):
 
     def start(self, problem: Problem) -> Synthetic:
         """Chooses the pairs; there is nothing to improve."""
-        return chosen_pairs(
-            problem, select(problem, selection.random, problem.pairs(learned_text=False), self.per_class)
-        )
+        return chosen_pairs(problem, fitted(problem, self, selection.random, self.per_class))

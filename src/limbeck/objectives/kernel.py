@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["ridge_tower"]
+__all__ = ["ridge_map", "ridge_tower"]
 
 
 def ridge_tower(own: Float[Tensor, "m d"], points: Float[Tensor, "n d"], ridge: float) -> Float[Tensor, "n m"]:
@@ -29,9 +29,29 @@ def ridge_tower(own: Float[Tensor, "m d"], points: Float[Tensor, "n d"], ridge: 
                 [-0.5000,  0.5000]])
     """
     mean = own.mean(0)
-    centred = own - mean
-    kernel = centred @ centred.T
-    level = (ridge * kernel.diagonal().mean()).clamp(min=1e-12)
-    regular = kernel + level * torch.eye(len(own), dtype=own.dtype, device=own.device)
-    tower: Tensor = torch.linalg.solve(regular, centred @ (points - mean).T).T
-    return tower
+    return (points - mean) @ ridge_map(own, ridge)
+
+
+def ridge_map(own: Float[Tensor, "m d"], ridge: float) -> Float[Tensor, "d m"]:
+    """The matrix of `ridge_tower`, which is linear: `tower(x) = (x - mean)^T W`.
+
+        W = Z^T (Z Z^T + l I)^-1 = (Z^T Z + l I)^-1 Z^T,   l = ridge * tr(Z Z^T)/m
+
+    The smaller of the two systems is solved, so that nothing here is larger than `own` and the square of its shorter side.
+
+    Args:
+        own, ridge: see `ridge_tower`.
+
+    Example:
+        >>> own = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+        >>> ridge_map(own, ridge=2.0)
+        tensor([[ 0.2500, -0.2500],
+                [ 0.0000,  0.0000]])
+    """
+    centred = own - own.mean(0)
+    level = (ridge * centred.square().sum(1).mean()).clamp(min=1e-12)
+    short = len(own) <= own.shape[1]
+    square = centred @ centred.T if short else centred.T @ centred
+    regular = square + level * torch.eye(len(square), dtype=own.dtype, device=own.device)
+    found: Tensor = torch.linalg.solve(regular, centred if short else centred.T)
+    return found.T if short else found

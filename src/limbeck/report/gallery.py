@@ -49,6 +49,7 @@ class Card:
         sound: its sound as a data URI, where it can be heard.
         outline: the edge of its mask, where it has one that is not the whole image.
         began: what that real sample is to it.
+        moved: the cosine of its learned vector with its own real one, of a text with the mean of its captions.
     """
 
     key: str
@@ -64,6 +65,7 @@ class Card:
     sound: str = ""
     outline: Outline | None = None
     began: str = "started as"
+    moved: float | None = None
 
 
 def cards(small: DistilledSet, source: Source | None, *, max_pairs: int, sets: int) -> list[Card]:
@@ -104,6 +106,7 @@ def cards(small: DistilledSet, source: Source | None, *, max_pairs: int, sets: i
                 sound=_sound(small, i),
                 outline=edge,
                 began=began(small),
+                moved=small.moved[i] if small.moved else None,
             )
         )
     return result
@@ -155,7 +158,7 @@ def _captions(small: DistilledSet, i: int) -> list[tuple[str, float | None]]:
 def _others(small: DistilledSet, i: int) -> list[Picture]:
     """Sound and depth of sample `i` as a person looks at them."""
     pictures = []
-    for modality in (m for m in ("audio", "depth") if m in small.tensors):
+    for modality in (m for m in ("audio", "depth") if m in small.tensors and m not in small.embeddings):
         preview = small.modalities[modality].preview(small.tensors[modality][i])
         preview.thumbnail((LARGEST, LARGEST))
         pictures.append(_encode(preview, f"synthetic {modality} {small.keys[i]}", lossless=False))
@@ -165,7 +168,8 @@ def _others(small: DistilledSet, i: int) -> list[Picture]:
 def _sound(small: DistilledSet, i: int) -> str:
     """The sound of sample `i` as a WAV file of 16 bits in a data URI; empty where there is none to hear."""
     modality = small.modalities.get("audio")
-    waves = modality.sound(small.tensors["audio"][i]) if modality and "audio" in small.tensors else None
+    held = "audio" in small.tensors and "audio" not in small.embeddings
+    waves = modality.sound(small.tensors["audio"][i]) if modality and held else None
     if waves is None or modality is None:
         return ""
     buffer = io.BytesIO()
@@ -180,6 +184,12 @@ def _sound(small: DistilledSet, i: int) -> str:
 def _label(small: DistilledSet, i: int) -> str | None:
     if small.labels is None or int(small.labels[i]) < 0:
         return None
+    if small.soft_labels is not None:  # the classes that make up nearly all of it
+        share, order = small.soft_labels[i].sort(descending=True, stable=True)
+        shown = [
+            (small.classes[c], s) for c, s in zip(order.tolist()[:3], share.tolist()[:3], strict=True) if s >= 0.005
+        ]
+        return ", ".join(f"{name} {100 * s:.0f} %" for name, s in shown)
     label = int(small.labels[i])
     return small.classes[label] if label < len(small.classes) else str(label)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from limbeck import __version__
+from limbeck.core.card import coverage
 from limbeck.core.distilled import DistilledSet
-from limbeck.core.storage import coverage
 from limbeck.data.files import write_text
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, StorageError

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from limbeck.core.card import coverage
 from limbeck.core.distilled import DistilledSet, load
 from limbeck.core.recipe import Recipe
-from limbeck.core.storage import coverage
 from limbeck.data.source import Source
 from limbeck.engine.run import Run
 from limbeck.errors import ConfigError, StorageError

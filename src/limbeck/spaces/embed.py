@@ -13,6 +13,7 @@ from torch import Tensor
 from limbeck.data.cache import Cache, digest
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
+from limbeck.spaces.encoders.pool import members_of
 from limbeck.spaces.encoders.vectors import Vectors
 from limbeck.spaces.space import Encoder, Space
 
@@ -63,6 +64,11 @@ class Features:
         starts = counts.cumsum(0) - counts
         return torch.where(counts > 0, starts, torch.full_like(starts, -1))
 
+    def directions(self, samples: int) -> Tensor:
+        """The mean direction of each sample's rows: `float [samples, D]`, of length 1; zero where it has none."""
+        total = torch.zeros(samples, self.vectors.shape[1]).index_add_(0, self.owner, self.vectors)
+        return F.normalize(total, dim=1)
+
 
 def embed_source(
     source: Source,
@@ -77,7 +83,7 @@ def embed_source(
     """Features of every modality that source and space share.
 
     Each shard of `shard` values is a cache entry of its own, keyed by the source's content, the encoder's weights and
-    the range, so a killed run continues where it stopped.
+    the range, so a killed run continues where it stopped. Of a pool the features are those of its first member.
 
     Args:
         source: what to embed.
@@ -106,7 +112,8 @@ def embed_source(
     cache = cache or Cache()
     given = {m: _given(source, m, e, device) for m, e in space.encoders.items() if m in source.embeddings}
     result = {}
-    for modality, encoder in space.encoders.items():
+    for modality, pooled in space.encoders.items():
+        encoder = members_of(pooled)[0]
         if device != "cpu" and (modality in given or modality in source.modalities):
             encoder.to(device)  # also where every shard is cached: what is learned will be encoded there
         if modality in given:
@@ -136,7 +143,8 @@ def check_features(source: Source, space: Space, cache: Cache | None = None) -> 
         how many shards are there and whole.
     """
     whole, cache = 0, cache or Cache()
-    for modality, encoder in space.encoders.items():
+    for modality, pooled in space.encoders.items():
+        encoder = members_of(pooled)[0]
         if modality in source.modalities and modality not in source.embeddings:
             total = (_strings(source) if modality == "text" else _decoded(source, modality))[0]
             whole += sum(cache.whole("features", key) is not None for _, key in _shards(source, encoder, total, SHARD))

@@ -48,12 +48,14 @@ class Labelled(Samples):
         labels: `int64 [n]`.
         rows: `int64 [n]`, which samples of their source they are.
         masks: of images, `uint8 [n, 1, R, R]`, where there are any.
+        shares: `float [n, C]`, soft labels that a student is trained with in the place of `labels`, where there are any.
     """
 
     values: Mapping[str, Tensor]
     labels: Tensor
     rows: Tensor
     masks: Tensor | None = None
+    shares: Tensor | None = None
 
     @property
     def complete(self) -> Tensor:
@@ -63,7 +65,8 @@ class Labelled(Samples):
     def take(self, index: Tensor) -> "Labelled":
         """Those at `index`."""
         values = {m: value[index] for m, value in self.values.items()}
-        return Labelled(values, self.labels[index], self.rows[index], None if self.masks is None else self.masks[index])
+        masks, shares = (None if x is None else x[index] for x in (self.masks, self.shares))
+        return Labelled(values, self.labels[index], self.rows[index], masks, shares)
 
     @classmethod
     def join(cls, parts: Sequence["Labelled"]) -> "Labelled":
@@ -71,7 +74,16 @@ class Labelled(Samples):
         values = {m: torch.cat([part.values[m] for part in parts]) for m in parts[0].values}
         masks = [part.masks for part in parts if part.masks is not None]
         whole = torch.cat(masks) if len(masks) == len(parts) else None
-        return cls(values, torch.cat([part.labels for part in parts]), torch.cat([part.rows for part in parts]), whole)
+        labels, rows = (torch.cat([getattr(part, name) for part in parts]) for name in ("labels", "rows"))
+        width = max((part.shares.shape[1] for part in parts if part.shares is not None), default=0)
+        shares = torch.cat([part.targets(width) for part in parts]) if width else None
+        return cls(values, labels, rows, whole, shares)
+
+    def targets(self, classes: int) -> Tensor:
+        """What a student is trained with, `float [n, classes]`: soft labels, or hard ones as such."""
+        if self.shares is None:
+            return F.one_hot(self.labels, classes).float()
+        return F.pad(self.shares, (0, classes - self.shares.shape[1]))
 
     def without(self, modality: str) -> "Labelled":
         """The same samples, of which one modality is not read."""
@@ -187,7 +199,8 @@ class Training(Trainer[Labelled]):
             elif self.protocol.augment:
                 seen[m] = shaken(seen[m], generator, mirror=m != "audio")
         logits = student(seen)
-        return F.cross_entropy(logits, self.train.labels[index].to(logits.device))
+        labels = self.train.labels if self.train.shares is None else self.train.targets(self.classes)
+        return F.cross_entropy(logits, labels[index].to(logits.device))
 
     def swaps(self, student: nn.Module, samples: Labelled, logits: Tensor) -> dict[str, float]:
         """`swapped accuracy` and `flip rate` in percent; nothing where no two samples have a background to swap.

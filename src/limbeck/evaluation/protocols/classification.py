@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
+from limbeck.core import DistilledSet
 from limbeck.data.cache import Cache
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
@@ -31,6 +32,8 @@ class Classification(Protocol):
 
         late    p = mean_m softmax(W_m x_m)                      heads trained apart: blind to which values are paired
         joint   p = softmax(V gelu(sum_m W_m x_m))               one hidden layer on the concatenated features
+
+    Where a set carries soft labels, students are trained with these: cross-entropy with the share of each class.
 
     A sample takes part if it is labelled and holds every modality that set, data and space share. The several captions
     of a sample are averaged to one vector.
@@ -238,7 +241,8 @@ class Classification(Protocol):
         pretrained: Callable[[float], nn.Module] | None = None,
     ) -> Training:
         """Classifiers of every union of modalities."""
-        return Training(self, train, max(classes, int(train.labels.max()) + 1), context, pretrained, tested)
+        named = 0 if train.shares is None else train.shares.shape[1]
+        return Training(self, train, max(classes, int(train.labels.max()) + 1, named), context, pretrained, tested)
 
     def modalities(self, small: Source, test: Source, space: Space) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """As of every protocol; with captions that help in training alone, or are not read, they differ."""
@@ -278,4 +282,6 @@ class Classification(Protocol):
             for m, found in seen.items()
         }
         objects = masks(source, side, context.cache) if "image" in trained else None
-        return Labelled(values, labels[index], index, None if objects is None else objects[index])
+        soft = source.soft_labels if isinstance(source, DistilledSet) else None
+        objects, shares = (None if x is None else x[index] for x in (objects, soft))
+        return Labelled(values, labels[index], index, objects, shares)

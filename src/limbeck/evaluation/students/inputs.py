@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.data.augment import OPERATIONS
@@ -56,8 +55,7 @@ def mean_direction(features: Features, samples: int) -> Tensor:
         features: of the samples.
         samples: how many there are.
     """
-    total = torch.zeros(samples, features.vectors.shape[1]).index_add_(0, features.owner, features.vectors)
-    return F.normalize(total, dim=1)
+    return features.directions(samples)
 
 
 def pictures(source: Source, modality: str, resolution: int, cache: Cache) -> Features:
@@ -83,6 +81,11 @@ def pictures(source: Source, modality: str, resolution: int, cache: Cache) -> Fe
 
 def seen_pixels(source: Source, modality: str, resolution: int, cache: Cache) -> Features:
     """As `pictures`, also of masks; no rows where no sample holds the modality."""
+    if modality in source.embeddings:
+        raise DataError(
+            f"{source.name}: its {modality} is vectors that were learned, and no network can be trained on them; judge it on frozen "
+            "features: --protocol.student frozen"
+        )
 
     def read() -> dict[str, Tensor]:
         values, owners = [], []

@@ -118,3 +118,5 @@ MATLAB = Limit(64_000_000, "bytes")  # of a file of version 4 to 7, and of what 
 HDF5_IMAGES = Limit(10**6, "images")
 HDF5_PART = Limit(2**28, "bytes")  # which are unpacked together
 SET_TEXTS = Limit(2**29, "bytes")  # of all texts of a set
+SET_FILES = Limit(2**31, "bytes")  # of all images and masks of a set
+SET_PIXELS = Limit(2**33, "bytes")  # of its images, decoded, and of its masks
