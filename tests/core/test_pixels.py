@@ -378,3 +378,14 @@ def test_coordinates_of_the_pixels_themselves_change_no_gradient() -> None:
             assert gradient is not None
             gradients.append(torch.einsum("dc,mdhw->mchw", torch.linalg.inv(held), gradient))
         assert torch.allclose(gradients[0], gradients[1], rtol=1e-3, atol=1e-3 * float(gradients[0].abs().max()))
+
+
+def test_a_comparison_gives_pixels_to_those_that_learn_them(tmp_path: Path) -> None:
+    from limbeck.evaluation.compare import _Bench
+
+    source, space, pixels = toy_source(), lb.space(image="convnet", text="bag_of_words"), Pixels(form="dct")
+    bench = _Bench(tmp_path, source, space, (0,), lb.Cache(tmp_path), "cpu", None, lb.Storage(), (), pixels)
+    for method, given in ((lb.methods.CF(), pixels), (lb.methods.Random(), Pixels())):
+        assert bench.problem(source, lb.Budget(pairs=4), 0, method).pixels == given
+    with pytest.raises(ConfigError, match="no method here learns pixels"):
+        lb.compare(source, ["random"], [4], 1, space=space, run=tmp_path / "none", pixels=Pixels(views=2))

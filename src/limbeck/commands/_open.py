@@ -264,11 +264,10 @@ class Task(Pixelled, Stored, Encoded):
         if (self.pairs is None) == (self.bytes is None):
             raise ConfigError("say how much the set may hold: --pairs N or --bytes N, one of them")
         budget, method = Budget(pairs=self.pairs, bytes=self.bytes, pixels=self.pixels), self.method.make()
-        storage = self.storage()
+        storage, pixels = self.storage(), self.learned_as()
         source = open_source(self.source, tick)
-        encoders, pixels = self.space(source), self.learned_as()
-        problem = Problem(source, encoders, budget, self.seed, self.device, tick=tick, storage=storage, pixels=pixels)
-        return problem, method, source
+        ways: Any = {"storage": storage, "pixels": pixels, "tick": tick}
+        return Problem(source, self.space(source), budget, self.seed, self.device, **ways), method, source
 
 
 def open_source(asked: Part | None, tick: Tick, split: str = "train") -> "Source":

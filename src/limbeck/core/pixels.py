@@ -223,7 +223,8 @@ def colour_axes(images: Tensor) -> Tensor:
     colours = images.movedim(1, 0).flatten(1).double()
     values, vectors = torch.linalg.eigh(torch.cov(colours))
     shares = (values / values.mean().clamp(min=1e-12)).clamp(min=LEAST)
-    return (vectors * (shares / shares.mean()).sqrt()).float()
+    axes: Tensor = (vectors * (shares / shares.mean()).sqrt()).float()
+    return axes
 
 
 def _coloured(values: Tensor, axes: Tensor) -> Tensor:
@@ -234,7 +235,8 @@ def _cosines(size: int, count: int) -> Tensor:
     """The first frequencies of the DCT-II as columns `[size, count]`, so scaled that random signs have a mean square of one."""
     at, k = torch.arange(size).double(), torch.arange(count).double()
     waves = torch.cos(pi / size * (at[:, None] + 0.5) * k)
-    return (waves / waves.norm(dim=0) * sqrt(size / count)).float()
+    scaled: Tensor = waves / waves.norm(dim=0) * sqrt(size / count)
+    return scaled.float()
 
 
 def _linear(size: int, count: int) -> Tensor:

@@ -60,8 +60,9 @@ def over_views(
         with synthetic.seen("image", problem.pixels.view(shape, draw) if problem.pixels.views else None):
             found = step()
         logs = {name: logs.get(name, 0.0) + float(value) / count for name, value in found.items()}
-        for p in (p for p in synthetic.parameters() if p.grad is not None):
-            total[p] = total.get(p, torch.zeros_like(p)) + p.grad / count
+        for p in synthetic.parameters():
+            if p.grad is not None:
+                total[p] = total.get(p, torch.zeros_like(p)) + p.grad / count
     for p, gradient in total.items():
         p.grad = gradient
     return logs

@@ -46,7 +46,7 @@ class CF(Method):
         ridge: of the whitening, in units of the mean variance.
         uni: weight of the marginal terms.
         tie: weight of the dependence between the modalities.
-        lr: learning rate of the pixels (Adam).
+        lr: learning rate of the pixels (Adam). Ten times as large it makes images that no other encoder can read.
         lr_text: learning rate of the text embeddings (Adam).
         init: which real pairs to start from: random, herding, kcenter or prototypes.
         per_class: match class by class; by default where the source is labelled and has no text.
@@ -70,7 +70,7 @@ class CF(Method):
     ridge: float = 2.0
     uni: float = 1.0
     tie: float = 1.0
-    lr: float = 0.05
+    lr: float = 0.005
     lr_text: float = 0.01
     init: str = "random"
     per_class: bool | None = None
