@@ -100,6 +100,7 @@ class Doctor(Task):
 
     def _task(self, problem: "Problem", method: "Method", encoders: Mapping[str, Any]) -> dict[str, Any]:
         from limbeck.core import Budget
+        from limbeck.core.members import member_costs
 
         source = problem.source
         if self._usual:
@@ -111,6 +112,9 @@ class Doctor(Task):
         )
         floats = 4 * pairs * sum(_components(problem, m, method.text_tokens) for m in problem.modalities)
         seconds, disk = method.prepares(problem)
+        if method.pools == "drawn":
+            others = member_costs(problem)
+            seconds, disk = seconds + others[0], disk + others[1]
         copies = 4 if method.steps else 1  # value, gradient and the two moments of Adam
         return {
             "method": method.describe(),
