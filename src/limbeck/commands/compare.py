@@ -21,6 +21,8 @@ from limbeck.commands._vary import varied
 
 __all__ = ["Compare"]
 
+PAIRS = (50, 100)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Compare(Pixelled, Stored, Encoded):
@@ -34,7 +36,8 @@ class Compare(Pixelled, Stored, Encoded):
         source: the data, such as demo or karpathy:data/flickr8k.
         methods: which methods, with commas.
         vary: METHOD.OPTION=VALUE,VALUE makes a row for each value.
-        pairs: which budgets, with commas.
+        pairs: which budgets, with commas; by default 50,100 where no bytes are given.
+        bytes: budgets as bytes of files, with commas, such as 400kB,1.2MB; each row has as many samples as they hold.
         seeds: how many seeds; each makes its own sets and its own students.
         students: which students, with commas: frozen, encoder, or networks that are trained, such as convnet:32.
         unseen: encoders that the sets are judged with as well, with commas, such as mobilenet_v2, or audio:mobilenet_v2 in the place
@@ -50,7 +53,8 @@ class Compare(Pixelled, Stored, Encoded):
     source: Part | None = part("source")
     methods: tuple[Part, ...] = part("method", ("random", "herding", "cf"))
     vary: Mapping[str, str] = field(default_factory=dict)
-    pairs: tuple[int, ...] = (50, 100)
+    pairs: tuple[int, ...] = ()
+    bytes: tuple[str, ...] = ()
     seeds: int = 3
     students: tuple[str, ...] = ("frozen",)
     unseen: tuple[Part, ...] = part("encoder", ())
@@ -76,7 +80,7 @@ class Compare(Pixelled, Stored, Encoded):
         found = compare(
             train,
             methods,
-            self.pairs,
+            self.pairs or (() if self.bytes else PAIRS),
             self.seeds,
             self.students,
             space=space,
@@ -87,6 +91,7 @@ class Compare(Pixelled, Stored, Encoded):
             tick=tick,
             storage=storage,
             pixels=pixels,
+            bytes=self.bytes,
             unseen=encoder_specs(self.unseen),
             **self.protocol.options,
         )
