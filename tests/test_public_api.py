@@ -16,7 +16,7 @@ from limbeck.commands._describe import arguments
 from limbeck.errors import ConfigError, LimbeckError
 
 PUBLIC = [
-    "Batch", "Budget", "Cache", "DistilledSet", "Encoder", "Method", "Modality", "Problem", "Recipe", "Score", "Source", "Space",
+    "Batch", "Budget", "Cache", "DistilledSet", "Encoder", "Method", "Modality", "Pixels", "Problem", "Recipe", "Score", "Source", "Space",
     "Storage", "Synthetic", "__version__", "allow", "check", "compare", "distill", "errors", "evaluate", "load", "methods", "report", "source", "space",
     "steps", "table",
 ]  # fmt: skip

@@ -62,3 +62,14 @@ def test_what_counts_is_the_rise(modality: str, high: float) -> None:
         assert drawn.started == {modality: 0.5} and saturation(method, drawn, 9) == {}, "a picture on white"
         fixed = Synthetic({modality: white}, origin=torch.arange(2), ranges=ranges)
         assert saturation(method, fixed, 9) == {}, "what is not learned has no rate"
+
+
+def test_the_cure_names_the_rate_of_the_modality() -> None:
+    from limbeck.engine.saturation import _cure
+
+    assert "--method.lr " in _cure(lb.methods.CF(), "image") and "--method.lr_other " in _cure(lb.methods.CF(), "audio")
+    values = {"image": torch.zeros(2, 3, 4, 4), "audio": torch.zeros(2, 1, 4, 4), "text": torch.zeros(2, 5)}
+    held = lb.Synthetic(values, learn=list(values), origin=torch.arange(2))
+    optimizer = lb.methods.CF(lr=0.3, lr_text=0.2, lr_other=0.1).optimizer(held)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert [rates[id(held.learned[m])] for m in values] == [0.3, 0.1, 0.2]

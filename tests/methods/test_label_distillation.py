@@ -262,9 +262,9 @@ def test_features_of_members_are_shared_with_those_of_one_encoder(
 
 def test_who_has_one_tower_refuses_a_pool() -> None:
     with pytest.raises(
-        ConfigError, match=r"cf learns with one image encoder, and this is a pool of convnet and eff.*label_dis"
+        ConfigError, match=r"dm learns with one image encoder, and this is a pool of convnet and eff.*label_dis"
     ):
-        lb.distill(toy(image=POOL), lb.methods.CF(steps=1))
+        lb.distill(toy(image=POOL), lb.methods.DM(steps=1))
     with pytest.raises(ConfigError, match="learns vectors of one audio encoder, and this is a pool"):
         of = Problem(sensors().source, lb.space(pulse="vectors:6", audio=POOL), lb.Budget(pairs=2))
         LabelDistillation(learn="audio").check(of)
@@ -488,4 +488,4 @@ def test_a_budget_in_bytes_is_that_of_the_files(learn: str, tmp_path: Path) -> N
 
 
 def test_space_of_one_encoder_is_no_pool() -> None:
-    assert isinstance(toy().space, Space) and LabelDistillation.pools and not lb.methods.CF.pools
+    assert isinstance(toy().space, Space) and LabelDistillation.pools == "all" and lb.methods.DM.pools == "none"

@@ -107,7 +107,7 @@ def read_config(path: Path) -> tuple[dict[str, str], dict[str, str]]:
         raise ConfigError(f"the configuration {path} must be a mapping such as 'method: {{name: cf}}'")
     fingerprints = _mapping(path, tree, "fingerprints", "{source: 3f0c, space: 91ab}")
     budget = _mapping(path, tree, "budget", "{pairs: 100} or {bytes: 1000000}")
-    return _flatten({**tree, **budget}), {str(k): str(v) for k, v in fingerprints.items()}
+    return {**_flatten(tree), **_flatten(budget)}, {str(k): str(v) for k, v in fingerprints.items()}
 
 
 def _mapping(path: Path, tree: dict[Any, Any], key: str, example: str) -> dict[Any, Any]:
@@ -141,7 +141,9 @@ def _flatten(tree: Mapping[str, Any], where: str = "") -> dict[str, str]:
 
 def _agreeing(filed: dict[str, str], given: Mapping[str, str]) -> dict[str, str]:
     """The file's options without those of a thing that the command line replaced by another, or of the other budget."""
-    replaced = {name for name, value in given.items() if filed.get(name, value) != value}
+    replaced = {name for name, value in given.items() if filed.get(name, value) != value} - {
+        "pixels"
+    }  # those below are no options of it
     kept = {name: value for name, value in filed.items() if not any(name.startswith(f"{r}.") for r in replaced)}
     if {"pairs", "bytes"} & set(given):
         kept = {name: value for name, value in kept.items() if name not in ("pairs", "bytes")}

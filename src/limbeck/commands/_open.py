@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck.commands._options import Command, Part, part
+from limbeck.commands._pixels import Pixelled
 from limbeck.commands._progress import Tick
 from limbeck.commands._stored import Stored
 from limbeck.errors import ConfigError, StorageError
@@ -230,7 +231,7 @@ def report_opened(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task(Stored, Encoded):
+class Task(Pixelled, Stored, Encoded):
     """A distillation as a command line describes it.
 
     Args:
@@ -263,10 +264,10 @@ class Task(Stored, Encoded):
         if (self.pairs is None) == (self.bytes is None):
             raise ConfigError("say how much the set may hold: --pairs N or --bytes N, one of them")
         budget, method = Budget(pairs=self.pairs, bytes=self.bytes, pixels=self.pixels), self.method.make()
-        storage = self.storage()
+        storage, pixels = self.storage(), self.learned_as()
         source = open_source(self.source, tick)
-        problem = Problem(source, self.space(source), budget, self.seed, self.device, tick=tick, storage=storage)
-        return problem, method, source
+        ways: Any = {"storage": storage, "pixels": pixels, "tick": tick}
+        return Problem(source, self.space(source), budget, self.seed, self.device, **ways), method, source
 
 
 def open_source(asked: Part | None, tick: Tick, split: str = "train") -> "Source":

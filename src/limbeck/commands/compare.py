@@ -14,6 +14,7 @@ from limbeck.commands._open import (
     scored,
 )
 from limbeck.commands._options import Answer, Part, part
+from limbeck.commands._pixels import Pixelled
 from limbeck.commands._progress import Tick
 from limbeck.commands._stored import Stored
 from limbeck.commands._vary import varied
@@ -24,7 +25,7 @@ PAIRS = (50, 100)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(Stored, Encoded):
+class Compare(Pixelled, Stored, Encoded):
     """Distils and judges every method at every budget beside the full data: a paper's table in one command.
 
     A method's options are below its name: --methods random,cf --cf.steps 500. An ablation is a row for each value:
@@ -65,7 +66,7 @@ class Compare(Stored, Encoded):
         """Runs the grid."""
         from limbeck.evaluation import compare
 
-        storage = self.storage()
+        storage, pixels = self.storage(), self.learned_as()
         methods = [method.make() for method in varied(self.methods, self.vary)]
         train = open_source(self.source, tick)
         report_skipped(train, self.out)
@@ -89,6 +90,7 @@ class Compare(Stored, Encoded):
             device=self.device,
             tick=tick,
             storage=storage,
+            pixels=pixels,
             bytes=self.bytes,
             unseen=encoder_specs(self.unseen),
             **self.protocol.options,

@@ -92,13 +92,15 @@ class Doctor(Task):
         from limbeck.core import Budget, Problem
 
         budget = Budget(1 if self._usual else self.pairs, self.bytes, self.pixels)
-        problem = Problem(source, space, budget, self.seed, self.device, tick=tick, storage=self.storage())
+        chosen: Any = {"storage": self.storage(), "pixels": self.learned_as()}
+        problem = Problem(source, space, budget, self.seed, self.device, tick=tick, **chosen)
         if not self._usual:
             return problem
         return replace(problem, budget=Budget(min(100, problem.available), pixels=self.pixels))
 
     def _task(self, problem: "Problem", method: "Method", encoders: Mapping[str, Any]) -> dict[str, Any]:
         from limbeck.core import Budget
+        from limbeck.core.members import member_costs
 
         source = problem.source
         if self._usual:
@@ -110,6 +112,9 @@ class Doctor(Task):
         )
         floats = 4 * pairs * sum(_components(problem, m, method.text_tokens) for m in problem.modalities)
         seconds, disk = method.prepares(problem)
+        if method.pools == "drawn":
+            others = member_costs(problem)
+            seconds, disk = seconds + others[0], disk + others[1]
         copies = 4 if method.steps else 1  # value, gradient and the two moments of Adam
         return {
             "method": method.describe(),
@@ -118,7 +123,7 @@ class Doctor(Task):
             "classes without one": classes_without(source, problem.complete.tolist()),
             "bytes of the set": size,
             "seconds of experts and views, estimated": seconds,
-            "seconds of all steps, estimated": method.steps * pairs * _seconds(encoders),
+            "seconds of all steps, estimated": method.steps * pairs * _seconds(encoders) * max(problem.pixels.views, 1),
             "memory for what is learned, estimated": floats * copies,
             "disk for experts and views, estimated": disk,
             "disk for checkpoints and set, estimated": floats * (copies - 1 or 1) * 2 + size * 2,

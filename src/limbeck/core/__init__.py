@@ -7,6 +7,7 @@ from limbeck.core.encode import encode, leaves
 from limbeck.core.fit import fitted
 from limbeck.core.masks import object_masks
 from limbeck.core.method import Method
+from limbeck.core.pixels import Pixels
 from limbeck.core.problem import Pairs, Problem, stream
 from limbeck.core.rate import LearnedRate
 from limbeck.core.recipe import Recipe
@@ -19,6 +20,7 @@ __all__ = [
     "LearnedRate",
     "Method",
     "Pairs",
+    "Pixels",
     "Problem",
     "Recipe",
     "Storage",

@@ -10,10 +10,9 @@ from limbeck.core.encode import chunked
 from limbeck.core.masks import object_masks
 from limbeck.core.problem import Problem
 from limbeck.core.synthetic import Synthetic
-from limbeck.spaces import Encoder, Features, Space, embed_source
-from limbeck.spaces.encoders.pool import members_of
+from limbeck.spaces import Encoder, Features
 
-__all__ = ["kept_values", "kept_vectors", "member_features", "moved"]
+__all__ = ["kept_values", "kept_vectors", "moved"]
 
 
 def kept_values(problem: Problem, synthetic: Synthetic) -> dict[str, Tensor]:
@@ -30,26 +29,6 @@ def kept_values(problem: Problem, synthetic: Synthetic) -> dict[str, Tensor]:
     if "text" in synthetic.kept and "text" in problem.source.embeddings and synthetic.caption is not None:
         values["text"] = problem.features["text"].vectors[synthetic.caption.cpu()]
     return values
-
-
-def member_features(problem: Problem, modality: str) -> list[tuple[Encoder, Features]]:
-    """Each encoder of a modality, one or the members of a pool, with its features of the whole source.
-
-    Args:
-        problem: whose space.
-        modality: which.
-    """
-
-    def make() -> list[tuple[Encoder, Features]]:
-        first, *others = members_of(problem.space[modality])
-        found = [(first, problem.features[modality])]
-        for encoder in others:
-            space = Space({modality: encoder})
-            features = embed_source(problem.source, space, problem.cache, device=problem.device, tick=problem.tick)
-            found.append((encoder, features[modality]))
-        return found
-
-    return problem.once(("members", modality), make)
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from math import cos, pi
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -15,6 +15,8 @@ from limbeck.errors import ConfigError, DataError
 from limbeck.spaces.encoders.pool import members_of
 
 __all__ = ["Method"]
+
+DRAW = "cf, covmatch, imagebind_dc, kip or ncfm"  # those with `pools` = drawn, for a message
 
 
 @dataclass(frozen=True)
@@ -31,31 +33,34 @@ class Method(ABC):
 
     Attributes:
         needs: modalities that it cannot do without.
-        pools: whether it reads every member of a pool of encoders; the steps of others read one encoder.
+        pools: what its steps read of a pool of encoders: all members, one that is drawn at each step, or none: it refuses a pool.
+        again: whether `step` may be called several times for one t, which leaves nothing but other gradients.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
-    pools: ClassVar[bool] = False
+    pools: ClassVar[Literal["all", "drawn", "none"]] = "none"
+    again: ClassVar[bool] = True
 
     def check(self, problem: Problem) -> None:
         """Refuses a problem that it cannot work on, before anything is encoded: no check may read the problem's features.
 
         Raises:
             DataError: a modality that it needs is missing, or labels that its `per_class` asks for.
-            ConfigError: a budget below one a class, as far as the source tells which samples hold every modality; or a pool of
-                encoders where its steps read one.
+            ConfigError: a budget below one a class, as far as the source tells which samples hold every modality; a pool of
+                encoders where its steps read one; options of pixels where it learns none.
         """
         if missing := [m for m in self.needs if m not in problem.modalities]:
             raise DataError(
                 f"{self.describe()['name']} needs {' and '.join(self.needs)}, but {problem.source.name} with this space has no "
                 f"{' and no '.join(missing)}; choose other data, or a space that encodes them"
             )
+        self._check_pixels(problem)
         for modality in problem.modalities:
             members = [member.describe()["name"] for member in members_of(problem.space[modality])]
-            if len(members) > 1 and self.steps and not self.pools:
+            if len(members) > 1 and self.steps and self.pools == "none":
                 raise ConfigError(
                     f"{self.describe()['name']} learns with one {modality} encoder, and this is a pool of {' and '.join(members)}; "
-                    f"use label_distillation, which reads each of them, or one encoder: --space.{modality} "
+                    f"use {DRAW}, which draw one of them a step, label_distillation, which reads each, or one encoder: --space.{modality} "
                     f"ensemble:{'+'.join(members)}"
                 )
         per_class = getattr(self, "per_class", False)
@@ -64,6 +69,19 @@ class Method(ABC):
             pairs = problem.budget.resolve(size, problem.available, problem.fixed_bytes)
             if problem.by_class(per_class):
                 problem.refuse_classes(pairs, per_class)
+
+    def _check_pixels(self, problem: Problem) -> None:
+        name, given = self.describe()["name"], problem.pixels.given
+        if given and not (self.learns_pixels and "image" in problem.modalities):
+            raise ConfigError(
+                f"{name} learns no pixels here, so {', '.join(given)} of pixels has no say; leave out --pixels.{next(iter(given))}, or "
+                "use data with images and a method that learns them, such as cf, kip or dm"
+            )
+        if problem.pixels.views and not self.again:
+            raise ConfigError(
+                f"{name} trains a classifier on the set from step to step, which can see it in one way alone; leave out --pixels.views, "
+                "or use cf, kip, dm or another method without one"
+            )
 
     @property
     def steps(self) -> int:
@@ -79,6 +97,11 @@ class Method(ABC):
     def keeps_images(self) -> bool:
         """Whether a synthetic image is that of a real sample, unchanged: what it takes is the bytes of its file."""
         return not self.steps
+
+    @property
+    def learns_pixels(self) -> bool:
+        """Whether its steps move the pixels of images, so that the options of `Pixels` have a say."""
+        return bool(self.steps) and not self.keeps_images
 
     @property
     def text_tokens(self) -> int:

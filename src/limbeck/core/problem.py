@@ -15,6 +15,7 @@ from limbeck.core.budget import Budget
 from limbeck.core.budget import per_class as per_class_shares
 from limbeck.core.codec import Files, Storage, decoded, exact_bytes, stored_files
 from limbeck.core.estimate import image_bytes, text_bytes
+from limbeck.core.pixels import Pixels
 from limbeck.data.batch import Batch
 from limbeck.data.cache import Cache
 from limbeck.data.captions import check_captions
@@ -73,6 +74,7 @@ class Problem:
         cache: where features (and experts) are kept.
         tick: called with (what, done, total) by long preparations; for progress bars.
         storage: in which bytes the synthetic set is stored.
+        pixels: how images are learned, by methods that learn them.
 
     Raises:
         DataError: the source has no samples, no modality that the space encodes, or one caption in all.
@@ -93,6 +95,7 @@ class Problem:
     cache: Cache = field(default_factory=Cache)
     tick: Callable[[str, int, int], None] | None = None
     storage: Storage = field(default_factory=Storage)
+    pixels: Pixels = field(default_factory=Pixels)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "source", TrainingView(self.source))

@@ -23,6 +23,7 @@ SHAPE = {
     "method?": {"name?": TEXT, "*": PLAIN},
     "budget?": {"*": PLAIN},
     "storage?": {"*": PLAIN},
+    "pixels?": {"*": PLAIN},
     "seed?": INTEGER,
     "fingerprints?": {"*": TEXT},
 }
@@ -39,6 +40,7 @@ class Recipe:
         method: name and every hyper-parameter.
         budget: pairs or bytes.
         storage: codec, quality, side and type of vectors, those that are not as usual.
+        pixels: how images are learned, likewise; not written where nothing is given.
         seed: of all named random streams.
         fingerprints: digests of the source's content, of the encoders' weights and of what else the method reads.
 
@@ -52,6 +54,7 @@ class Recipe:
     method: Mapping[str, Any] = field(default_factory=dict)
     budget: Mapping[str, Any] = field(default_factory=dict)
     storage: Mapping[str, Any] = field(default_factory=dict)
+    pixels: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 
@@ -66,6 +69,7 @@ class Recipe:
             storage={
                 f.name: v for f in fields(problem.storage) if (v := getattr(problem.storage, f.name)) != f.default
             },
+            pixels=problem.pixels.given,
             seed=problem.seed,
             fingerprints={
                 "source": problem.source.fingerprint,
@@ -76,7 +80,8 @@ class Recipe:
 
     def plain(self) -> dict[str, Any]:
         """The recipe as JSON types."""
-        return _plain(asdict(self))  # type: ignore[no-any-return]
+        tree: dict[str, Any] = _plain(asdict(self))
+        return {key: value for key, value in tree.items() if key != "pixels" or value}
 
     def yaml(self) -> str:
         """The recipe as YAML text."""

@@ -1,14 +1,17 @@
 """`Synthetic`: holds everything that is learned, and can show itself as a `Batch`."""
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from limbeck.core.masks import object_masks
+from limbeck.core.pixels import Coordinates
 from limbeck.core.problem import Problem
 from limbeck.data.batch import Batch, Captions
 from limbeck.errors import ConfigError
@@ -90,6 +93,7 @@ class Synthetic(nn.Module):
         for modality, value in values.items():
             if modality not in learn:
                 self.fixed.register_buffer(modality, value.clone())
+        self.coordinates = nn.ModuleDict()  # modality to its `Coordinates`, where it is learned in others than its own
         self.relation = relation
         self.hints = nn.ModuleDict(dict(hints or {}))
         self.training_options = dict(training or {})
@@ -100,8 +104,7 @@ class Synthetic(nn.Module):
         self.average = average
         if average:
             self.register_buffer("averages", torch.zeros((), dtype=torch.long))  # how many states they are of
-            for name, value in list(self.named_parameters()):
-                self.register_buffer(_average_of(name), value.detach().clone())
+            self._begin_averages()
         self.started = self.at_ends()
         self.warned: set[str] = set()  # modalities of which a person knows that they stand at the ends
 
@@ -114,9 +117,56 @@ class Synthetic(nn.Module):
         return self.order
 
     def value(self, modality: str) -> Tensor:
-        """The tensor of one modality: `[M, ...]`, a parameter where it is learned."""
+        """The tensor of one modality, `[M, ...]`: a parameter where it is learned, or made of parameters by its coordinates."""
         value: Tensor = self.learned[modality] if modality in self.learned else getattr(self.fixed, modality)
+        if modality in self.coordinates:
+            value = self.coordinates[modality](value)
         return value
+
+    def learn_in(self, modality: str, coordinates: Coordinates) -> None:
+        """Learns a modality in other coordinates from now on: `learned` holds those of the first level.
+
+        Args:
+            modality: that is learned.
+            coordinates: of its values as they are now.
+        """
+        device = self.learned[modality].device
+        self.coordinates[modality] = coordinates.to(device)
+        self.learned[modality] = nn.Parameter(coordinates.first().to(device))
+        self._begin_averages()
+
+    def join(self, optimizer: Optimizer) -> None:
+        """Gives finer levels to the group of an optimizer that has their first level: the same rate for all.
+
+        Args:
+            optimizer: of the parameters in `learned`.
+        """
+        for modality, held in self.coordinates.items():
+            for group in optimizer.param_groups:
+                known = {id(p) for p in group["params"]}
+                if id(self.learned[modality]) in known:
+                    group["params"] += [p for p in held.finer if id(p) not in known]  # type: ignore[union-attr]
+
+    @contextmanager
+    def seen(self, modality: str, view: Callable[[Tensor], Tensor] | None = None) -> Iterator[None]:
+        """Within it `learned` holds a modality as it is seen: a leaf, whatever it is made of; in the end its gradient is carried back.
+
+        Args:
+            modality: that is learned.
+            view: a function of its values, such as `Pixels.view`; `None` shows them as they are.
+        """
+        own, value = self.learned[modality], self.value(modality)
+        held = self.coordinates.pop(modality) if modality in self.coordinates else None
+        value = value if view is None else view(value)
+        leaf = self.learned[modality] = nn.Parameter(value.detach().clone())
+        try:
+            yield
+        finally:
+            self.learned[modality] = own
+            if held is not None:
+                self.coordinates[modality] = held
+        if leaf.grad is not None:
+            value.backward(leaf.grad)
 
     def batch(self, index: Tensor | None = None) -> Batch:
         """The samples at `index` (all by default) as a batch; gradients flow to what is learned."""
@@ -159,14 +209,20 @@ class Synthetic(nn.Module):
     def at_ends(self) -> dict[str, float]:
         """The share of the values of each learned modality that stand at an end of their range, or beyond."""
         return {
-            m: float(((self.learned[m] <= low) | (self.learned[m] >= high)).float().mean())
+            m: float(((self.value(m) <= low) | (self.value(m) >= high)).float().mean())
             for m, (low, high) in self.ranges.items()
             if m in self.learned
         }
 
+    def _begin_averages(self) -> None:
+        for name, value in list(self.named_parameters()) if self.average else ():
+            self.register_buffer(_average_of(name), value.detach().clone())
+
     def _make_valid(self) -> None:
         for modality, (low, high) in self.ranges.items():
-            if modality in self.learned:
+            if modality in self.coordinates:
+                self.coordinates[modality].project(self.learned[modality])  # type: ignore[operator]
+            elif modality in self.learned:
                 self.learned[modality].clamp_(low, high)
         for modality in (m for m in ("text", *self.vectors) if m in self.learned and self.learned[m].ndim == 2):
             self.learned[modality].copy_(F.normalize(self.learned[modality], dim=-1))

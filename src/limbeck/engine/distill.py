@@ -13,11 +13,13 @@ from torch.optim import Optimizer
 from limbeck.core import processes
 from limbeck.core.distilled import DistilledSet, load
 from limbeck.core.fit import frozen
+from limbeck.core.members import drawn_member
 from limbeck.core.method import Method
 from limbeck.core.problem import Problem
 from limbeck.core.recipe import Recipe
 from limbeck.core.synthetic import Synthetic
 from limbeck.data.files import settle_within
+from limbeck.engine.pixels import in_coordinates, over_views
 from limbeck.engine.run import Run
 from limbeck.engine.saturation import saturation
 from limbeck.errors import ConfigError, Diverged
@@ -80,10 +82,12 @@ def _owned(folder: Run | None) -> AbstractContextManager[None]:
 
 def _steps(problem: Problem, method: Method, folder: Run | None, save_every: int) -> Generator[State]:
     method.check(problem)
-    synthetic = method.start(problem)
+    synthetic = in_coordinates(problem, method.start(problem))
     if folder is not None:
         folder.begin()  # a budget that cannot work was refused by now, and has claimed no folder
     optimizer = method.optimizer(synthetic)
+    if optimizer is not None:
+        synthetic.join(optimizer)
     rates = [] if optimizer is None else [group["lr"] for group in optimizer.param_groups]
     done = 0 if folder is None else folder.restore(synthetic, optimizer)
     stop = False
@@ -125,8 +129,9 @@ def _step(
     before = None
     if optimizer is not None:
         optimizer.zero_grad(set_to_none=True)
+    seen = drawn_member(problem, t) if method.pools == "drawn" else problem
     try:
-        logs = {name: float(value) for name, value in method.step(problem, synthetic, t).items()}
+        logs = over_views(problem, synthetic, t, method.steps, lambda: method.step(seen, synthetic, t))
     except Diverged as error:
         raise stop(str(error)) from error
     if bad := [name for name, value in logs.items() if not math.isfinite(value)]:

@@ -48,5 +48,7 @@ def saturation(method: Method, synthetic: Synthetic, t: int) -> dict[str, float]
 
 def _cure(method: Method, modality: str) -> str:
     names = {field.name for field in fields(method)}
-    rate = next((name for name in (f"lr_{modality}", "lr") if name in names), None)
+    rate = next(
+        (name for name in (f"lr_{modality}", "lr" if modality == "image" else "lr_other", "lr") if name in names), None
+    )
     return f"lower --method.{rate} (in Python {rate}=)" if rate else method.cure(f"learned.{modality}")

@@ -4,13 +4,13 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from limbeck import registry
-from limbeck.core import Budget, DistilledSet, Method, Problem, Storage
+from limbeck.core import Budget, DistilledSet, Method, Pixels, Problem, Storage
 from limbeck.data.cache import Cache, digest
 from limbeck.data.files import settle_within, sha256, write_text
 from limbeck.data.locks import owned
@@ -47,6 +47,7 @@ def compare(
     device: str = "cpu",
     tick: Tick | None = None,
     storage: Storage | None = None,
+    pixels: Pixels | None = None,
     bytes: Sequence[int | str] = (),
     unseen: Sequence[Spec] = (),
     **options: Any,
@@ -79,6 +80,7 @@ def compare(
         device: where everything runs.
         tick: called with (what, done, total) as work proceeds.
         storage: in which bytes the sets are stored; by default exactly.
+        pixels: how images are learned by those methods that learn them.
         bytes: budgets, as bytes of files, such as `"1.2MB"`: each row then has as many samples as they hold.
         unseen: encoders to judge with as well, see `evaluate`. Nothing is chosen by them: not what stands at the same bytes, either.
         options: of the protocol, by name.
@@ -104,21 +106,23 @@ def compare(
     labels = _labels(made)
     if twice := {label for label in labels if labels.count(label) > 1}:
         raise ConfigError(f"{', '.join(sorted(twice))} is in the comparison twice; give each method once")
+    if pixels and pixels.given and not any(method.learns_pixels for method in made):
+        raise ConfigError(
+            f"no method here learns pixels, so {', '.join(pixels.given)} of pixels has no say; leave it out"
+        )
     judges = [open_protocol(protocol, {**options, "student": student}) for student in students]
     others = open_unseen(unseen, space)
     refuse_unread(others, judges)
     refuse_seen(others, [Maker(space.describe(), method.describe()) for method in made])
     refuse_seen(others, [Maker.of(train)])
     kept = cache if cache is not None else Cache()
-    bench = _Bench(
-        Path(run), on if on is not None else train, space, numbers, kept, device, tick, storage or Storage(), others
-    )
+    test, ways = on if on is not None else train, (storage or Storage(), others, pixels or Pixels())
+    bench = _Bench(Path(run), test, space, numbers, kept, device, tick, *ways)
     refuse_foreign(bench.folder)
     bench.refuse(train, judges)
     for budget in budgets:  # refuses before the first set is made
-        problem = bench.problem(train, budget, numbers[0])
         for method in made:
-            method.check(problem)
+            method.check(bench.problem(train, budget, numbers[0], method))
     with owned(bench.folder, "compare"):
         found = _filled(bench, train, list(zip(made, labels, strict=True)), budgets, judges, full)
         write_comparison(found)
@@ -185,9 +189,11 @@ class _Bench:
     tick: Tick | None
     storage: Storage
     unseen: tuple[Unseen, ...] = ()
+    pixels: Pixels = field(default_factory=Pixels)
 
-    def problem(self, train: Source, budget: Budget, seed: int) -> Problem:
-        return Problem(train, self.space, budget, seed, self.device, self.cache, self.tick, self.storage)
+    def problem(self, train: Source, budget: Budget, seed: int, method: Method) -> Problem:
+        pixels = self.pixels if method.learns_pixels else Pixels()
+        return Problem(train, self.space, budget, seed, self.device, self.cache, self.tick, self.storage, pixels)
 
     def say(self, done: int, total: int) -> None:
         if self.tick:
@@ -199,7 +205,7 @@ class _Bench:
         sets = []
         for seed, folder in zip(self.seeds, self.cells(method, budget), strict=True):
             start, fresh = time.perf_counter(), not (folder / "set").is_dir()
-            sets.append(distill(self.problem(train, budget, seed), method, run=folder))
+            sets.append(distill(self.problem(train, budget, seed, method), method, run=folder))
             if fresh:
                 write_text(folder / SECONDS, json.dumps(time.perf_counter() - start))
         return sets
@@ -229,7 +235,7 @@ class _Bench:
 
         if file_bytes(train) <= limit:
             return 0
-        problem = self.problem(train, Budget(bytes=limit), self.seeds[0])
+        problem = self.problem(train, Budget(bytes=limit), self.seeds[0], method)
         count = len(distill(problem, method))
         return count if count < len(problem.complete) else 0
 

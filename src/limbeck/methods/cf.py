@@ -46,8 +46,9 @@ class CF(Method):
         ridge: of the whitening, in units of the mean variance.
         uni: weight of the marginal terms.
         tie: weight of the dependence between the modalities.
-        lr: learning rate of the pixels (Adam).
+        lr: learning rate of the pixels (Adam). Larger ones make images that no other encoder can read.
         lr_text: learning rate of the text embeddings (Adam).
+        lr_other: learning rate of sound, depth and vectors (Adam).
         init: which real pairs to start from: random, herding, kcenter or prototypes.
         per_class: match class by class; by default where the source is labelled and has no text.
 
@@ -61,6 +62,8 @@ class CF(Method):
         4
     """
 
+    pools = "drawn"
+
     steps: int = 100
     batch: int = 4096
     frequencies: int = 0
@@ -68,13 +71,14 @@ class CF(Method):
     ridge: float = 2.0
     uni: float = 1.0
     tie: float = 1.0
-    lr: float = 0.05
+    lr: float = 0.002
     lr_text: float = 0.01
+    lr_other: float = 0.05
     init: str = "random"
     per_class: bool | None = None
 
     def __post_init__(self) -> None:
-        self.require(steps=1, batch=2, frequencies=0, scale=1e-6, ridge=0, uni=0, tie=0, lr=0, lr_text=0)
+        self.require(steps=1, batch=2, frequencies=0, scale=1e-6, ridge=0, uni=0, tie=0, lr=0, lr_text=0, lr_other=0)
         rule(self.init)
 
     @property
@@ -92,9 +96,8 @@ class CF(Method):
 
     def optimizer(self, synthetic: Synthetic) -> Optimizer:
         """Adam, a learning rate for each modality."""
-        return Adam(
-            [{"params": [v], "lr": self.lr_text if m == "text" else self.lr} for m, v in synthetic.learned.items()]
-        )
+        rates = {"image": self.lr, "text": self.lr_text}
+        return Adam([{"params": [v], "lr": rates.get(m, self.lr_other)} for m, v in synthetic.learned.items()])
 
     def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:
         """Encodes the synthetic samples, and compares them with a batch of the cached real features, group by group."""

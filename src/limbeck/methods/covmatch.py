@@ -17,6 +17,7 @@ from limbeck.experts.towers import Head, TwoTowers
 from limbeck.objectives.contrastive import infonce
 from limbeck.objectives.covariance import covariance_angle, covariance_distance, cross_covariance, indexed_covariance
 from limbeck.objectives.selection import rule
+from limbeck.spaces.encoders.pool import members_of
 from limbeck.spaces.trainable import TrainableEncoder
 
 __all__ = ["CovMatch"]
@@ -80,6 +81,7 @@ class CovMatch(Method):
     """
 
     needs = ("image", "text")
+    pools = "drawn"
 
     steps: int = 100
     match: Literal["angle", "size", "absolute"] = "angle"
@@ -139,6 +141,10 @@ class CovMatch(Method):
     def check(self, problem: Problem) -> None:
         """Refuses encoders that cannot be trained, before anything is encoded."""
         super().check(problem)
+        if self.trained and len(members_of(problem.space["image"])) > 1:
+            raise ConfigError(
+                "covmatch trains one image encoder, and this is a pool; draw its members with --method.towers frozen, or name one encoder"
+            )
         if self.text_tokens:
             problem.space["text"].tokens(["a"], self.tokens)
         for modality, name in (("image", self.towers), ("text", self.text)):

@@ -51,6 +51,7 @@ class DC(Method):
 
     needs = ("image",)
     per_class: ClassVar[bool] = True
+    again = False
 
     steps: int = 1000
     renew: int | None = None

@@ -110,6 +110,11 @@ class Edge(Generated):
             refuse_unread(self, f"subset is {self.subset}; leave it out, or set subset to lora", "rank")
 
     @property
+    def learns_pixels(self) -> bool:
+        """Images are drawn from a prior, whose weights are learned."""
+        return False
+
+    @property
     def clip(self) -> float:
         """One."""
         return 1.0

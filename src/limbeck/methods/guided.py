@@ -103,6 +103,7 @@ class Guided(Method):
 
     needs = ("image",)
     per_class: ClassVar[bool] = True
+    again = False
 
     steps: int = 1000
     base: Literal["dm", "dc", "none"] = "dm"

@@ -85,6 +85,8 @@ class ImageBindDC(Method):
         4
     """
 
+    pools = "drawn"
+
     steps: int = 100
     variant: Literal["cf", "hybrid", "cosine"] = "cf"
     uni: float = 1.0

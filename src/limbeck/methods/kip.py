@@ -44,6 +44,7 @@ class KIP(Method):
     """
 
     needs = ("image", "text")
+    pools = "drawn"
 
     steps: int = 100
     batch: int = 512

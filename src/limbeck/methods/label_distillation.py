@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from limbeck.core import Method, Problem, Synthetic, fitted
-from limbeck.core.kept import kept_vectors, member_features
+from limbeck.core.kept import kept_vectors
+from limbeck.core.members import member_costs, member_features
 from limbeck.core.synthetic import SOFT
 from limbeck.core.timing import seconds_of
 from limbeck.errors import ConfigError, DataError
@@ -92,7 +93,7 @@ class LabelDistillation(Method):
         (torch.Size([4, 256]), 4)
     """
 
-    pools = True
+    pools = "all"
 
     steps: int = 150
     batch: int = 512
@@ -256,14 +257,7 @@ class LabelDistillation(Method):
 
     def prepares(self, problem: Problem) -> tuple[float, int]:
         """The features of the members of a pool beyond the first."""
-        seconds, size = 0.0, 0
-        for modality in problem.modalities:
-            for encoder in members_of(problem.space[modality])[1:]:
-                probe = problem.source.batch(problem.complete[:32])[modality].to(problem.device)
-                batch = seconds_of(partial(_read, encoder.to(problem.device), probe), problem.device)
-                seconds += batch * len(problem.source) / len(probe)
-                size += 4 * encoder.dim * len(problem.source)
-        return seconds, size
+        return member_costs(problem)
 
     def costs(self, problem: Problem) -> dict[str, Any]:
         """Steps without a network, timed on vectors of the same shapes, and memory for what is learned alone."""
@@ -324,11 +318,6 @@ def fitted_scale(scores: Tensor, labels: Tensor) -> float:
         middle = (low + high) / 2
         low, high = (low, middle) if slope(middle) > 0 else (middle, high)
     return float(10**low / size)
-
-
-@torch.no_grad()
-def _read(encoder: Encoder, values: Tensor) -> Tensor:
-    return encoder(values)
 
 
 def _work(pairs: int, dim: int, batch: int, towers: int) -> Callable[[], None]:

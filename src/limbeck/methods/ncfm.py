@@ -55,6 +55,8 @@ class NCFM(Method):
         4
     """
 
+    pools = "drawn"
+
     steps: int = 100
     frequencies: int = 1024
     bank: int = 8

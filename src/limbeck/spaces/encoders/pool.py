@@ -19,9 +19,9 @@ __all__ = ["Pool", "members_of"]
 class Pool(ImageEncoder):
     """Several encoders of one modality, apart: `pool:efficientnet_lite0+efficientnet_lite2`. The first of them is at home.
 
-    A method that knows pools (`label_distillation`) has a tower and a loss of its own for each member. Everybody else who reads
-    vectors (a rule that chooses samples, a student, the nearest real image) reads those of the first member, as if it stood alone;
-    other methods that learn refuse a pool. The features of each member are kept in the cache under that member, so that a pool
+    `label_distillation` has a tower and a loss of its own for each member. Methods that learn by one encoder (`cf`, `covmatch`,
+    `imagebind_dc`, `kip`, `ncfm`) draw a member at each step; others that learn refuse a pool. Whoever else reads vectors (a rule that
+    chooses samples, a student, the nearest real image) reads those of the first member, as if it stood alone. The features of each member are kept in the cache under that member, so that a pool
     encodes nothing that was encoded for one of them.
 
     Args:
