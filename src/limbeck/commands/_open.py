@@ -249,16 +249,25 @@ class Task(Stored, Encoded):
         Raises:
             ConfigError: neither pairs nor bytes, or both.
         """
+        method = self.method.make()
+        problem, source = self.opened(tick)
+        return problem, method, source
+
+    def opened(self, tick: Tick) -> "tuple[Problem, Source]":
+        """What to distil, and the data themselves.
+
+        Raises:
+            ConfigError: neither pairs nor bytes, or both.
+        """
         from limbeck.core import Budget, Problem, processes
 
         processes.count()  # each of several processes chooses its device before anything is put on one
         if (self.pairs is None) == (self.bytes is None):
             raise ConfigError("say how much the set may hold: --pairs N or --bytes N, one of them")
-        budget, method = Budget(pairs=self.pairs, bytes=self.bytes, pixels=self.pixels), self.method.make()
+        budget = Budget(pairs=self.pairs, bytes=self.bytes, pixels=self.pixels)
         storage = self.storage()
         source = open_source(self.source, tick)
-        problem = Problem(source, self.space(source), budget, self.seed, self.device, tick=tick, storage=storage)
-        return problem, method, source
+        return Problem(source, self.space(source), budget, self.seed, self.device, tick=tick, storage=storage), source
 
 
 def open_source(asked: Part | None, tick: Tick, split: str = "train") -> "Source":

@@ -14,7 +14,18 @@ from limbeck.data.source import Source
 from limbeck.engine import distill
 from limbeck.errors import ConfigError, Diverged
 from limbeck.evaluation.protocol import Protocol
-from limbeck.search.candidates import FREE, Candidate, all_data, count_of, finer, learner, others, storages, unique
+from limbeck.search.candidates import (
+    FREE,
+    Candidate,
+    all_data,
+    count_of,
+    finer,
+    holds_one,
+    learner,
+    others,
+    storages,
+    unique,
+)
 from limbeck.search.judges import Judge, judges_of, protocol_of, validation_of
 from limbeck.search.trials import Ledger, Trial, table_of
 from limbeck.spaces import Encoder, embed_source
@@ -24,7 +35,12 @@ __all__ = ["Found", "auto"]
 SHARE = 0.25  # of the samples are enough to compare storages
 FEWEST = 40  # samples of which all are taken
 KEPT = 3  # storages that are tried in full, and candidates that are judged by the usual student
-PARTS = {"storage": 0.4, "method": 0.7, "detail": 0.85, "final": 1.0}  # of the minutes, at whose end a stage begins no trial
+PARTS = {
+    "storage": 0.4,
+    "method": 0.7,
+    "detail": 0.85,
+    "final": 1.0,
+}  # of the minutes, at whose end a stage begins no trial
 QUICK = {"steps": 200, "longest": 200, "looks": 1, "noise": (1.0,)}  # a student to compare candidates with
 USUAL = {"longest": 400}  # one to choose among the last of them
 
@@ -99,7 +115,9 @@ def auto(
         (4, ('home convnet',))
     """
     if not (isfinite(minutes) and minutes > 0):
-        raise ConfigError(f"a search takes a positive number of minutes, got {minutes}; set --minutes (in Python minutes=)")
+        raise ConfigError(
+            f"a search takes a positive number of minutes, got {minutes}; set --minutes (in Python minutes=)"
+        )
     if wrong := sorted(set(free) - set(FREE)):
         raise ConfigError(f"what is searched of a storage is {', '.join(FREE)}, got {', '.join(wrong)}")
     if processes.count() > 1:
@@ -109,8 +127,9 @@ def auto(
     judges = judges_of(problem, judge)
     first = learner(problem)
     known = storages(problem, free)
-    _refuse_small(problem, first, known)
     ledger = Ledger.open(None if run is None else Path(run), _question(problem, held_out, judges, free))
+    if ledger.winner is None:
+        _refuse_small(problem, first, known)
     search = _Search(problem, held_out, judges, ledger, 60 * minutes, clock)
     if ledger.winner is None and ledger.folder is not None:
         with owned(ledger.folder, "search"):
@@ -126,7 +145,7 @@ def auto(
 def _refuse_small(problem: Problem, first: Method, known: Sequence[Storage]) -> None:
     """Refuses a budget that holds nothing however it is stored, before anything is encoded by a network."""
     candidates = [Candidate(first, storage) for storage in known]
-    if not any(count_of(problem, candidate) for candidate in candidates):
+    if not any(holds_one(problem, candidate) for candidate in candidates):
         smallest = problem.but(storage=min(known, key=lambda s: problem.but(storage=s).sample_bytes(True, real=True)))
         first.check(smallest)
         smallest.pairs(first.learns_text, real=first.keeps_images)
@@ -158,7 +177,7 @@ def _candidate(plain: Mapping[str, Any]) -> Candidate:
     """A candidate as a ledger holds it."""
     options = dict(plain["method"])
     method: Method = registry.get("method", options.pop("name"))(**options)
-    return Candidate(method, Storage(**plain["storage"]), plain["pairs"])
+    return Candidate(method, Storage(**plain["storage"]))
 
 
 Tried = list[tuple[Trial, Candidate]]
@@ -202,9 +221,11 @@ class _Search:
         for i, candidate in enumerate(candidates):
             if self.problem.tick:
                 self.problem.tick(f"auto: {stage}", i, len(candidates))
-            samples = self._samples(candidate, share)
-            done = self.ledger.found(stage, candidate.plain(), samples)
-            if samples and done is None and self._is_time(stage, samples):
+            done = self.ledger.found(stage, candidate.plain())
+            samples = self._samples(candidate, share) if done is None else 0
+            if samples and not self._is_time(stage, samples):
+                break  # one that is quicker and expected to be worse is no answer either
+            if samples:
                 done = self._trial(stage, candidate, samples, protocol)
                 self.ledger.add(done)
             if done is not None and not done.failed:

@@ -7,9 +7,22 @@ from typing import Any
 from limbeck import registry
 from limbeck.core import Budget, Method, Problem, Storage
 from limbeck.core.codec import QUALITY
+from limbeck.engine import distill
 from limbeck.errors import ConfigError, DataError
 
-__all__ = ["FREE", "Candidate", "all_data", "count_of", "finer", "learner", "others", "storages"]
+__all__ = [
+    "FREE",
+    "Candidate",
+    "all_data",
+    "count_of",
+    "finer",
+    "holds_one",
+    "learner",
+    "made",
+    "others",
+    "storages",
+    "unique",
+]
 
 FREE = ("codec", "quality", "side", "vectors")
 """What of a storage is searched."""
@@ -24,6 +37,7 @@ GRID = (  # codec, part of the side, quality: the best lossy codec of a machine 
     (2, 1.0, 20),
 )
 LOSSY = ("avif", "webp", "jpeg")  # by the bytes that photographs take at equal looks
+LOOKED_AT = 48  # real samples whose files tell how many fit
 SMALLEST = 32  # pixels of a side that is made smaller
 HANDFUL = 20  # samples: up to so many pixels are learned, too
 SLOW = 400  # samples: up to so many, rules are tried whose time grows with their square
@@ -36,12 +50,10 @@ class Candidate:
     Args:
         method: with its options.
         storage: of the set.
-        pairs: how many samples, where that is not as many as the budget holds.
     """
 
     method: Method
     storage: Storage
-    pairs: int | None = None
 
     @property
     def label(self) -> str:
@@ -56,7 +68,7 @@ class Candidate:
 
     def plain(self) -> dict[str, Any]:
         """Method and storage as JSON types."""
-        return {"method": self.method.describe(), "storage": vars(self.storage).copy(), "pairs": self.pairs}
+        return {"method": self.method.describe(), "storage": vars(self.storage).copy()}
 
 
 def made(name: str, **options: Any) -> Method:
@@ -108,21 +120,49 @@ def _storage(own: Storage, **changed: Any) -> Storage | None:
         return None
 
 
-def count_of(problem: Problem, candidate: Candidate) -> int:
-    """How many samples the budget holds, about; 0 for none, or where the method cannot work on them.
+def holds_one(problem: Problem, candidate: Candidate) -> bool:
+    """Whether the budget holds a sample, by an estimate that reads no features, and the method can work on the data.
 
     Args:
         problem: whose budget.
         candidate: what makes and stores the set.
     """
-    if candidate.pairs is not None:
-        return candidate.pairs
     of, method = problem.but(storage=candidate.storage), candidate.method
     try:
         method.check(of)
-        return of.pairs(method.learns_text, method.text_tokens, real=method.keeps_images)
+        return of.pairs(method.learns_text, method.text_tokens, real=method.keeps_images) > 0
     except (ConfigError, DataError):
+        return False
+
+
+def count_of(problem: Problem, candidate: Candidate) -> int:
+    """How many samples the budget holds, to a few percent; 0 for none, or where the method cannot work on them.
+
+    Real samples are counted by the files of two small sets of them, whose difference is what a sample takes.
+
+    Args:
+        problem: whose budget.
+        candidate: what makes and stores the set.
+    """
+    of, method = problem.but(storage=candidate.storage), candidate.method
+    if not holds_one(problem, candidate):
         return 0
+    if problem.budget.limit is None or not method.keeps_images:
+        return of.pairs(method.learns_text, method.text_tokens, real=method.keeps_images)
+    key = ("count", candidate.storage, method.steps > 0)
+    return problem.once(key, lambda: _measured(of, method))
+
+
+def _measured(problem: Problem, method: Method) -> int:
+    """How many real samples fit the budget, from the files of two small sets."""
+    most, limit = len(problem.complete), problem.budget.limit or 0
+    more = min(max(LOOKED_AT, 2 * len(problem.source.classes)), most)
+    less = max(more // 2, 1)
+    still = replace(method, steps=0, init="random") if method.steps else made("random")  # type: ignore[call-arg]
+    budgets = (Budget(pairs=n, pixels=problem.budget.pixels) for n in (more, less))
+    large, small = (distill(problem.but(budget=budget), still).nbytes for budget in budgets)
+    each = max((large - small) / max(more - less, 1), 1.0)
+    return min(max(int((limit - large) / each) + more, 0), most)
 
 
 def others(problem: Problem, best: Candidate) -> list[Candidate]:

@@ -152,7 +152,9 @@ def _first(problem: Problem, place: str) -> Encoder | None:
 def _opened(problem: Problem, place: str, asked: str | Mapping[str, Any] | Encoder) -> Encoder:
     encoder = asked if isinstance(asked, Encoder) else space(**{place: asked})[place]
     if encoder.modality != place:
-        raise ConfigError(f"the judge {encoder.describe()['name']!r} encodes {encoder.modality}, and it stands in for {place}")
+        raise ConfigError(
+            f"the judge {encoder.describe()['name']!r} encodes {encoder.modality}, and it stands in for {place}"
+        )
     if len(members_of(encoder)) > 1:
         raise ConfigError("a judge is one encoder, got a pool; name one of its members with --judge")
     if _takes_part(problem, encoder):

@@ -99,11 +99,9 @@ class Ledger:
         """Of all trials."""
         return sum(trial.seconds for trial in self.trials)
 
-    def found(self, stage: str, candidate: Mapping[str, Any], samples: int) -> Trial | None:
+    def found(self, stage: str, candidate: Mapping[str, Any]) -> Trial | None:
         """The trial of a candidate, where it was done."""
-        return next(
-            (t for t in self.trials if (t.stage, t.candidate, t.samples) == (stage, candidate, samples)), None
-        )
+        return next((t for t in self.trials if (t.stage, t.candidate) == (stage, candidate)), None)
 
     def add(self, trial: Trial) -> None:
         """Keeps one more."""
@@ -154,6 +152,9 @@ def table_of(trials: Sequence[Trial]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rows = []
     for line in lines:
-        cells = [cell.ljust(width) if i < 2 else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths, strict=True))]
+        cells = [
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
         rows.append("  ".join(cells).rstrip())
     return "\n".join(rows)
