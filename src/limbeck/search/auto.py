@@ -1,6 +1,7 @@
 """`auto()`: which method, stored how, makes the best set of a size, found on the validation split in a few minutes."""
 
 import time
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, isfinite
@@ -251,7 +252,9 @@ class _Search:
         budget = Budget(pairs=samples, pixels=self.problem.budget.pixels)
         of = self.problem.but(budget=budget, storage=candidate.storage)
         try:
-            small = distill(of, candidate.method)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of a set that is thrown away; the winner says it again
+                small = distill(of, candidate.method)
         except (ConfigError, Diverged) as error:  # one that cannot be made is no answer
             failed = str(error)
         else:

@@ -166,10 +166,10 @@ def _opened(problem: Problem, place: str, asked: str | Mapping[str, Any] | Encod
 
 
 def _takes_part(problem: Problem, encoder: Encoder) -> bool:
-    """Whether an encoder of the problem has the weights and options of this one, or is of its name as a part of others."""
-    name = encoder.describe()["name"]
+    """Whether an encoder of the problem has the weights and options of this one, or is made of several with one of its name."""
     for modality in problem.modalities:
         for member in members_of(problem.space[modality]):
-            if member.fingerprint == encoder.fingerprint or (name in ORDER and name in str(member.describe()["name"])):
+            named = str(member.describe()["name"]).partition(":")[2].split("+")  # as of an ensemble
+            if member.fingerprint == encoder.fingerprint or encoder.describe()["name"] in named:
                 return True
     return False
