@@ -154,7 +154,7 @@ def test_what_is_kept_says_what_was_tried(whole: tuple[lb.search.Found, Path]) -
         "candidate",
         "samples",
         "bytes",
-        *"home convnet unseen convnet seconds".split(),
+        *["home", "convnet", "unseen", "convnet", "seconds"],
     ]
     assert len(lines) == 1 + len(found.trials)
     first = found.trials[0]
