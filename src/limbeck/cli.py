@@ -170,7 +170,7 @@ def _answer(asked: "Command") -> "Answer":
 
 def _limits(factor: float | None) -> AbstractContextManager[None]:
     """The limits of the readers: of the option, else of the environment, which is looked at before anything is read."""
-    from limbeck.data.limits import limit_factor, scaled_limits
+    from limbeck.limits import limit_factor, scaled_limits
 
     return scaled_limits(limit_factor() if factor is None else factor)
 

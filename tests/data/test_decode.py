@@ -11,8 +11,8 @@ from PIL import Image
 
 from limbeck.data.chunks import in_one_scan, without_text
 from limbeck.data.decode import MAX_PIXELS, decode_array, decode_image, image_size, pixel_limit, whole_image
-from limbeck.data.limits import SIDE
 from limbeck.data.parse import Unreadable
+from limbeck.limits import SIDE
 
 
 def encoded(image: Image.Image, format: str = "png", **options: Any) -> bytes:

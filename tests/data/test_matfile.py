@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from limbeck.data.limits import MATLAB
 from limbeck.data.matfile import mat_numbers
+from limbeck.limits import MATLAB
 
 FORMS: list[dict[str, Any]] = [{"format": "4"}, {"format": "5"}, {"format": "5", "do_compression": True}]
 

@@ -102,7 +102,11 @@ def test_a_plot_has_a_line_a_method_and_full_data_across() -> None:
         np.testing.assert_allclose(ends, [(s.mean - s.std, s.mean + s.std) for s in rows])
     full = [line for line in axes.lines if line.get_linestyle() == "--"]
     assert [(line.get_label(), line.get_ydata()[0]) for line in full] == [("full data (0.0 MB)", 21.0)]
-    assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) == ("p, frozen student", "bytes", "mean (percent)")
+    assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) == (
+        "p, frozen student",
+        "bytes on disk",
+        "mean (percent)",
+    )
     assert axes.get_xscale() == "log" and axes.get_legend() is not None
 
 

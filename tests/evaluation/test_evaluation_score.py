@@ -11,7 +11,7 @@ from limbeck.evaluation import Score, paired, read_scores, table, write_scores
 
 ROW = {
     "name", "method", "pairs", "bytes", "protocol", "fingerprint", "metric", "higher_is_better", "mean", "std", "values",
-    "seconds", "peak_bytes", "seeds", "training",
+    "seconds", "peak_bytes", "seeds", "training", "encoder", "home", "took_part",
 }  # fmt: skip
 
 

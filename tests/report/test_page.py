@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -21,6 +22,11 @@ def write(tmp_path):
 
 def _plain(html):
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", html).replace("\u00a0", " "))
+
+
+def _cells(html):
+    """The text with a blank between what stands in two elements."""
+    return _plain(html.replace("<", " <").replace("&nbsp;", " "))
 
 
 def test_first_sentence_says_what_is_kept(write, small, score):
@@ -52,6 +58,29 @@ def test_first_sentence_is_about_what_is_shown(write, small, score):
     scores = [score("cf", 6, (20.0,)), score("cf", 900, (30.0,)), score("full", 5000, (40.0,))]
     assert "6 pairs, 6.0 kB, keep 50 %" in _plain(write(sets=[small("cf")], scores=scores))
     assert "900 pairs, 900 kB, keep 75 %" in _plain(write(scores=scores))
+
+
+def test_encoders_that_took_no_part_lead_the_page(write, small, score):
+    there = {"encoder": "b<i>", "home": "0123456789abcdef", "fingerprint": "unseen"}
+    means = {"random": (6, 5.0, 4.0), "cf": (6, 20.0, 12.0), "full": (500, 40.0, 48.0)}
+    scores = [
+        made
+        for name, (pairs, home, unseen) in means.items()
+        for made in (score(name, pairs, (home,), encoder="a"), score(name, pairs, (unseen,), **there))
+    ]
+    html = write(sets=[small("cf")], scores=scores)
+    text = _cells(html)
+    assert (
+        "reaches 20.0 (mean)" in text
+        and "With b&lt;i&gt;, which took no part in making them, it reaches 12.0, 25 % of what" in text
+    )
+    assert "Set Pairs Size home: a of full unseen: b&lt;i&gt; of full" in text
+    assert "cf-6 6 6.0 kB 20.0 50 % 12.0 25 % full-500 500 500 kB 40.0 100 % 48.0 100 %" in text
+    assert html.count('<figure class="plot"') == 2 and "<i>" not in html.replace("<i aria", "")
+    assert "All numbers of home: a" in text and "All numbers of unseen: b&lt;i&gt;" in text
+    marked = [replace(s, took_part=bool(s.home) and s.method == "cf") for s in scores]
+    text = _cells(write(sets=[small("cf")], scores=marked))
+    assert "cf-6 6 6.0 kB 20.0 50 % 12.0 took part" in text and "which took no part in making them, it" not in text
 
 
 def test_captions_names_and_labels_are_escaped(write, small, score, history):

@@ -3,7 +3,7 @@
 import pytest
 
 from limbeck.errors import ConfigError
-from limbeck.report.results import tables
+from limbeck.report.results import groups, tables
 
 
 def test_rows_stand_by_budget_and_the_full_data_last(score):
@@ -65,3 +65,28 @@ def test_a_metric_that_a_set_lacks_leaves_a_hole(score):
     (table,) = tables([score("a", 5, (1.0,)), score("b", 5, (2.0,), "extra")])
     assert [row.name for row in table.small] == ["a-5"]
     assert table.metrics == ("mean", "extra")
+
+
+def test_tables_of_one_protocol_are_a_group_and_who_took_part_leads_nothing(score):
+    home = [
+        score("cf", 6, (20.0,), encoder="a"),
+        score("random", 6, (8.0,), encoder="a"),
+        score("full", 9, (40.0,), encoder="a"),
+    ]
+    there = {"encoder": "b", "home": home[0].fingerprint, "fingerprint": "unseen"}
+    other = [
+        score("cf", 6, (12.0,), **there, took_part=True),
+        score("random", 6, (6.0,), **there),
+        score("herding", 6, (5.0,), **there),
+        score("full", 9, (48.0,), **there),
+    ]
+    (group,) = groups(tables([*home, *other]))
+    (unseen,) = group.unseen
+    assert (group.home.encoder, unseen.encoder, unseen.home) == ("a", "b", home[0].fingerprint)
+    assert group.tables == (group.home, unseen)
+    seen, random, herding = unseen.small
+    assert [row.label for row in unseen.small] == ["cf-6 (took part)", "random-6", "herding-6"]
+    assert not unseen.leads(seen, "mean") and unseen.leads(random, "mean") and not unseen.leads(herding, "mean")
+    assert unseen.retained(random) == 6 / 48 and unseen.like(group.home.small[1]) is random
+    assert group.home.like(herding) is None
+    assert [g.home.encoder for g in groups(tables(other))] == ["b"], "without its home it stands for itself"

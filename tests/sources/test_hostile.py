@@ -16,10 +16,10 @@ import pytest
 import limbeck as lb
 from limbeck import registry
 from limbeck.data.layout import Listing
-from limbeck.data.limits import CAPTION, NAME, TEXT_FILE, scaled_limits
 from limbeck.data.shards import expand
 from limbeck.data.tables import check_parquet
 from limbeck.errors import ConfigError, DataError
+from limbeck.limits import CAPTION, NAME, TEXT_FILE, scaled_limits
 
 from .conftest import image_bytes
 from .written import (

@@ -61,6 +61,9 @@ def test_vectors_keep_the_contract() -> None:
 
 def test_a_bound_space_is_opened_by_name_and_used_by_methods(bound: Path) -> None:
     space = lb.space(image=f"bound:{bound}", text=f"bound:{bound}")
+    below = encoders()
+    assert [space[m].parts[0].weights == below[m].weights for m in ("image", "text")] == [True, True]
+    assert space["image"].weights != below["image"].weights, "the head has weights, too"
     assert space.dims == {"image": 8, "text": 8} and space.fingerprint == load_space(bound).fingerprint
     small = lb.distill(lb.Problem(lb.check.toy_source(), space, lb.Budget(pairs=4)), lb.methods.Herding())
     assert lb.space(**small.recipe.space).fingerprint == space.fingerprint

@@ -20,6 +20,7 @@ from limbeck.errors import ConfigError, DataError, MissingDependency, UnknownNam
 from limbeck.spaces import Encoder, Space, build, embed_source
 from limbeck.spaces.contract import check_encoder
 from limbeck.spaces.encoders import mobilenet_v2
+from limbeck.spaces.encoders.convnet import ConvNet
 
 OTHER: dict[str, dict[str, Any]] = {  # an option that must change the vectors
     "convnet": {"seed": 1},
@@ -172,6 +173,9 @@ def test_an_ensemble_is_its_parts_side_by_side() -> None:
     images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     parts = [lb.space(image=name)["image"](images) for name in ("convnet", "mobilenet_v2")]
     torch.testing.assert_close(space["image"](images), torch.cat(parts, dim=1) / 2**0.5)
+    alone = [lb.space(image=name)["image"] for name in ("convnet", "mobilenet_v2")]
+    assert [part.weights for part in space["image"].parts] == [encoder.weights for encoder in alone]
+    assert space["image"].weights not in {encoder.weights for encoder in alone} and alone[0].parts == (alone[0],)
     assert space.dims == {"image": 128 + 1280} and space.licences == {"image": "BSD-3-Clause AND CC0-1.0"}
     check_encoder(space["image"])
 
@@ -181,6 +185,16 @@ def test_fingerprints_of_ensembles_follow_their_parts(monkeypatch: pytest.Monkey
     assert one.fingerprint == other.fingerprint and one.describe()["name"] == "ensemble:convnet+efficientnet_lite0"
     monkeypatch.setattr("limbeck.spaces.encoders.efficientnet_lite0.MEAN", (0.5, 0.5, 0.5))
     assert lb.space(image="ensemble:convnet+efficientnet_lite0")["image"].fingerprint != one.fingerprint
+
+
+def test_weights_are_the_same_whatever_the_options() -> None:
+    options = ({}, {"pooled": False}, {"modality": "audio"}, {"seed": 1}, {"width": 64})
+    encoders = [ConvNet(**changed) for changed in options]
+    plain, *others = [encoder.weights for encoder in encoders]
+    assert [other == plain for other in others] == [True, True, False, False]
+    assert len({encoder.fingerprint for encoder in encoders}) == len(options)
+    bare = lb.space(audio="vectors:2")["audio"]
+    assert bare.weights == bare.fingerprint != lb.space(audio="vectors:3")["audio"].weights
 
 
 @pytest.mark.usefixtures("random_mobilenet")

@@ -17,6 +17,7 @@ from limbeck.terminal import note
 if TYPE_CHECKING:
     from limbeck.core import DistilledSet, Method, Problem
     from limbeck.data import Source
+    from limbeck.evaluation import Score
     from limbeck.spaces import Space
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "ceiling_said",
     "check_device",
     "classes_without",
+    "encoder_specs",
     "folder_of",
     "open_set",
     "open_source",
@@ -38,6 +40,7 @@ __all__ = [
     "report_opened",
     "report_skipped",
     "report_small_classes",
+    "scored",
     "space_of",
 ]
 
@@ -102,6 +105,11 @@ class Encoded(Command):
         """Modality to encoder: those that are named, above those of the ready space or else the default ones."""
         given = {m: getattr(self, m) for m in ENCODERS if self.ready is None or f"space.{m}" in self.named}
         return (ready_parts(self.ready) if self.ready else {}) | given
+
+
+def encoder_specs(parts: Sequence[Part]) -> list[dict[str, Any]]:
+    """Encoders as `evaluate` and `compare` take them: name and options."""
+    return [{"name": p.spec, **p.options} for p in parts]
 
 
 def ready_parts(name: str) -> dict[str, Part | None]:
@@ -361,6 +369,14 @@ def report_small_classes(small: "DistilledSet") -> None:
     if short:
         listed = ", ".join(f"{name} {count}" for name, count in short.items())
         note(f"{len(short)} classes have fewer complete samples than {share} each: {listed}; others hold more")
+
+
+def scored(scores: "Sequence[Score]") -> dict[str, Any]:
+    """Scores as JSON types: the rows of scores.json, and where there are unseen encoders the table of them."""
+    from limbeck.evaluation.encoders import by_encoder
+
+    tables = [found.plain() for found in by_encoder(scores)]
+    return {"schema": 1, "rows": [s.row() for s in scores], **({"encoders": tables} if tables else {})}
 
 
 def report_skipped(source: "Source", folder: Path | None = None) -> int:

@@ -26,6 +26,7 @@ __all__ = ["Answer", "Command", "Part", "help_of", "parse", "part"]
 C = TypeVar("C", bound="Command")
 
 AUTO = "auto"  # in the place of a method: distill searches for one
+PLACES = ("image", "text", "audio", "depth")  # that may stand before the name of one of several encoders
 FILLED_IN = ("name", "path", "modality")  # fields of a part that its name and its place say
 
 
@@ -263,7 +264,7 @@ def _chosen(command: type[Command], f: Field[Any], line: Line) -> list[tuple[str
 
 def _options_of(f: Field[Any], head: str, spec: str) -> list[Option]:
     """The options of the thing `spec`, whose names start with `head`."""
-    kind, (family, _) = f.metadata["kind"], registry.parse_spec(spec)
+    kind, family = f.metadata["kind"], _family(f, spec)
     if kind == "source" and family not in registry.names("source"):
         if ":" in spec and not os.path.exists(spec):  # unlike pathlib's, also of what cannot be a name
             raise UnknownName("source", family, registry.names("source"))
@@ -278,6 +279,13 @@ def _options_of(f: Field[Any], head: str, spec: str) -> list[Option]:
     if kind == "source":
         made.append(Option(f"{head}.split", str, f.metadata["split"], "which split to open", group))
     return made
+
+
+def _family(f: Field[Any], spec: str) -> str:
+    """The registered name in `spec`; where encoders of several modalities may be named, without the modality before it."""
+    first, _, rest = spec.partition(":")
+    placed = f.metadata["kind"] == "encoder" and f.metadata["many"] and rest and first in PLACES
+    return registry.parse_spec(rest if placed else spec)[0]
 
 
 def _parts(command: type[Command], f: Field[Any], line: Line, values: Mapping[str, Any]) -> Any:
@@ -296,7 +304,7 @@ def _unknown(command: type[Command], name: str, known: Mapping[str, Option], lin
             if start == head:
                 if option in f.metadata["without"] and (there := difflib.get_close_matches(option, known, n=1)):
                     return ConfigError(f"--{name} is --{there[0]} here, see limbeck {_title(command)} --help")
-                kind, (family, _) = f.metadata["kind"], registry.parse_spec(spec)
+                kind, family = f.metadata["kind"], _family(f, spec)
                 if option == "modality":
                     return ConfigError(
                         f"--{name} is no option: --{head} encodes {f.name}; other modalities have their own"

@@ -4,7 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from limbeck.commands._open import Encoded, open_source, report_captions, report_ceiling, report_skipped
+from limbeck.commands._open import (
+    Encoded,
+    encoder_specs,
+    open_source,
+    report_captions,
+    report_ceiling,
+    report_skipped,
+    scored,
+)
 from limbeck.commands._options import Answer, Part, part
 from limbeck.commands._progress import Tick
 from limbeck.commands._stored import Stored
@@ -28,6 +36,8 @@ class Compare(Stored, Encoded):
         pairs: which budgets, with commas.
         seeds: how many seeds; each makes its own sets and its own students.
         students: which students, with commas: frozen, encoder, or networks that are trained, such as convnet:32.
+        unseen: encoders that the sets are judged with as well, with commas, such as mobilenet_v2, or audio:mobilenet_v2 in the place
+            of that of sound; none may have taken part in making them.
         protocol: how to judge.
         on: the data to test on; by default the test split of the same data.
         out: the folder that runs, scores, table and plot go to.
@@ -42,6 +52,7 @@ class Compare(Stored, Encoded):
     pairs: tuple[int, ...] = (50, 100)
     seeds: int = 3
     students: tuple[str, ...] = ("frozen",)
+    unseen: tuple[Part, ...] = part("encoder", ())
     protocol: Part = part("protocol", "retrieval", without=("student",))
     on: Part | None = part("source", split="test")
     out: Path
@@ -74,7 +85,8 @@ class Compare(Stored, Encoded):
             device=self.device,
             tick=tick,
             storage=storage,
+            unseen=encoder_specs(self.unseen),
             **self.protocol.options,
         )
         text = f"{found}\n\nwritten: {self.out}/table.md, table.csv, scores.json, score_vs_bytes.svg"
-        return Answer(text, {"schema": 1, "rows": [score.row() for score in found.scores]})
+        return Answer(text, scored(found.scores))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from limbeck.commands._open import (
     ENCODERS,
     OfSet,
+    encoder_specs,
     made_from,
     open_source,
     ready_parts,
@@ -15,6 +16,7 @@ from limbeck.commands._open import (
     report_ceiling,
     report_opened,
     report_skipped,
+    scored,
     space_of,
 )
 from limbeck.commands._options import Answer, Part, part
@@ -39,6 +41,8 @@ class Evaluate(OfSet):
         protocol: how to judge; limbeck list protocols names them.
         student: frozen for heads on the frozen encoders; encoder for the image encoder itself, pretrained and trained on;
             or a network that is trained, such as resnet18, or convnet:32 for 32 channels; limbeck list networks names them.
+        unseen: encoders to judge with as well, with commas, such as mobilenet_v2, or audio:mobilenet_v2 in the place of that of sound.
+        full: judge all of the training data as well, so that each encoder has the percent of them that the set keeps.
         seeds: how many students.
         name: of the row in the table; by default the set's.
         out: a scores.json to write.
@@ -51,6 +55,8 @@ class Evaluate(OfSet):
     on: Part | None = part("source", split="test")
     protocol: Part = part("protocol", "retrieval", without=("student",))
     student: str = "frozen"
+    unseen: tuple[Part, ...] = part("encoder", ())
+    full: bool = False
     seeds: int = 3
     name: str | None = None
     out: Path | None = None
@@ -67,21 +73,28 @@ class Evaluate(OfSet):
         if self.protocol.spec == "retrieval":
             report_captions(small)
             report_ceiling(on.split("test") if "test" in on.splits else on)
-        options = {**self.protocol.options, "student": self.student}
-        scores = evaluate(
-            small,
-            on,
-            self.protocol.spec,
-            self._space(small),
-            self.seeds,
-            self.name,
-            device=self.device,
-            tick=tick,
-            **options,
-        )
+        space = self._space(small)
+        options = {**self.protocol.options, "student": self.student, "unseen": encoder_specs(self.unseen)}
+        scores = []
+        for data, name in [(small, self.name), *((whole, "full data") for whole in self._whole(small, on))]:
+            scores += evaluate(
+                data, on, self.protocol.spec, space, self.seeds, name, device=self.device, tick=tick, **options
+            )
         if self.out is not None:
             write_scores(self.out, scores)
-        return Answer(table(scores), {"schema": 1, "rows": [score.row() for score in scores]})
+        return Answer(table(scores), scored(scores))
+
+    def _whole(self, small: "Source", on: "Source") -> "list[Source]":
+        """The training data, where they are to be judged and are not what is judged anyway."""
+        if not self.full:
+            return []
+        if "train" not in on.splits:
+            raise ConfigError(
+                f"--full: {on.name} has no split 'train' (its splits: {', '.join(on.splits) or 'none'}); leave it out, or judge the "
+                "whole data by their name"
+            )
+        train = on.split("train")
+        return [] if train.fingerprint == small.fingerprint else [train]
 
     def _on(self, small: "Source", tick: Tick) -> "Source":
         from limbeck.core import DistilledSet
@@ -96,6 +109,7 @@ class Evaluate(OfSet):
 
     def _space(self, small: "Source") -> "Space | None":
         from limbeck.core import DistilledSet
+        from limbeck.spaces.build import space
 
         named = {m for m in ENCODERS if f"space.{m}" in self.named}  # also where it is named none
         made = small.recipe.space if isinstance(small, DistilledSet) else {}
@@ -104,6 +118,6 @@ class Evaluate(OfSet):
             used = {m: encoder for m, encoder in made.items() if m not in named | ready.keys()}
             report_opened(small, "encoder", used, "name the encoders yourself: --space.MODALITY NAME")
             if not named and not self.ready:
-                return None
+                return space(**made) if made else None
         by_default = {m: recorded(made.get(m, {"name": name})) for m, name in ENCODERS.items()}
         return space_of(by_default | ready | {m: getattr(self, m) for m in named}, small)

@@ -9,8 +9,8 @@ from typing import Any
 from limbeck.core.codec import png, preview
 from limbeck.core.distilled import DistilledSet
 from limbeck.core.sound import check_rows
-from limbeck.data.limits import SET_FILES, SET_TEXTS
 from limbeck.data.tables import text_bytes
+from limbeck.limits import SET_FILES, SET_TEXTS
 
 __all__ = ["column_sizes", "column_types", "read_table", "write_table"]
 

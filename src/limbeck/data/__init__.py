@@ -2,8 +2,8 @@
 
 from limbeck.data.batch import Batch, Captions
 from limbeck.data.cache import Cache, digest, verifying
-from limbeck.data.limits import scaled_limits
 from limbeck.data.modality import Modality
 from limbeck.data.source import Source
+from limbeck.limits import scaled_limits
 
 __all__ = ["Batch", "Cache", "Captions", "Modality", "Source", "digest", "scaled_limits", "verifying"]

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.data.limits import SAMPLES
 from limbeck.data.parse import Unreadable
 from limbeck.errors import MissingDependency
+from limbeck.limits import SAMPLES
 
 __all__ = ["SOUND_DECODER", "cut_audio", "decode_audio"]
 

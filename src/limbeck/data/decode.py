@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.data.chunks import in_one_scan, without_text
-from limbeck.data.limits import PIXELS, SIDE, Limit
 from limbeck.data.parse import Unreadable
+from limbeck.limits import PIXELS, SIDE, Limit
 
 __all__ = [
     "DECODER",

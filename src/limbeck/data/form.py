@@ -12,11 +12,11 @@ from torch import Tensor
 from limbeck.data.audio import SOUND_DECODER, decode_audio
 from limbeck.data.decode import DECODER, MAX_PIXELS, decode_image, lacking_formats
 from limbeck.data.depth import DEPTH_DECODER, DepthUnit, decode_depth
-from limbeck.data.limits import limit_factor
 from limbeck.data.mask import MASK_DECODER, MaskValues, decode_mask
 from limbeck.data.modality import Modality
 from limbeck.data.spectrogram import frames_of, log_mel, mel_filters, window_of
 from limbeck.errors import ConfigError
+from limbeck.limits import limit_factor
 
 __all__ = ["DepthForm", "Form", "ImageForm", "MaskForm", "SoundForm"]
 

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 from limbeck.data.batch import Captions
 from limbeck.data.decode import MAX_PIXELS
 from limbeck.data.form import Form, ImageForm
-from limbeck.data.limits import FILE, limit_factor
 from limbeck.data.parse import Unreadable, is_utf8
 from limbeck.data.splits import check_split_by, hash_share, hash_split
 from limbeck.errors import ConfigError, DataError
+from limbeck.limits import FILE, limit_factor
 
 __all__ = [
     "FileImage",

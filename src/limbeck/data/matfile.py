@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.data.limits import MATLAB
+from limbeck.limits import MATLAB
 
 __all__ = ["mat_numbers"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.data.batch import Captions
-from limbeck.data.limits import CAPTION, CLASSES, NAME
 from limbeck.errors import DataError
+from limbeck.limits import CAPTION, CLASSES, NAME
 
 __all__ = [
     "WORDS",

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from limbeck.data.limits import JSON_FILE, Limit
 from limbeck.errors import LimbeckError, StorageError
+from limbeck.limits import JSON_FILE, Limit
 
 __all__ = [
     "COUNT",

@@ -6,9 +6,9 @@ from typing import Any
 
 import yaml
 
-from limbeck.data.limits import YAML_FILE, YAML_VALUES
 from limbeck.data.plain import read_text, shorten
 from limbeck.errors import LimbeckError
+from limbeck.limits import YAML_FILE, YAML_VALUES
 
 __all__ = ["parse_yaml", "read_yaml"]
 

@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from limbeck.data.limits import FILE, Limit
 from limbeck.data.parse import Unreadable, json_of
 from limbeck.errors import ConfigError, DataError
+from limbeck.limits import FILE, Limit
 
 __all__ = ["Place", "matching", "open_regular", "read_json", "read_regular"]
 

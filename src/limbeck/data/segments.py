@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.data.decode import check_size
-from limbeck.data.limits import CROSSINGS
 from limbeck.data.parse import Unreadable, parse_json
+from limbeck.limits import CROSSINGS
 
 __all__ = ["decode_segments", "segments_bytes", "segments_size"]
 

@@ -14,10 +14,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from limbeck.data.layout import ImageRef, Skipped
-from limbeck.data.limits import FILE, SHARDS, TEXT_FILE
 from limbeck.data.parse import Unreadable
 from limbeck.data.regular import Place, open_regular
 from limbeck.errors import ConfigError, DataError, LimbeckWarning
+from limbeck.limits import FILE, SHARDS, TEXT_FILE
 
 __all__ = ["TEXTS", "Member", "Sample", "expand", "names_of_shards", "read_shard", "shards_in"]
 

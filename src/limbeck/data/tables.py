@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.data.columns import role_of
-from limbeck.data.limits import LINE, SWELL, TABLE
 from limbeck.data.parse import Unreadable, encoding_of, is_utf8, parse_json
 from limbeck.data.regular import open_regular
 from limbeck.data.unread import KEPT, is_empty, kind_of
 from limbeck.errors import DataError
+from limbeck.limits import LINE, SWELL, TABLE
 
 __all__ = [
     "TABLES",

@@ -3,18 +3,21 @@
 from limbeck.evaluation.compare import compare
 from limbeck.evaluation.comparison import Comparison
 from limbeck.evaluation.contrast import Contrast
+from limbeck.evaluation.encoders import ByEncoder, by_encoder
 from limbeck.evaluation.evaluate import evaluate
 from limbeck.evaluation.protocol import Context, Protocol
 from limbeck.evaluation.score import Paired, Score, paired, read_scores, write_scores
 from limbeck.evaluation.table import table
 
 __all__ = [
+    "ByEncoder",
     "Comparison",
     "Context",
     "Contrast",
     "Paired",
     "Protocol",
     "Score",
+    "by_encoder",
     "compare",
     "evaluate",
     "paired",

@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from limbeck.evaluation.evaluate import evaluate, open_protocol, refuse_leaks, s
 from limbeck.evaluation.filesize import file_bytes
 from limbeck.evaluation.protocol import Protocol
 from limbeck.evaluation.score import Score, read_scores, write_scores
+from limbeck.evaluation.unseen import Maker, Spec, Unseen, home_name, open_unseen, refuse_seen, refuse_unread
 from limbeck.spaces import Space, embed_source
 
 __all__ = ["Comparison", "compare"]
@@ -45,6 +47,7 @@ def compare(
     device: str = "cpu",
     tick: Tick | None = None,
     storage: Storage | None = None,
+    unseen: Sequence[Spec] = (),
     **options: Any,
 ) -> Comparison:
     """Distils and judges every cell of the grid method x pairs x seed x student, and writes one table and one plot.
@@ -56,6 +59,9 @@ def compare(
 
     A learned sample takes more bytes than a real one, see `file_bytes`. So each set that learned stands beside one more: the best
     of the methods that choose real samples, with as many of them as its bytes hold, where these are not all of the data.
+
+    With `unseen` every row, the full data among them, is also judged with each of those encoders in the place of the space's own. An
+    encoder that took part in making a set is marked in that row. Naming another one later judges with that one alone; the rest is kept.
 
     Args:
         train: the training split.
@@ -72,10 +78,12 @@ def compare(
         device: where everything runs.
         tick: called with (what, done, total) as work proceeds.
         storage: in which bytes the sets are stored; by default exactly.
+        unseen: encoders to judge with as well, see `evaluate`. Nothing is chosen by them: not what stands at the same bytes, either.
         options: of the protocol, by name.
 
     Raises:
-        ConfigError: an empty grid, one method twice, no test split, or whatever `distill` or `evaluate` refuse.
+        ConfigError: an empty grid, one method twice, no test split, an unseen encoder that took part in making every set, or whatever
+            `distill` or `evaluate` refuse.
         DataError: no validation split to choose students on, or data that lack what the protocol needs.
         StorageError: a file in `run` that would be written is of no comparison, another process works on it, or it cannot be written.
 
@@ -94,15 +102,13 @@ def compare(
     if twice := {label for label in labels if labels.count(label) > 1}:
         raise ConfigError(f"{', '.join(sorted(twice))} is in the comparison twice; give each method once")
     judges = [open_protocol(protocol, {**options, "student": student}) for student in students]
+    others = open_unseen(unseen, space)
+    refuse_unread(others, judges)
+    refuse_seen(others, [Maker(space.describe(), method.describe()) for method in made])
+    refuse_seen(others, [Maker.of(train)])
+    kept = cache if cache is not None else Cache()
     bench = _Bench(
-        Path(run),
-        on if on is not None else train,
-        space,
-        numbers,
-        cache if cache is not None else Cache(),
-        device,
-        tick,
-        storage or Storage(),
+        Path(run), on if on is not None else train, space, numbers, kept, device, tick, storage or Storage(), others
     )
     refuse_foreign(bench.folder)
     bench.refuse(train, judges)
@@ -168,6 +174,7 @@ class _Bench:
     device: str
     tick: Tick | None
     storage: Storage
+    unseen: tuple[Unseen, ...] = ()
 
     def problem(self, train: Source, budget: Budget, seed: int) -> Problem:
         return Problem(train, self.space, budget, seed, self.device, self.cache, self.tick, self.storage)
@@ -248,11 +255,11 @@ class _Bench:
         for judge in judges:
             held_out = (judge.judge(test), test)
             trained = judge.trained(train.modalities)
-            read = [m for m in self.space.modalities if m not in trained]
-            for source in held_out:
-                space = Space({m: self.space[m] for m in read})
-                embed_source(source, space, self.cache, device=self.device, tick=self.tick)
+            home = Space({m: self.space[m] for m in self.space.modalities if m not in trained})
+            others = [Space({o.modality: o.encoder}) for o in self.unseen if judge.reads(o.modality)]
             for source in (*held_out, *([train] if full else [])):
+                for space in (*([] if source is train else [home]), *others):
+                    embed_source(source, space, self.cache, device=self.device, tick=self.tick)
                 judge.decode(source, train.modalities, judge.side(train), self.cache)
 
     def cells(self, method: Method, pairs: int) -> list[Path]:
@@ -267,14 +274,42 @@ class _Bench:
         slug: str,
         made: float = 0.0,
     ) -> list[Score]:
+        """The scores of one row, with the space as it is and with each unseen encoder that the students read."""
+        judge = partial(self._cell, sets, protocol, name=name, slug=slug, made=made)
+        scores = [replace(s, name=name, encoder=home_name(self.space, protocol)) for s in judge(self.space)]
+        makers, home = [Maker.of(s) for s in sets], scores[0].fingerprint
+        for other in (o for o in self.unseen if protocol.reads(o.modality)):
+            seen = any(maker is not None and maker.used(other.encoder) for maker in makers)
+            found = judge(other.within(self.space))
+            told: dict[str, Any] = {
+                "name": name,
+                "bytes": scores[0].bytes,
+                "encoder": other.name,
+                "home": home,
+                "took_part": seen,
+            }
+            scores += [replace(s, **told) for s in found]
+        return scores
+
+    def _cell(
+        self,
+        sets: Sequence[Source],
+        protocol: Protocol,
+        space: Space,
+        *,
+        name: str,
+        slug: str,
+        made: float,
+    ) -> list[Score]:
+        """The scores of one row under one space, kept in a file of their own."""
         test = test_split(self.on)
-        key = digest(protocol.fingerprint(test, self.space), [s.fingerprint for s in sets], self.seeds, slug)
+        key = digest(protocol.fingerprint(test, space), [s.fingerprint for s in sets], self.seeds, slug)
         student = protocol.student.replace(":", "-")
         path = self.folder / "scores" / f"{slug}-{len(sets[0])}-{student}-{key[:12]}.json"
         if (kept := _kept(path)) is not None:
-            return [replace(score, name=name) for score in kept]
+            return kept
         small = sets if len(sets) > 1 else sets[0]
-        scores = evaluate(small, self.on, protocol, self.space, self.seeds, name, self.cache, self.device, self.tick)
+        scores = evaluate(small, self.on, protocol, space, self.seeds, name, self.cache, self.device, self.tick)
         scores = [replace(score, seconds=score.seconds + made) for score in scores]
         write_scores(path, scores)
         write_text(path.with_suffix(SUM), sha256(path))

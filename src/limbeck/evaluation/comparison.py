@@ -9,6 +9,7 @@ from limbeck.core import DistilledSet
 from limbeck.data.files import write_text
 from limbeck.errors import StorageError
 from limbeck.evaluation.contrast import Contrast, contrasts
+from limbeck.evaluation.encoders import encoder_table
 from limbeck.evaluation.plot import score_vs_bytes
 from limbeck.evaluation.score import Score, read_scores, write_scores
 from limbeck.evaluation.table import Format, across, table, titles
@@ -45,22 +46,30 @@ class Comparison:
     def table(self, format: Format = "text") -> str:
         """The scores as `limbeck.evaluation.table` writes them; in text and markdown with `paired` below each table.
 
-        With several students the sets are rows and the students columns (`across`); in markdown the table of each student follows.
+        With unseen encoders the table of `encoder_table` leads; with several students that of `across`, where sets are rows and students
+        columns. In markdown the long table of each student and encoder follows.
         """
         if format in ("csv", "json"):
             return table(self.scores, format)
-        found, mark = self.paired(), "- " if format == "markdown" else ""
-        names, parts = titles(self.scores)[1], []
-        if len(names) > 1:
-            parts.append(across(self.scores, format))
-            if format == "text":
-                lines = [f"{name}: {c}" for key, name in names.items() for c in found if c.fingerprint == key]
-                return "\n\n".join([*parts, *(["\n".join(lines)] if lines else [])])
-        for fingerprint in names:
-            parts.append(table([s for s in self.scores if s.fingerprint == fingerprint], format))
-            if lines := [f"{mark}{contrast}" for contrast in found if contrast.fingerprint == fingerprint]:
-                parts.append("\n".join(lines))
+        home = [s for s in self.scores if not s.home]
+        names = titles(home)[1]
+        leading = [encoder_table(self.scores, format), across(home, format) if len(names) > 1 else ""]
+        parts = [part for part in leading if part]
+        if parts and format == "text":
+            return "\n\n".join([*parts, *self._contrasts("", None)])
+        for key in dict.fromkeys(s.fingerprint for s in self.scores):
+            parts.append(table([s for s in self.scores if s.fingerprint == key], format))
+            parts += self._contrasts("- " if format == "markdown" else "", key)
         return "\n\n".join(parts)
+
+    def _contrasts(self, mark: str, key: str | None) -> list[str]:
+        """The lines of `paired` in one piece, under the table of a fingerprint; those of all, each with what judged, for `None`."""
+        home = titles([s for s in self.scores if not s.home])[1]
+        names = home if len(home) > 1 else dict.fromkeys(home, "")
+        judged = {s.fingerprint: ", ".join(x for x in (names[s.home], s.encoder) if x) for s in self.scores if s.home}
+        before = {k: f"{name}: " if key is None and name else "" for k, name in {**names, **judged}.items()}
+        lines = [f"{mark}{before[c.fingerprint]}{c}" for c in self.paired() if key in (None, c.fingerprint)]
+        return ["\n".join(lines)] if lines else []
 
     def __str__(self) -> str:
         return self.table()

@@ -56,7 +56,7 @@ def contrasts(
     """Each row that learned against the best one-shot row with as many pairs, and with as many bytes, under the same protocol.
 
     The metric is `"mean"` where there is one, else the first. The best one-shot row is chosen by its mean over the same
-    seeds that it is then compared on: if anything, it is flattered.
+    seeds that it is then compared on: if anything, it is flattered. Rows that the encoder that judged took part in making are left out.
 
     Args:
         scores: what `compare` found.
@@ -75,7 +75,7 @@ def contrasts(
         [('cf', 'herding', 3.0)]
     """
     metrics = list(dict.fromkeys(s.metric for s in scores))
-    chosen = [s for s in scores if s.metric == ("mean" if "mean" in metrics else metrics[0])]
+    chosen = [s for s in scores if s.metric == ("mean" if "mean" in metrics else metrics[0]) and not s.took_part]
     found = []
     for score in chosen:
         if score.method == "full" or score.name in one_shot or len(score.values) < 2:

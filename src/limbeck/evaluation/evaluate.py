@@ -15,6 +15,14 @@ from limbeck.errors import ConfigError
 from limbeck.evaluation.filesize import file_bytes
 from limbeck.evaluation.protocol import Context, Protocol
 from limbeck.evaluation.score import Score
+from limbeck.evaluation.unseen import (
+    Maker,
+    Spec,
+    home_name,
+    open_unseen,
+    refuse_seen,
+    refuse_unread,
+)
 from limbeck.spaces import Space
 
 __all__ = ["evaluate", "open_protocol", "refuse_leaks", "student_seeds", "test_split"]
@@ -32,9 +40,13 @@ def evaluate(
     cache: Cache | None = None,
     device: str = "cpu",
     tick: Callable[[str, int, int], None] | None = None,
+    unseen: Sequence[Spec] = (),
     **options: Any,
 ) -> list[Score]:
     """Trains a student a seed on `small` and tests it on held-out data.
+
+    With `unseen` it is judged anew with each of those encoders in the place of the space's own: what does the set teach a network
+    that it was not made with? Encoders of texts stay, and so do the texts that a set learned.
 
     Args:
         small: a distilled set, any source (a subset, the full training data), or the folder of a saved set. Several of
@@ -47,15 +59,17 @@ def evaluate(
         cache: where features are kept; by default the user's cache folder.
         device: where encoders and students run.
         tick: called with (what, done, total) as work proceeds.
+        unseen: encoders to judge with as well: names of image encoders, `"MODALITY:NAME"` of others, mappings of a name and options,
+            or encoders.
         options: of the protocol, by name.
 
     Returns:
-        one `Score` a metric. Their method is what made the set; for real data `"full"` where it is the training split
-        that the test split belongs to, else `"subset"`.
+        one `Score` a metric, with the space as it is and then with each encoder of `unseen`. Their method is what made the set;
+            for real data `"full"` where it is the training split that the test split belongs to, else `"subset"`.
 
     Raises:
         ConfigError: an option that the protocol does not have, seeds that do not fit the sets, a set without a space,
-            or a set that was made from the data it would be tested on.
+            a set that was made from the data it would be tested on, or an unseen encoder that took part in making all the sets.
         DataError: data that lacks what the protocol needs.
 
     Example:
@@ -65,7 +79,6 @@ def evaluate(
         >>> [score.metric for score in scores]
         ['accuracy']
     """
-    start = time.perf_counter()
     sets = [_open(s) for s in ([small] if isinstance(small, Source | str | Path) else small)]
     numbers = student_seeds(seeds, len(sets))
     judge = open_protocol(protocol, options)
@@ -75,15 +88,37 @@ def evaluate(
         judge.check_set(source)
     for source in (*sets, judge.judge(test), test):
         judge.check(source)
-    space = space if space is not None else _space(sets)
-    context_cache = cache if cache is not None else Cache()
+    home = space if space is not None else _space(sets)
+    others = open_unseen(unseen, home)
+    refuse_unread(others, [judge])
+    makers = [Maker.of(s) for s in sets]
+    refuse_seen(others, makers)
+    kept = cache if cache is not None else Cache()
+    size = round(sum(file_bytes(s) for s in sets) / len(sets))
+    common = {"name": name if name is not None else sets[0].name, "bytes": size}
+    contexts = [Context(seed, kept, device, tick) for seed in numbers]
+    scores = _scores(sets, test, judge, home, contexts, {**common, "encoder": home_name(home, judge)})
+    first = scores[0].fingerprint
+    for other in others:
+        seen = any(maker is not None and maker.used(other.encoder) for maker in makers)
+        told = {**common, "encoder": other.name, "home": first, "took_part": seen}
+        scores += _scores(sets, test, judge, other.within(home), contexts, told)
+    return scores
+
+
+def _scores(
+    sets: Sequence[Source],
+    test: Source,
+    judge: Protocol,
+    space: Space,
+    contexts: Sequence[Context],
+    told: Mapping[str, Any],
+) -> list[Score]:
+    """One `Score` a metric of sets that were checked; `told` is what a row says of them beyond that."""
+    start, device, first = time.perf_counter(), contexts[0].device, sets[0]
     _reset_peak(device)
-    results = []
-    for i, seed in enumerate(numbers):
-        context = Context(seed, context_cache, device, tick)
-        results.append(judge.run(sets[i % len(sets)], test, space, context))
+    results = [judge.run(sets[i % len(sets)], test, space, context) for i, context in enumerate(contexts)]
     seconds, peak = time.perf_counter() - start, _peak_bytes(device)
-    first = sets[0]
     if isinstance(first, DistilledSet):
         made = str(first.recipe.method.get("name", "unknown"))
     else:
@@ -91,18 +126,17 @@ def evaluate(
     return [
         Score.of(
             [result[metric] for result in results],
-            name=name if name is not None else first.name,
             method=made,
             pairs=first.pairs if isinstance(first, DistilledSet) else len(first),
-            bytes=round(sum(file_bytes(s) for s in sets) / len(sets)),
             protocol=judge.title,
             fingerprint=judge.fingerprint(test, space),
             metric=metric,
             higher_is_better=judge.rises(metric),
             seconds=seconds,
             peak_bytes=peak,
-            seeds=numbers,
+            seeds=[context.seed for context in contexts],
             training=judge.training(first),
+            **told,
         )
         for metric in results[0]
     ]

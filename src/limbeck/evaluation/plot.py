@@ -1,4 +1,4 @@
-"""Score against bytes, with a line at what the full data reach."""
+"""Score against bytes on disk, a panel an encoder, with a line at what the full data reach."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,12 +6,15 @@ from pathlib import Path
 from limbeck.data.files import whole_file
 from limbeck.errors import ConfigError
 from limbeck.evaluation.score import Score
+from limbeck.evaluation.table import headline
 
 __all__ = ["score_vs_bytes"]
 
 
 def score_vs_bytes(scores: Sequence[Score], path: str | Path, metric: str | None = None) -> Path:
-    """Draws one panel a protocol: a line a method over its sizes with the spread over seeds, the full data as a level.
+    """Draws one panel a protocol and encoder: a line a method over its sizes with the spread over seeds, the full data as a level.
+
+    A set that an encoder took part in making is drawn hollow in the panel of that encoder.
 
     Args:
         scores: what `compare` returned.
@@ -27,7 +30,7 @@ def score_vs_bytes(scores: Sequence[Score], path: str | Path, metric: str | None
     from matplotlib.figure import Figure
 
     metrics = list(dict.fromkeys(s.metric for s in scores))
-    chosen = metric if metric is not None else "mean" if "mean" in metrics else next(iter(metrics), "")
+    chosen = metric if metric is not None else headline(scores) if metrics else ""
     groups: dict[str, list[Score]] = {}
     for score in scores:
         if score.metric == chosen:
@@ -38,8 +41,12 @@ def score_vs_bytes(scores: Sequence[Score], path: str | Path, metric: str | None
     with matplotlib.rc_context({"svg.hashsalt": "limbeck", "font.size": 9}):
         figure = Figure(figsize=(5.2 * len(groups), 3.8), layout="constrained")
         FigureCanvasAgg(figure)
-        for axes, group in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups.values(), strict=True):
+        several = any(score.home for group in groups.values() for score in group)
+        panels = figure.subplots(1, len(groups), squeeze=False, sharey=several)[0]
+        for axes, group in zip(panels, groups.values(), strict=True):
             _panel(axes, group, chosen)
+            if several:
+                axes.set_title(f"{group[0].protocol}\n{'unseen' if group[0].home else 'home'}: {group[0].encoder}")
         dated = {"Date": None} if path.suffix == ".svg" else {}
         with whole_file(path) as made:
             figure.savefig(made, dpi=150, metadata=dated)
@@ -56,9 +63,11 @@ def _panel(axes: object, scores: Sequence[Score], metric: str) -> None:
             axes.axhline(line[0].mean, color="0.4", linestyle="--", label=f"{name} ({line[0].bytes / 1e6:,.1f} MB)")
         else:
             x, y, spread = ([getattr(s, key) for s in line] for key in ("bytes", "mean", "std"))
-            axes.errorbar(x, y, yerr=spread, marker="o", capsize=3, label=name)
+            hollow = any(s.took_part for s in line)
+            label = f"{name} ({scores[0].encoder} took part)" if hollow else name
+            axes.errorbar(x, y, yerr=spread, marker="o", capsize=3, label=label, fillstyle="none" if hollow else "full")
     axes.set_xscale("log")
-    axes.set_xlabel("bytes")
+    axes.set_xlabel("bytes on disk")
     axes.set_ylabel(f"{metric} (percent)")
     axes.set_title(scores[0].protocol)
     axes.grid(alpha=0.3)

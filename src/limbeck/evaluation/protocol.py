@@ -167,6 +167,10 @@ class Protocol(ABC):
         known = () if self.frozen else ("image",) if self.student == "encoder" else PICTURED
         return tuple(m for m in modalities if m in known)
 
+    def reads(self, modality: str) -> bool:
+        """Whether a student reads the space's encoder of `modality`: its features, or the encoder itself to train it on."""
+        return self.student == "encoder" or modality not in self.trained([modality])
+
     def side(self, source: Source) -> int:
         """Pixels a side at which what is trained on pixels sees `source`; the encoder sees images at their own size."""
         return self.resolution or source.modalities["image"].shape[-1]

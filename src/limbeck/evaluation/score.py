@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from limbeck.data.files import write_text
 from limbeck.data.plain import (
@@ -26,10 +26,11 @@ __all__ = ["Paired", "Score", "paired", "read_scores", "write_scores"]
 SCHEMA = 1
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 ROW = {
-    **dict.fromkeys(("name", "method", "protocol", "fingerprint", "metric", "training?"), TEXT),
+    **dict.fromkeys(("name", "method", "protocol", "fingerprint", "metric", "training?", "encoder?", "home?"), TEXT),
     **dict.fromkeys(("pairs", "bytes", "peak_bytes"), COUNT),
     **dict.fromkeys(("mean", "std", "seconds"), NUMBER),
     "higher_is_better": FLAG,
+    "took_part?": FLAG,
     "values": [NUMBER],
     "seeds?": [INTEGER],
 }
@@ -57,6 +58,10 @@ class Score:
             whatever it did before: rows of one process only grow, and only the first says what its evaluation needs.
         seeds: the seed of each value; 0, 1, ... where they are left out.
         training: with what of its own the set has the student trained, such as `"wbce, lowrank similarity"`.
+        encoder: the name of the encoder that judged; empty where a student read none, or the row is from before rows said it.
+        home: where another encoder stood in for that of the space, the `fingerprint` of the same protocol with the space as it is;
+            else empty.
+        took_part: whether that other encoder took part in making the set, so that it is no unseen one.
 
     Raises:
         ConfigError: no values, a value that is not finite, or a mean or spread that is not that of the values.
@@ -82,9 +87,12 @@ class Score:
     peak_bytes: int
     seeds: tuple[int, ...] = ()
     training: str = ""
+    encoder: str = ""
+    home: str = ""
+    took_part: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("name", "method", "protocol", "training"):
+        for name in ("name", "method", "protocol", "training", "encoder"):
             object.__setattr__(self, name, escape_surrogates(getattr(self, name)))
         object.__setattr__(self, "seeds", self.seeds or tuple(range(len(self.values))))
         where = f"the score {self.metric!r} of {self.name!r}"
@@ -113,14 +121,22 @@ class Score:
         peak_bytes: int = 0,
         seeds: Sequence[int] = (),
         training: str = "",
+        encoder: str = "",
+        home: str = "",
+        took_part: bool = False,
     ) -> "Score":
         """The score of `values`, one a seed, with their mean and sample standard deviation."""
         found = tuple(float(v) for v in values)
         mean, std = _moments(found) if found else (math.nan, math.nan)
         return cls(
             name, method, pairs, bytes, protocol, fingerprint, metric, higher_is_better, mean, std, found, seconds,
-            peak_bytes, tuple(seeds), training,
+            peak_bytes, tuple(seeds), training, encoder, home, took_part,
         )  # fmt: skip
+
+    @property
+    def judged(self) -> Literal["home", "unseen", "took part"]:
+        """With what it was judged: the space itself, an unseen encoder in it, or another one that took part in making the set."""
+        return "home" if not self.home else "took part" if self.took_part else "unseen"
 
     def row(self) -> dict[str, Any]:
         """The score as JSON types."""

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from limbeck.errors import ConfigError
 from limbeck.evaluation.score import SCHEMA, Score
 
-__all__ = ["Format", "across", "table", "titles"]
+__all__ = ["Format", "Key", "across", "headline", "laid_out", "percent_of", "rows_of", "seeds_of", "table", "titles"]
 
 Format = Literal["text", "markdown", "csv", "json"]
 FORMULA = ("=", "+", "-", "@")  # that spreadsheets take for the start of one
@@ -17,6 +17,8 @@ FORMULA = ("=", "+", "-", "@")  # that spreadsheets take for the start of one
 
 def table(scores: Sequence[Score], format: Format = "text") -> str:
     """Scores as a table: `mean +- std` in percent, one row a set, one column a metric.
+
+    Where encoders took the place of that of the space, the table of `limbeck.evaluation.encoders.encoder_table` leads in text and markdown.
 
     Below it stands which sets have the student trained with a loss or a similarity of their own.
 
@@ -47,14 +49,17 @@ def table(scores: Sequence[Score], format: Format = "text") -> str:
         groups.setdefault(score.fingerprint, []).append(score)
     if format == "csv":
         return _csv(list(groups.values()))
-    return "\n\n".join(_readable(group, format) for group in groups.values())
+    from limbeck.evaluation.encoders import encoder_table  # which is laid out by this module
+
+    leading = [part for part in [encoder_table(scores, format)] if part]
+    return "\n\n".join([*leading, *(_readable(group, format) for group in groups.values())])
 
 
 def across(scores: Sequence[Score], format: Format = "text") -> str:
     """Scores under several protocols as one table a metric: sets as rows, protocols as columns, named by what differs.
 
     Columns have fingerprints of their own: they say how far a set serves other students, not which column is better judged.
-    Where there is a metric `"mean"`, only that is shown.
+    Rows of unseen encoders are left out, see `limbeck.evaluation.encoders.encoder_table`. Where there is a metric `"mean"`, only that is shown.
 
     Args:
         scores: what `compare` returned.
@@ -68,6 +73,7 @@ def across(scores: Sequence[Score], format: Format = "text") -> str:
         set  pairs  bytes    x +- std      y +- std
         a        9    800  21.00 +- 1.41  31.00 +- 1.41
     """
+    scores = [s for s in scores if not s.home]
     shared, names = titles(scores)
     metrics = list(dict.fromkeys(s.metric for s in scores))
     if "mean" in metrics:
@@ -76,15 +82,15 @@ def across(scores: Sequence[Score], format: Format = "text") -> str:
     for metric in metrics:
         rows: dict[Key, dict[str, Score]] = {}
         for fingerprint in names:
-            for key, row in _rows([s for s in scores if s.fingerprint == fingerprint and s.metric == metric]).items():
+            for key, row in rows_of([s for s in scores if s.fingerprint == fingerprint and s.metric == metric]).items():
                 rows.setdefault(key, {})[fingerprint] = row[metric]
         lines = [["set", "pairs", "bytes", *[f"{name} +- std" for name in names.values()]]]
         for (name, _, pairs, size), cells in rows.items():
             lines.append([name, str(pairs), str(size), *[_cell(cells.get(key)) for key in names]])
         here = [s for s in scores if s.metric == metric]
         lower = "" if here[0].higher_is_better else " (lower is better)"
-        title = f"{shared}: {metric}{lower} by student  ({_seeds(here)})"
-        parts.append(_laid_out(lines, title, _notes(here) if metric == metrics[-1] else [], format))
+        title = f"{shared}: {metric}{lower} by student  ({seeds_of(here)})"
+        parts.append(laid_out(lines, title, _notes(here) if metric == metrics[-1] else [], format))
     return "\n\n".join(parts)
 
 
@@ -104,9 +110,24 @@ def titles(scores: Sequence[Score]) -> tuple[str, dict[str, str]]:
 
 
 Key = tuple[str, str, int, int]
+"""Name, method, pairs and bytes: what makes a row."""
 
 
-def _rows(scores: Sequence[Score]) -> dict[Key, dict[str, Score]]:
+def headline(scores: Sequence[Score]) -> str:
+    """The metric that stands for a protocol: the mean where there is one, else the first."""
+    metrics = list(dict.fromkeys(s.metric for s in scores))
+    return "mean" if "mean" in metrics else metrics[0]
+
+
+def percent_of(score: Score | None, full: Score | None) -> float | None:
+    """100 mean / full mean; `None` without one of the two, and where lower is better or the full data have nothing."""
+    if score is None or full is None or not full.higher_is_better or full.mean <= 0:
+        return None
+    return 100 * score.mean / full.mean
+
+
+def rows_of(scores: Sequence[Score]) -> dict[Key, dict[str, Score]]:
+    """Each row with its scores by metric; refuses one that has two of a metric."""
     rows: dict[Key, dict[str, Score]] = {}
     for s in scores:
         row = rows.setdefault((s.name, s.method, s.pairs, s.bytes), {})
@@ -121,23 +142,27 @@ def _rows(scores: Sequence[Score]) -> dict[Key, dict[str, Score]]:
 def _readable(scores: Sequence[Score], format: Format) -> str:
     metrics = list(dict.fromkeys(s.metric for s in scores))
     lines = [["set", "pairs", "bytes", *[f"{m} +- std" for m in metrics], "seconds"]]
-    for (name, _, pairs, size), row in _rows(scores).items():
+    for (name, _, pairs, size), row in rows_of(scores).items():
         cells = [_cell(row.get(m)) for m in metrics]
-        lines.append([name, str(pairs), str(size), *cells, f"{max(s.seconds for s in row.values()):.1f}"])
-    title = f"{scores[0].protocol}  (fingerprint {scores[0].fingerprint[:12]}, {_seeds(scores)})"
-    return _laid_out(lines, title, _notes(scores), format)
+        named = f"{name} (took part)" if any(s.took_part for s in row.values()) else name
+        lines.append([named, str(pairs), str(size), *cells, f"{max(s.seconds for s in row.values()):.1f}"])
+    judged = f", judged with {scores[0].encoder}" if scores[0].home else ""
+    title = f"{scores[0].protocol}{judged}  (fingerprint {scores[0].fingerprint[:12]}, {seeds_of(scores)})"
+    return laid_out(lines, title, _notes(scores), format)
 
 
 def _cell(score: Score | None) -> str:
     return "-" if score is None else f"{score.mean:.2f} +- {score.std:.2f}"
 
 
-def _seeds(scores: Sequence[Score]) -> str:
+def seeds_of(scores: Sequence[Score]) -> str:
+    """How many seeds they have, as in `3 seeds`."""
     seeds = sorted({len(s.values) for s in scores})
     return " to ".join(str(n) for n in sorted({seeds[0], seeds[-1]})) + (" seed" if seeds == [1] else " seeds")
 
 
-def _laid_out(lines: Sequence[Sequence[str]], title: str, notes: Sequence[str], format: Format) -> str:
+def laid_out(lines: Sequence[Sequence[str]], title: str, notes: Sequence[str], format: Format) -> str:
+    """A table of cells, the first line its head, as markdown or text, with a title above and notes below."""
     if format == "markdown":
         body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
         rule = "|---" + "|---:" * (len(lines[0]) - 1) + "|"
@@ -163,14 +188,29 @@ def _csv(groups: Sequence[Sequence[Score]]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     spread = [f"{m}{suffix}" for m in metrics for suffix in ("", " std")]
-    first = ("name", "method", "pairs", "bytes", "protocol", "fingerprint", "seeds")
+    first = (
+        "name",
+        "method",
+        "pairs",
+        "bytes",
+        "protocol",
+        "fingerprint",
+        "encoder",
+        "judged",
+        "percent of full",
+        "seeds",
+    )
     writer.writerow([_neutral(name) for name in (*first, *spread, "seconds", "peak_bytes", "training")])
     for group in groups:
-        for key, row in _rows(group).items():
+        rows, metric = rows_of(group), headline(group)
+        full = next((row.get(metric) for key, row in rows.items() if key[1] == "full"), None)
+        for key, row in rows.items():
             one = next(iter(row.values()))
             cells = [v for m in metrics for v in ((row[m].mean, row[m].std) if m in row else ("", ""))]
             end = (one.seconds, one.peak_bytes, one.training)
-            line = [*key, one.protocol, one.fingerprint, len(one.values), *cells, *end]
+            percent = percent_of(row.get(metric), full)
+            judged = (one.encoder, one.judged, "" if percent is None else percent)
+            line = [*key, one.protocol, one.fingerprint, *judged, len(one.values), *cells, *end]
             writer.writerow([_neutral(cell) for cell in line])
     return out.getvalue()
 

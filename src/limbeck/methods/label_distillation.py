@@ -73,7 +73,8 @@ class LabelDistillation(Method):
             baseline of the idea.
         batch: real pairs a step, of different samples.
         ridge: of the towers, in units of the mean variance of the set's components.
-        temperature: of the softmax over pairs; of class scores the scale is fitted.
+        temperature: of the softmax over pairs, twice that of a student: softer towers are read better by other encoders; of class
+            scores the scale is fitted.
         lr: learning rate (Adam, a cosine to zero).
         init: which real samples to keep: random, herding, kcenter, prototypes or kmeans (medoids).
         learn: what is learned: text, label, or another modality of the data, as vectors of its encoder; the other modalities are kept.
@@ -96,7 +97,7 @@ class LabelDistillation(Method):
     steps: int = 150
     batch: int = 512
     ridge: float = 20.0
-    temperature: float = 0.07
+    temperature: float = 0.14
     lr: float = 0.01
     init: str = "random"
     learn: str = "auto"

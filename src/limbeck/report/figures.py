@@ -60,7 +60,7 @@ def budget(table: Table, colours: Mapping[str, int], name: str) -> str:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: size(round(value)))
         axes.xaxis.set_minor_formatter(_thin(axes))
-        axes.set(xlabel="bytes of the set", ylabel=table.label)
+        axes.set(xlabel="bytes on disk", ylabel=table.label)
         _full_line(axes, table, vertical=False)
         return _svg(figure, name)
 
@@ -74,7 +74,7 @@ def dots(table: Table, colours: Mapping[str, int], name: str) -> str:
             score, colour = row.cells[table.primary], COLOURS[colours[row.method] % SERIES]
             axes.plot(score.values, [y - 0.22] * len(score.values), "o", color=colour, alpha=0.5, markersize=3, mew=0)
             axes.errorbar(score.mean, y, xerr=score.std, fmt=_marker(colours[row.method]), color=colour, markersize=7)
-        axes.set_yticks(range(len(rows)), [row.name for row in rows])
+        axes.set_yticks(range(len(rows)), [row.label for row in rows])
         axes.tick_params(axis="y", colors=INK)
         axes.grid(axis="y", visible=False)
         axes.set(xlabel=table.label, ylim=(-0.6, len(rows) - 0.4))
@@ -160,6 +160,7 @@ def _series(axes: Any, rows: Sequence[Row], metric: str, position: int) -> None:
         color=colour,
         markersize=6,
         elinewidth=1.2,
+        fillstyle="none" if any(row.took_part for row in rows) else "full",
     )
 
 

@@ -15,7 +15,7 @@ from limbeck.evaluation.score import Score
 from limbeck.report import figures, words
 from limbeck.report.gallery import Card, cards, contact_sheet
 from limbeck.report.relation import Relation, relation
-from limbeck.report.results import Row, Table, best, tables
+from limbeck.report.results import Group, Row, Table, best, groups, tables
 
 __all__ = ["page"]
 
@@ -129,10 +129,10 @@ def _render(
     html: str = template.render(
         title=title or _data_name(sets, source),
         headline=_headline(subject, row, first),
-        lede=_lede(subject, row, first),
+        lede=_lede(subject, row, first) + _elsewhere(row, judged),
         sheet=None if subject is None else contact_sheet(subject),
         subject=subject,
-        tables=[(table, *_plot(table, i)) for i, table in enumerate(judged)],
+        groups=_plotted(judged),
         curves=[(key, figures.curves(history, key, f"curve{i}")) for i, key in enumerate(figures.scalars(history))],
         runs=list(history),
         panels=panels,
@@ -230,12 +230,33 @@ def _lede(small: DistilledSet | None, row: Row | None, table: Table | None) -> s
     return text + (f", from all the real ones {reach(table.full)}." if table.full else ".")
 
 
+def _elsewhere(row: Row | None, judged: Sequence[Table]) -> str:
+    """What a network that took no part in making the set learns from it, beside what it learns from all the real data."""
+    text = ""
+    for table in judged:
+        other = table.like(row) if row is not None and table.home == judged[0].fingerprint else None
+        if other is None or other.took_part or table.primary not in other.cells:
+            continue
+        reached = words.number(other.cells[table.primary].mean, table.digits[table.primary])
+        text += f" With {table.encoder}, which took no part in making them, it reaches {reached}"
+        share = table.retained(other)
+        text += "." if share is None else f", {100 * share:.0f}\u00a0% of what the real ones teach there."
+    return text
+
+
+def _plotted(judged: Sequence[Table]) -> list[tuple[Group, list[tuple[str, str, list[str]]]]]:
+    """The tables of each protocol, with a plot of each table."""
+    positions = {id(table): i for i, table in enumerate(judged)}
+    return [(group, [_plot(table, positions[id(table)]) for table in group.tables]) for group in groups(judged)]
+
+
 def _plot(table: Table, position: int) -> tuple[str, str, list[str]]:
     """The score against the budget, or by set where there is one budget; its caption, and the names of its colours."""
     methods = list(dict.fromkeys(row.method for row in table.small))
     colours = {method: i for i, method in enumerate(methods)}
     if not methods:
         return "", "", []
+    judged = f"{'unseen' if table.home else 'home'} encoder {table.encoder}, " if table.encoder else ""
     if table.budgets == 1:
-        return figures.dots(table, colours, f"dots{position}"), f"Score of each set: {table.label}", []
-    return figures.budget(table, colours, f"budget{position}"), f"Score against size: {table.label}", methods
+        return figures.dots(table, colours, f"dots{position}"), f"Score of each set: {judged}{table.label}", []
+    return figures.budget(table, colours, f"budget{position}"), f"Score against size: {judged}{table.label}", methods

@@ -7,7 +7,7 @@ from limbeck.errors import ConfigError
 from limbeck.evaluation.score import Score
 from limbeck.report.words import decimals
 
-__all__ = ["Row", "Table", "tables"]
+__all__ = ["Group", "Row", "Table", "groups", "tables"]
 
 FULL = "full"  # the method name of the rows that are the whole real data
 
@@ -34,6 +34,16 @@ class Row:
         return self.method == FULL
 
     @property
+    def took_part(self) -> bool:
+        """Whether the encoder that judged took part in making it."""
+        return any(score.took_part for score in self.cells.values())
+
+    @property
+    def label(self) -> str:
+        """The name, and a mark where the encoder that judged took part."""
+        return f"{self.name} (took part)" if self.took_part else self.name
+
+    @property
     def seconds(self) -> float:
         """What judging it took, all metrics together."""
         return float(max(score.seconds for score in self.cells.values()))
@@ -49,6 +59,8 @@ class Table:
         rows: the small sets by budget, then the full data.
         seeds: how many values a mean is over, smallest first where they differ.
         digits: metric to digits after the point.
+        encoder: the one that judged, where the scores say it.
+        home: where that was another than the space's own, the fingerprint of the table of that; else empty.
     """
 
     protocol: str
@@ -57,6 +69,8 @@ class Table:
     rows: tuple[Row, ...]
     seeds: tuple[int, ...]
     digits: Mapping[str, int]
+    encoder: str = ""
+    home: str = ""
 
     @property
     def primary(self) -> str:
@@ -90,8 +104,12 @@ class Table:
 
     def leads(self, row: Row, metric: str) -> bool:
         """Whether `row` is the best by `metric` among two or more small sets of its number of pairs."""
-        rivals = [r for r in self.rows if not r.full and r.pairs == row.pairs and metric in r.cells]
+        rivals = [r for r in self.rows if not (r.full or r.took_part) and r.pairs == row.pairs and metric in r.cells]
         return len(rivals) > 1 and not row.full and best(rivals, metric) is row
+
+    def like(self, row: Row) -> Row | None:
+        """The same set in this table, of a row of another."""
+        return next((r for r in self.rows if (r.name, r.method, r.pairs) == (row.name, row.method, row.pairs)), None)
 
     def retained(self, row: Row) -> float | None:
         """The share of the full data's score that `row` keeps, mean / full mean; `None` where that says nothing."""
@@ -104,6 +122,31 @@ class Table:
 def best(rows: Sequence[Row], metric: str) -> Row:
     """The best of `rows` by `metric`; the first of equals."""
     return max(rows, key=lambda row: row.cells[metric].mean * (1 if row.cells[metric].higher_is_better else -1))
+
+
+@dataclass(frozen=True)
+class Group:
+    """The tables of one protocol.
+
+    Args:
+        home: judged with the space as it is.
+        unseen: judged with each other encoder in it.
+    """
+
+    home: Table
+    unseen: tuple[Table, ...]
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """All of them."""
+        return (self.home, *self.unseen)
+
+
+def groups(judged: Sequence[Table]) -> list[Group]:
+    """The tables of each protocol together, see `Group`; one of an unseen encoder alone stands for itself."""
+    there = {table.fingerprint for table in judged}
+    own = [table for table in judged if table.home not in there]
+    return [Group(table, tuple(t for t in judged if t.home == table.fingerprint)) for table in own]
 
 
 def tables(scores: Sequence[Score]) -> list[Table]:
@@ -144,4 +187,6 @@ def _table(scores: list[Score]) -> Table:
         rows=tuple(rows),
         seeds=tuple(sorted({len(score.values) for score in scores})),
         digits={m: decimals(max(abs(s.mean) for s in scores if s.metric == m)) for m in metrics},
+        encoder=scores[0].encoder,
+        home=scores[0].home,
     )

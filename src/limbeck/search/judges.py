@@ -166,10 +166,7 @@ def _opened(problem: Problem, place: str, asked: str | Mapping[str, Any] | Encod
 
 
 def _takes_part(problem: Problem, encoder: Encoder) -> bool:
-    """Whether an encoder of the problem has the weights and options of this one, or is made of several with one of its name."""
-    for modality in problem.modalities:
-        for member in members_of(problem.space[modality]):
-            named = str(member.describe()["name"]).partition(":")[2].split("+")  # as of an ensemble
-            if member.fingerprint == encoder.fingerprint or encoder.describe()["name"] in named:
-                return True
-    return False
+    """Whether an encoder of the problem has weights of this one, alone or as a part of others."""
+    mine = {part.weights for part in encoder.parts}
+    home = [problem.space[m] for m in PICTURED if m in problem.modalities]
+    return any(part.weights in mine for other in home for part in other.parts)

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 from limbeck.data.columns import Columns, role_of
 from limbeck.data.form import Form, ImageForm, MaskForm
 from limbeck.data.layout import Listing, NamedLayout
-from limbeck.data.limits import TEXT_FILE
 from limbeck.data.parse import Unreadable, decode_text, is_utf8, parse_json
 from limbeck.data.regular import Place, read_regular
 from limbeck.data.rows import list_rows, translated
@@ -20,6 +19,7 @@ from limbeck.data.tables import TABLES as MANIFESTS
 from limbeck.data.tables import Row, csv_rows, jsonl_rows, parquet_rows
 from limbeck.data.unread import IMAGES, Unread
 from limbeck.errors import DataError
+from limbeck.limits import TEXT_FILE
 
 __all__ = ["Folder"]
 

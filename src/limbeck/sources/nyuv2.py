@@ -13,12 +13,12 @@ import numpy as np
 from limbeck.data.decode import check_size
 from limbeck.data.form import DepthForm, Form, ImageForm
 from limbeck.data.layout import FileImage, ImageRef, Layout, Listing
-from limbeck.data.limits import HDF5_IMAGES, HDF5_PART, NAME
 from limbeck.data.matfile import mat_numbers
 from limbeck.data.parse import Unreadable
 from limbeck.data.rows import list_rows
 from limbeck.data.tables import Row
 from limbeck.errors import DataError
+from limbeck.limits import HDF5_IMAGES, HDF5_PART, NAME
 
 __all__ = ["NYUv2"]
 

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 from limbeck.data.columns import Columns
 from limbeck.data.form import Form, ImageForm, MaskForm, SoundForm
 from limbeck.data.layout import Listing, NamedLayout, Skipped
-from limbeck.data.limits import TEXT_FILE
 from limbeck.data.parse import Unreadable, clean_captions, clean_label, parse_json
 from limbeck.data.regular import Place
 from limbeck.data.rows import list_rows
@@ -20,6 +19,7 @@ from limbeck.data.splits import files_splits
 from limbeck.data.tables import Row
 from limbeck.data.unread import IMAGES, SOUNDS, Unread
 from limbeck.errors import ConfigError, DataError, MissingDependency
+from limbeck.limits import TEXT_FILE
 
 __all__ = ["WebDataset"]
 

@@ -1,7 +1,7 @@
 """`Encoder` and `Space`: from the values of a modality to unit vectors, differentiably."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -126,14 +126,29 @@ class Encoder(ABC):
         """
         return self.describe()
 
+    @property
+    def parts(self) -> tuple["Encoder", ...]:
+        """The encoders that it is made of: its `members` where it has any, else itself alone."""
+        members: tuple[Encoder, ...] = tuple(getattr(self, "members", ()))
+        return tuple(part for member in members for part in member.parts) or (self,)
+
     @cached_property
     def fingerprint(self) -> str:
         """A digest of `identity` and of every weight: two encoders that share it give the same vectors."""
-        parts: list[Any] = [self.identity()]
-        for name, value in self.network.state_dict().items():
-            raw = value.detach().cpu().contiguous().flatten()
-            parts += [name, str(value.dtype), list(value.shape), raw.view(torch.uint8).numpy().tobytes()]
-        return digest(*parts)
+        return digest(self.identity(), *_weights(self.network))
+
+    @cached_property
+    def weights(self) -> str:
+        """A digest of the weights alone, whatever the options; of an encoder without weights its `fingerprint`."""
+        weights = list(_weights(self.network))
+        return digest(*weights) if weights else self.fingerprint
+
+
+def _weights(network: nn.Module) -> Iterator[Any]:
+    """Name, type, shape and bytes of every weight, one after the other."""
+    for name, value in network.state_dict().items():
+        raw = value.detach().cpu().contiguous().flatten()
+        yield from (name, str(value.dtype), list(value.shape), raw.view(torch.uint8).numpy().tobytes())
 
 
 class Space:

@@ -59,6 +59,11 @@ class Bound(Encoder):
         return space(**named)[self.modality]
 
     @property
+    def parts(self) -> tuple[Encoder, ...]:
+        """Those of the encoder below the head."""
+        return self.member.parts
+
+    @property
     def dim(self) -> int:
         """Components of the common space."""
         return int(self.manifest["dim"])

@@ -17,12 +17,12 @@ from PIL import Image
 from scipy.io import savemat, wavfile
 
 import limbeck as lb
+from limbeck import limits
 from limbeck.cli import main
-from limbeck.data import Cache, limits, scaled_limits
+from limbeck.data import Cache, scaled_limits
 from limbeck.data.audio import decode_audio
 from limbeck.data.decode import decode_array, decode_image
 from limbeck.data.layout import FileImage
-from limbeck.data.limits import Limit, limit_factor
 from limbeck.data.mask import decode_mask
 from limbeck.data.matfile import mat_numbers
 from limbeck.data.parse import clean_captions, clean_label, index_labels
@@ -32,6 +32,7 @@ from limbeck.data.regular import read_regular
 from limbeck.data.shards import expand, read_shard
 from limbeck.data.tables import csv_rows, jsonl_rows, parquet_rows
 from limbeck.errors import ConfigError, DataError, LimbeckError, StorageError
+from limbeck.limits import Limit, limit_factor
 from limbeck.sources.nyuv2 import NYUv2
 
 
