@@ -133,13 +133,19 @@ def test_a_search_is_of_distill_alone(command: list[str], data: str, limbeck_say
 def test_data_without_a_validation_split_are_told_the_cure(data: str, tmp_path: Path, limbeck_says: Limbeck) -> None:
     table = Path(data.removeprefix("folder:")) / "metadata.jsonl"
     rows = [json.loads(line) for line in table.read_text().splitlines()]
-    rows = [{**row, "split": row["split"].replace("val", "test")} for row in rows]
+    rows = [
+        {
+            "image": row["file_name"],
+            "caption": row["caption"],
+            "split": "train" if i % 2 else "test",
+        }
+        for i, row in enumerate(rows)
+    ]
     for row in rows:
-        (tmp_path / row["file_name"]).write_bytes((table.parent / row["file_name"]).read_bytes())
-    (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    code, _, err = limbeck_says(
-        "distill", f"folder:{tmp_path}", *TINY, *TEXT, "--pairs", "3", "--run", tmp_path / "run"
-    )
+        (tmp_path / row["image"]).write_bytes((table.parent / row["image"]).read_bytes())
+    (tmp_path / "some.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = ["distill", f"manifest:{tmp_path}/some.jsonl", *TINY, *TEXT, "--pairs", "3", "--run", tmp_path / "run"]
+    code, _, err = limbeck_says(*asked)
     assert code == 3 and "has no validation split to choose a method on" in err and "--method label_distillation" in err
 
 

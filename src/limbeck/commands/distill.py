@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limbeck.commands._open import Task, report_ceiling, report_incomplete, report_skipped, report_small_classes
+from limbeck.commands._open import report_ceiling, report_incomplete, report_skipped, report_small_classes
 from limbeck.commands._options import AUTO, Answer, Part, part
 from limbeck.commands._progress import Tick
+from limbeck.commands._task import Task
 from limbeck.errors import ConfigError
 from limbeck.terminal import note
 

@@ -10,9 +10,10 @@ from itertools import combinations
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from limbeck.commands._open import Task, ceiling_said, classes_without, open_source
+from limbeck.commands._open import ceiling_said, classes_without, open_source
 from limbeck.commands._options import Answer
 from limbeck.commands._progress import Tick
+from limbeck.commands._task import Task
 
 if TYPE_CHECKING:
     from torch import Tensor
