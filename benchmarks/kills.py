@@ -100,6 +100,7 @@ def commands(root: Path) -> dict[str, list[str]]:
         "random": distill("random"),
         "cf": distill("cf", *few),
         "kip": distill("kip", *few),
+        "label_distillation": distill("label_distillation", *few, "--storage.codec", "webp", "--storage.vectors", "int8"),
         "lors": distill("lors", *few, *towers),
         "imagebind_dc": ["distill", f"manifest:{root}/clips/all.jsonl", *small, *sounds, *TINY, "--method", "imagebind_dc", *few, *every],
         "dc": ["distill", pets, *small, "--space.image", "convnet", "--space.text", "none", "--method", "dc", "--method.steps", "4", *every],

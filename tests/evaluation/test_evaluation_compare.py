@@ -241,6 +241,38 @@ def test_a_coreset_stands_beside_a_learned_set_with_what_its_bytes_buy(space, ca
     assert [(s.name, s.values) for s in run().scores] == [(s.name, s.values) for s in found.scores]
 
 
+def test_budgets_in_bytes_hold_as_many_samples_as_fit_and_are_paired(space, cache, tmp_path):
+    """Every row at one budget takes no more bytes than it; what learned is paired with the best coreset of the same bytes."""
+    train = toy_source(64)
+    learned = lb.methods.LabelDistillation(steps=2, batch=8)
+    found = compare(
+        train,
+        ["random", learned],
+        seeds=2,
+        space=space,
+        run=tmp_path,
+        cache=cache,
+        bytes=["12kB", 20_000],
+        full=False,
+        **QUICK,
+    )
+    sizes = {
+        name: sorted({(s.bytes, s.pairs) for s in found.scores if s.name == name})
+        for name in ("random", "label_distillation(steps=2, batch=8)")
+    }
+    for rows in sizes.values():
+        assert [
+            limit for limit, (size, _) in zip((12_000, 20_000), rows, strict=True) if not 0.8 * limit < size <= limit
+        ] == []
+        assert rows[0][1] < rows[1][1]
+    assert {(c.name, c.rival, c.rival_pairs) for c in found.paired()} == {
+        ("label_distillation(steps=2, batch=8)", "random", pairs) for _, pairs in sizes["random"]
+    }
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir() if p.name.startswith("random")) == [
+        f"random-{limit}B-seed{seed}" for limit in (12000, 20000) for seed in (0, 1)
+    ]
+
+
 def test_one_seed_is_not_paired(train, space, cache, tmp_path):
     found = compare(train, ["random", DM(steps=1, width=8)], [4], 1, space=space, run=tmp_path, cache=cache, **QUICK)
     assert found.paired() == [] and "best coreset" not in str(found)

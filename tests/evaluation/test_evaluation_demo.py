@@ -28,8 +28,11 @@ def test_the_page_holds_the_runs_just_made_and_no_older_ones(space, tmp_path, mo
     assert len(old) == len(new) == 2 and not old & new
     assert {len(rows) for rows in pages[1]["history"].values()} == {2}
     for steps, text in zip((1, 2), said, strict=True):
-        assert "unseen: convnet  of full" in text.splitlines()[1] and f"convnet: cf(steps={steps}) - best" in text
-        assert f"cf(steps={steps}) - best coreset (" in text and "paired over 2 seeds" in text
+        assert (
+            "unseen: convnet  of full" in text.splitlines()[1]
+            and f"convnet: label_distillation(steps={steps}) - best" in text
+        )
+        assert f"label_distillation(steps={steps}) - best coreset (" in text and "paired over 2 seeds" in text
 
 
 def test_the_demo_takes_the_first_encoder_that_is_installed_and_says_how_to_install_one(monkeypatch, capsys):

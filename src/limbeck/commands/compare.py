@@ -20,6 +20,8 @@ from limbeck.commands._vary import varied
 
 __all__ = ["Compare"]
 
+PAIRS = (50, 100)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Compare(Stored, Encoded):
@@ -33,7 +35,8 @@ class Compare(Stored, Encoded):
         source: the data, such as demo or karpathy:data/flickr8k.
         methods: which methods, with commas.
         vary: METHOD.OPTION=VALUE,VALUE makes a row for each value.
-        pairs: which budgets, with commas.
+        pairs: which budgets, with commas; by default 50,100 where no bytes are given.
+        bytes: budgets as bytes of files, with commas, such as 400kB,1.2MB; each row has as many samples as they hold.
         seeds: how many seeds; each makes its own sets and its own students.
         students: which students, with commas: frozen, encoder, or networks that are trained, such as convnet:32.
         unseen: encoders that the sets are judged with as well, with commas, such as mobilenet_v2, or audio:mobilenet_v2 in the place
@@ -49,7 +52,8 @@ class Compare(Stored, Encoded):
     source: Part | None = part("source")
     methods: tuple[Part, ...] = part("method", ("random", "herding", "cf"))
     vary: Mapping[str, str] = field(default_factory=dict)
-    pairs: tuple[int, ...] = (50, 100)
+    pairs: tuple[int, ...] = ()
+    bytes: tuple[str, ...] = ()
     seeds: int = 3
     students: tuple[str, ...] = ("frozen",)
     unseen: tuple[Part, ...] = part("encoder", ())
@@ -75,7 +79,7 @@ class Compare(Stored, Encoded):
         found = compare(
             train,
             methods,
-            self.pairs,
+            self.pairs or (() if self.bytes else PAIRS),
             self.seeds,
             self.students,
             space=space,
@@ -85,6 +89,7 @@ class Compare(Stored, Encoded):
             device=self.device,
             tick=tick,
             storage=storage,
+            bytes=self.bytes,
             unseen=encoder_specs(self.unseen),
             **self.protocol.options,
         )

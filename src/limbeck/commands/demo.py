@@ -19,16 +19,16 @@ UNSEEN = ("mobilenet_v2", "efficientnet_lite2")  # the first that is installed j
 class Demo(Command):
     """The main job on real data that come with the demo extra: a table, and a page to look at.
 
-    Emoji of two open designs with their names as captions, EfficientNet-Lite0 and MiniLM as encoders; two coresets, the
-    distilled set, as many real emoji as its bytes hold and the full data, each judged by students on emoji that none of them was made from:
-    with the encoder that they were made with, and with one that took no part in it, MobileNetV2 or else EfficientNet-Lite2, where its
+    Emoji of two open designs with their names as captions, EfficientNet-Lite0 and MiniLM as encoders; two coresets, real emoji with
+    learned captions (label_distillation), as many real emoji as their bytes hold and the full data, each judged by students on emoji that
+    none of them was made from: with the encoder that they were made with, and with one that took no part in it, MobileNetV2 or else EfficientNet-Lite2, where its
     weights are installed.
 
     Args:
         out: the folder for scores.json, report.html and everything in between.
         pairs: how many pairs the small sets hold.
         seeds: how many times everything is repeated.
-        steps: of the distillation; more of them are a little better.
+        steps: of the distillation.
     """
 
     resumes = "the same command does what is missing"
@@ -36,12 +36,12 @@ class Demo(Command):
     out: Path = Path("limbeck-demo")
     pairs: int = 100
     seeds: int = 3
-    steps: int = 60
+    steps: int = 150
 
     def execute(self, tick: Tick) -> Answer:
-        """Compares random, herding, cf, herding at the bytes of cf, and the full data."""
+        """Compares random, herding, label_distillation, the better of the two coresets at its bytes, and the full data."""
         from limbeck import registry
-        from limbeck.core import DistilledSet, Recipe
+        from limbeck.core import DistilledSet, Recipe, Storage
         from limbeck.engine import Run
         from limbeck.evaluation import compare
         from limbeck.report import page
@@ -51,12 +51,20 @@ class Demo(Command):
 
         start, page_path = time.perf_counter(), self.out / "report.html"
         refuse_foreign(page_path)
-        method = registry.get("method", "cf")(steps=self.steps)
+        method = registry.get("method", "label_distillation")(steps=self.steps)
         train = source("demo", tick=tick)
         encoders = space(image="efficientnet_lite0", text="minilm")
         methods = ["random", "herding", method]
         found = compare(
-            train, methods, [self.pairs], self.seeds, space=encoders, run=self.out, tick=tick, unseen=_unseen()
+            train,
+            methods,
+            [self.pairs],
+            self.seeds,
+            space=encoders,
+            run=self.out,
+            tick=tick,
+            storage=Storage(vectors="int8"),
+            unseen=_unseen(),
         )
         large = set(found.as_large.values())  # too many real images for a page
         first: list[DistilledSet] = [sets[0] for row, sets in found.sets.items() if row not in large]

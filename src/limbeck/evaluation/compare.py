@@ -34,7 +34,7 @@ SUM = ".sha256"  # beside the scores of a cell
 def compare(
     train: Source,
     methods: Sequence[str | Method],
-    pairs: Sequence[int],
+    pairs: Sequence[int] = (),
     seeds: int | Sequence[int] = 3,
     students: Sequence[str] = ("frozen",),
     *,
@@ -47,10 +47,11 @@ def compare(
     device: str = "cpu",
     tick: Tick | None = None,
     storage: Storage | None = None,
+    bytes: Sequence[int | str] = (),
     unseen: Sequence[Spec] = (),
     **options: Any,
 ) -> Comparison:
-    """Distils and judges every cell of the grid method x pairs x seed x student, and writes one table and one plot.
+    """Distils and judges every cell of the grid method x budget x seed x student, and writes one table and one plot.
 
     Seed i makes set i and trains the student that judges it, so that the spread is over both. Every run and every
     judged row is kept in `run`: the same call after an interruption does only what is missing. The seconds of a row are
@@ -66,7 +67,7 @@ def compare(
     Args:
         train: the training split.
         methods: names, or methods with their options.
-        pairs: budgets.
+        pairs: budgets, as numbers of samples.
         seeds: the seeds, or how many.
         students: see `Protocol.student`.
         space: frozen encoders for methods and students.
@@ -78,6 +79,7 @@ def compare(
         device: where everything runs.
         tick: called with (what, done, total) as work proceeds.
         storage: in which bytes the sets are stored; by default exactly.
+        bytes: budgets, as bytes of files, such as `"1.2MB"`: each row then has as many samples as they hold.
         unseen: encoders to judge with as well, see `evaluate`. Nothing is chosen by them: not what stands at the same bytes, either.
         options: of the protocol, by name.
 
@@ -94,8 +96,9 @@ def compare(
         >>> [(score.name, score.pairs) for score in found.scores]
         [('random', 4), ('random', 8), ('full data', 24)]
     """
-    if not (methods and pairs and students):
-        raise ConfigError("a comparison needs a method, a number of pairs and a student or more of each")
+    budgets = [*(Budget(pairs=n) for n in pairs), *(Budget(bytes=n) for n in bytes)]
+    if not (methods and budgets and students):
+        raise ConfigError("a comparison needs a method, a number of pairs or bytes, and a student or more of each")
     numbers = student_seeds(seeds, 1)
     made = [registry.get("method", m)() if isinstance(m, str) else m for m in methods]
     labels = _labels(made)
@@ -112,12 +115,12 @@ def compare(
     )
     refuse_foreign(bench.folder)
     bench.refuse(train, judges)
-    for budget in pairs:  # refuses before the first set is made
-        problem = bench.problem(train, Budget(pairs=budget), numbers[0])
+    for budget in budgets:  # refuses before the first set is made
+        problem = bench.problem(train, budget, numbers[0])
         for method in made:
             method.check(problem)
     with owned(bench.folder, "compare"):
-        found = _filled(bench, train, list(zip(made, labels, strict=True)), pairs, judges, full)
+        found = _filled(bench, train, list(zip(made, labels, strict=True)), budgets, judges, full)
         write_comparison(found)
         settle_within(bench.folder)
     return found
@@ -127,35 +130,42 @@ def _filled(
     bench: "_Bench",
     train: Source,
     methods: Sequence[tuple[Method, str]],
-    pairs: Sequence[int],
+    budgets: Sequence[Budget],
     judges: Sequence[Protocol],
     full: bool,
 ) -> Comparison:
     """Every cell of the grid: those that are kept, and those that are missing."""
     bench.embed(train, judges, full)
     named = {label: method for method, label in methods}
-    total, done = len(methods) * len(pairs) + full, 0
+    total, done = len(methods) * len(budgets) + full, 0
     sets: dict[tuple[str, int], list[DistilledSet]] = {}
     runs: dict[tuple[str, int], list[Path]] = {}
     scores: list[Score] = []
-    as_large: dict[tuple[str, int], tuple[str, int]] = {}
     one_shot = [label for label, method in named.items() if method.steps == 0]
 
-    def row(label: str, method: Method, budget: int) -> None:
-        small = sets[label, budget] = bench.distil(train, method, budget)
-        runs[label, budget] = bench.cells(method, budget)
-        seconds = sum(_read_seconds(cell / SECONDS) for cell in runs[label, budget])
-        scores.extend(s for judge in judges for s in bench.judge(small, judge, label, _slug(method), seconds))
+    def row(label: str, method: Method, budget: Budget) -> tuple[str, int]:
+        small = bench.distil(train, method, budget)
+        key = label, small[0].pairs
+        if key not in sets:  # two budgets in bytes that both hold all data are one row
+            sets[key], runs[key] = small, bench.cells(method, budget)
+            seconds = sum(_read_seconds(cell / SECONDS) for cell in runs[key])
+            scores.extend(s for judge in judges for s in bench.judge(small, judge, label, _slug(method), seconds))
+        return key
 
+    sizes: list[list[tuple[str, int]]] = [[] for _ in budgets]  # rows of as many pairs, or as many bytes
     for label, method in named.items():
-        for budget in pairs:
-            row(label, method, budget)
+        for budget, rows in zip(budgets, sizes, strict=True):
+            rows.append(row(label, method, budget))
             done += 1
             bench.say(done, total)
-    for (rival, count), learned in bench.rivals(train, named, sets, scores).items():
+    best = _best_coresets(scores, sets, named, sizes)
+    as_large: dict[tuple[str, int], tuple[str, int]] = {}
+    in_pairs: dict[tuple[str, int], tuple[str, int]] = {}
+    for budget, rivals in zip(budgets, best, strict=True):
+        (as_large if budget.limit else in_pairs).update(rivals)
+    for (rival, count), learned in bench.rivals(train, named, in_pairs, scores).items():
         name = f"{rival}, at the bytes of {' and '.join(dict.fromkeys(label for label, _ in learned))}"
-        row(name, named[rival], count)
-        as_large |= dict.fromkeys(learned, (name, count))
+        as_large |= dict.fromkeys(learned, row(name, named[rival], Budget(pairs=count)))
         one_shot.append(name)
     if full:
         whole = [s for judge in judges for s in bench.judge([train], judge, "full data", "full-data")]
@@ -183,14 +193,13 @@ class _Bench:
         if self.tick:
             self.tick("compare", done, total)
 
-    def distil(self, train: Source, method: Method, pairs: int) -> list[DistilledSet]:
+    def distil(self, train: Source, method: Method, budget: Budget) -> list[DistilledSet]:
         from limbeck.engine import distill  # engine and evaluation are on one level: neither needs the other to load
 
         sets = []
-        for seed, folder in zip(self.seeds, self.cells(method, pairs), strict=True):
-            problem = self.problem(train, Budget(pairs=pairs), seed)
+        for seed, folder in zip(self.seeds, self.cells(method, budget), strict=True):
             start, fresh = time.perf_counter(), not (folder / "set").is_dir()
-            sets.append(distill(problem, method, run=folder))
+            sets.append(distill(self.problem(train, budget, seed), method, run=folder))
             if fresh:
                 write_text(folder / SECONDS, json.dumps(time.perf_counter() - start))
         return sets
@@ -199,30 +208,20 @@ class _Bench:
         self,
         train: Source,
         methods: Mapping[str, Method],
-        sets: Mapping[tuple[str, int], Sequence[DistilledSet]],
+        best: Mapping[tuple[str, int], tuple[str, int]],
         scores: Sequence[Score],
     ) -> dict[tuple[str, int], list[tuple[str, int]]]:
         """Which coresets are as large in files as the sets that learned: (row, samples) to the rows that learned.
 
-        The best coreset of as many pairs, by the first metric of the first protocol, stands for all.
+        The best coreset of as many pairs, see `_best_coresets`, stands for all.
         """
-        named = {s.metric for s in scores}
-        first = {
-            (s.name, s.pairs): s
-            for s in scores
-            if s.fingerprint == scores[0].fingerprint and s.metric == ("mean" if "mean" in named else scores[0].metric)
-        }
-        found: dict[tuple[str, int], list[tuple[str, int]]] = {}
-        for label, pairs in (row for row in sets if methods[row[0]].steps):
-            real = [n for n, m in methods.items() if m.steps == 0 and not sets[n, pairs][0].generation]
-            if not real or (label, pairs) not in first:
-                continue
-            rows = [first[name, pairs] for name in real]
-            best = max(rows, key=lambda s: s.mean if s.higher_is_better else -s.mean)
-            count = self.as_many(train, methods[best.name], first[label, pairs].bytes)
+        size = {(s.name, s.pairs): s.bytes for s in scores}
+        rows: dict[tuple[str, int], list[tuple[str, int]]] = {}
+        for key, (name, pairs) in best.items():
+            count = self.as_many(train, methods[name], size[key])
             if count > pairs:
-                found.setdefault((best.name, count), []).append((label, pairs))
-        return found
+                rows.setdefault((name, count), []).append(key)
+        return rows
 
     def as_many(self, train: Source, method: Method, limit: int) -> int:
         """How many real samples that `method` chooses fill `limit` bytes of files; 0 where all of the data take no more."""
@@ -262,9 +261,10 @@ class _Bench:
                     embed_source(source, space, self.cache, device=self.device, tick=self.tick)
                 judge.decode(source, train.modalities, judge.side(train), self.cache)
 
-    def cells(self, method: Method, pairs: int) -> list[Path]:
+    def cells(self, method: Method, budget: Budget) -> list[Path]:
         """The folders of one row's runs, one a seed."""
-        return [self.folder / "runs" / f"{_slug(method)}-{pairs}-seed{seed}" for seed in self.seeds]
+        size = budget.pairs if budget.limit is None else f"{budget.limit}B"
+        return [self.folder / "runs" / f"{_slug(method)}-{size}-seed{seed}" for seed in self.seeds]
 
     def judge(
         self,
@@ -314,6 +314,24 @@ class _Bench:
         write_scores(path, scores)
         write_text(path.with_suffix(SUM), sha256(path))
         return scores
+
+
+def _best_coresets(
+    scores: Sequence[Score],
+    sets: Mapping[tuple[str, int], Sequence[DistilledSet]],
+    methods: Mapping[str, Method],
+    sizes: Sequence[Sequence[tuple[str, int]]],
+) -> list[dict[tuple[str, int], tuple[str, int]]]:
+    """For each size the rows that learned, each with the best coreset of that size by the first metric of the first protocol, at home."""
+    metric = "mean" if "mean" in {s.metric for s in scores} else scores[0].metric
+    first = {(s.name, s.pairs): s for s in scores if s.fingerprint == scores[0].fingerprint and s.metric == metric}
+    best = []
+    for rows in sizes:
+        real = [first[key] for key in rows if methods[key[0]].steps == 0 and not sets[key][0].generation]
+        top = max(real, key=lambda s: s.mean if s.higher_is_better else -s.mean, default=None)
+        learned = [key for key in rows if methods[key[0]].steps and key in first]
+        best.append({} if top is None else dict.fromkeys(learned, (top.name, top.pairs)))
+    return best
 
 
 def _labels(methods: Sequence[Method]) -> list[str]:
