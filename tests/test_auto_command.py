@@ -110,7 +110,7 @@ def test_auto_is_the_default_and_a_named_method_searches_nothing(
         (["--method", "cf", "--minutes", "3"], "--minutes is an option of --method auto, and this is cf"),
         (["--method", "cf", "--judge", "convnet"], "--judge is an option of --method auto, and this is cf"),
         (["--judge", "mobilnet_v2"], "unknown encoder 'mobilnet_v2'; did you mean mobilenet_v2"),
-        (["--method.steps", "3"], "--method.steps is an option of"),
+        (["--method.steps", "3"], "--method.steps is an option of a method, and auto searches for one"),
         (["--judge", "convnet", "--judge.width", "8"], "convnet takes part in making the set"),
     ],
 )

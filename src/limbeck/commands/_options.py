@@ -301,6 +301,10 @@ def _unknown(command: type[Command], name: str, known: Mapping[str, Option], lin
     head, _, option = name.rpartition(".")
     for f in _visible(command):
         for start, spec in _chosen(command, f, line) if "kind" in f.metadata else ():
+            if start == head and Part(f.metadata["kind"], spec).is_search:
+                return ConfigError(
+                    f"--{name} is an option of a method, and {spec} searches for one; name it, as in --{head} cf"
+                )
             if start == head:
                 if option in f.metadata["without"] and (there := difflib.get_close_matches(option, known, n=1)):
                     return ConfigError(f"--{name} is --{there[0]} here, see limbeck {_title(command)} --help")
