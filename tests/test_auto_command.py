@@ -67,6 +67,7 @@ def test_the_winner_is_an_ordinary_recipe_that_makes_the_same_set_again(
     asked = ["distill", data, *TINY, *TEXT, *JUDGE, "--bytes", "11kB", "--minutes", "0.001", "--run", tmp_path / "a"]
     code, out, err = limbeck_says(*asked)
     assert code == 0 and "judged by home convnet and unseen convnet" in err
+    assert "ended the search after 1 trials" in err
     assert out.startswith((tmp_path / "a/auto.txt").read_text())
     recipe = (tmp_path / "a/recipe.yaml").read_text()
     assert "name: label_distillation" in recipe and "name: auto" not in recipe

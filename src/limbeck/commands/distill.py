@@ -109,6 +109,10 @@ class Distill(Task):
         note(f"judged by {' and '.join(found.judges)}")
         if len(found.judges) == 1:
             note("no other encoder judged, so what was chosen may serve these encoders alone; name one with --judge")
+        if found.trials and found.trials[-1].stage != "final":
+            note(
+                f"the {self.minutes:g} minutes ended the search after {len(found.trials)} trials; --minutes, in another run, tries more"
+            )
         return found.problem, found.method, source, found
 
     def _balanced(self) -> dict[str, float]:

@@ -43,7 +43,8 @@ PROBE = 64  # values that an encoder is timed on
 class Doctor(Task):
     """Checks data and machine, and estimates time, memory and disk, before anything long is started.
 
-    It takes the options of distill, and estimates one method: cf where none is named. What is measured is called measured, what is extrapolated from it estimated.
+    It takes the options of distill, and estimates one method: cf where none is named. What is measured is called measured, what is
+    extrapolated from it estimated.
 
     Args:
         pairs: how many pairs the set may hold; 100 where bytes are not given either.
