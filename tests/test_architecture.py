@@ -44,6 +44,7 @@ RANK = {
     "methods": 7,
     "sources": 7,
     "report": 8,
+    "search": 8,
     "check": 8,
     "commands": 9,
     "cli": 10,

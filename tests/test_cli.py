@@ -92,7 +92,8 @@ def test_every_command_has_a_sentence_and_a_help_for_every_option(name: str, lim
 
 
 def test_help_shows_the_options_of_what_was_chosen_and_of_nothing_else(limbeck: Run) -> None:
-    assert "--method.steps" in limbeck(["distill", "--help"])[1]
+    assert "--method.steps" in limbeck(["distill", "--method", "cf", "--help"])[1]
+    assert "--method." not in limbeck(["distill", "--help"])[1]
     herding = limbeck(["distill", "--method", "herding", "--help"])[1]
     assert "--method.steps" not in herding and "--method.per_class" in herding
     assert "--source.annotations" in limbeck(["distill", "karpathy:nowhere", "--help"])[1]
@@ -109,11 +110,12 @@ def test_help_shows_the_options_of_what_was_chosen_and_of_nothing_else(limbeck: 
             ["distill", "demo", "--method", "herding", "--method.steps", "3"],
             "--method.steps is an option of avdd, cf, ",
         ),
-        (["distill", "demo", "--method.stepz", "3"], "did you mean --method.steps? cf has: steps"),
-        (["distill", "demo", "--steps", "3"], "has no option --steps; did you mean --method.steps?"),
+        (["distill", "demo", "--method", "cf", "--method.stepz", "3"], "did you mean --method.steps? cf has: steps"),
+        (["distill", "demo", "--method.steps", "3"], "and auto searches for one; name it, as in --method cf"),
+        (["distill", "demo", "--method", "cf", "--steps", "3"], "has no option --steps; did you mean --method.steps?"),
         (["evaluate", "demo", "--steps", "3"], "has no option --steps; did you mean --protocol.steps?"),
         (["compare", "demo", "--steps", "3"], "did you mean --cf.steps or --protocol.steps?"),
-        (["distill", "demo", "--step", "3"], "did you mean --method.steps?"),
+        (["distill", "demo", "--method", "cf", "--step", "3"], "did you mean --method.steps?"),
         (["distill", "demo", "--design", "google"], "did you mean --source.design?"),
         (
             ["distill", "demo", "--space.image.modality", "audio"],
@@ -133,7 +135,10 @@ def test_help_shows_the_options_of_what_was_chosen_and_of_nothing_else(limbeck: 
         (["distill", "demo", "--pairs", "--run"], "--pairs needs a value"),
         (["distill", "demo", "--pairs", "many", "--run", "a"], "--pairs takes int or null, got 'many'"),
         (["distill", "demo", "--pixels", "int8", "--run", "a"], "--pixels takes 'uint8' or 'float32', got 'int8'"),
-        (["distill", "demo", "--method.per_class", "maybe", "--run", "a"], "takes true or false or null, got 'maybe'"),
+        (
+            ["distill", "demo", "--method", "cf", "--method.per_class", "maybe", "--run", "a"],
+            "takes true or false or null, got 'maybe'",
+        ),
         (["distill", "demo", "again", "--run", "a"], "does not know what to do with 'again'"),
         (["distill", "--config", "nowhere.yaml"], "nowhere.yaml cannot be read: No such file"),
         (
@@ -143,7 +148,7 @@ def test_help_shows_the_options_of_what_was_chosen_and_of_nothing_else(limbeck: 
         (["list", "methodz"], "unknown kind 'methodz'; did you mean methods?"),
         (["distill", "demo", "--run", "a", "--save_every", "0"], "--save_every takes a number of steps of at least 1"),
         (["distill", "demo", "--run", "a", "--pairs", "0"], "a budget must be positive, got 0"),
-        (["distill", "demo", "--run", "a", "--pairs", "4", "--method.steps", "-1"], "steps"),
+        (["distill", "demo", "--run", "a", "--pairs", "4", "--method", "cf", "--method.steps", "-1"], "steps"),
         (["distill", "demo", "--run", "a", "--pairs", "4", "--method", "dm", "--method.steps=-1"], "steps"),
         (
             ["embed", "demo", "--device", "foo"],
@@ -290,7 +295,7 @@ def test_options_become_typed_fields() -> None:
 
 def test_false_is_false() -> None:
     for word, value in (("true", True), ("false", False), ("null", None)):
-        task = parse(distill.Distill, ["demo", "--run", "r", f"--method.per_class={word}"])
+        task = parse(distill.Distill, ["demo", "--run", "r", "--method", "cf", f"--method.per_class={word}"])
         assert task.method.options == {"per_class": value}
 
 

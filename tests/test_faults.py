@@ -111,6 +111,8 @@ def start(folder: Path, *words: str) -> "subprocess.Popen[str]":
         "distill",
         f"folder:{data}",
         "--source.resolution=16",
+        "--method",
+        "cf",
         "--pairs",
         "4",
         *SMALL,
@@ -155,7 +157,7 @@ def test_a_second_ctrl_c_is_quiet(tmp_path: Path, gap: float) -> None:
 @pytest.mark.slow
 def test_a_second_process_is_told_who_works_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     process = start(tmp_path, "--method.steps", "100000")
-    words = ["distill", f"folder:{tmp_path}/data", "--source.resolution=16", "--pairs", "4", *SMALL]
+    words = ["distill", f"folder:{tmp_path}/data", "--source.resolution=16", "--method", "cf", "--pairs", "4", *SMALL]
     code = main([*words, "--run", str(tmp_path / "run"), "--method.steps", "100000"])
     said = capsys.readouterr().err
     assert (

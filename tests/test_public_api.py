@@ -17,7 +17,7 @@ from limbeck.errors import ConfigError, LimbeckError
 
 PUBLIC = [
     "Batch", "Budget", "Cache", "DistilledSet", "Encoder", "Method", "Modality", "Pixels", "Problem", "Recipe", "Score", "Source", "Space",
-    "Storage", "Synthetic", "__version__", "allow", "check", "compare", "distill", "errors", "evaluate", "load", "methods", "report", "source", "space",
+    "Storage", "Synthetic", "__version__", "allow", "auto", "check", "compare", "distill", "errors", "evaluate", "load", "methods", "report", "source", "space",
     "steps", "table",
 ]  # fmt: skip
 

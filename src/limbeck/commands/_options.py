@@ -25,6 +25,7 @@ __all__ = ["Answer", "Command", "Part", "help_of", "parse", "part"]
 
 C = TypeVar("C", bound="Command")
 
+AUTO = "auto"  # in the place of a method: distill searches for one
 PLACES = ("image", "text", "audio", "depth")  # that may stand before the name of one of several encoders
 FILLED_IN = ("name", "path", "modality")  # fields of a part that its name and its place say
 
@@ -43,12 +44,21 @@ class Part:
     spec: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_search(self) -> bool:
+        """Whether a method is searched for."""
+        return (self.kind, self.spec) == ("method", AUTO)
+
     def make(self) -> Any:
         """An instance of the class; in a family of many, its field `name` takes what follows the colon.
 
         Raises:
-            ConfigError: a family without what follows the colon, or something that is none with it.
+            ConfigError: a family without what follows the colon, or something that is none with it; or a search for one.
         """
+        if self.is_search:
+            raise ConfigError(
+                "auto is no method but a search for one, by limbeck distill; name a method here, such as label_distillation"
+            )
         found, named = registry.named(self.kind, self.spec)
         return found(**named, **self.options)
 
@@ -259,6 +269,8 @@ def _options_of(f: Field[Any], head: str, spec: str) -> list[Option]:
         if ":" in spec and not os.path.exists(spec):  # unlike pathlib's, also of what cannot be a name
             raise UnknownName("source", family, registry.names("source"))
         return []  # a folder, or a name that opening it will refuse
+    if Part(kind, spec).is_search:
+        return []
     found = registry.get(kind, family)
     hints, says, skip = get_type_hints(found), arguments(found), {*FILLED_IN, *f.metadata["without"]}
     group = f"options of the {kind} {family}"
@@ -289,6 +301,10 @@ def _unknown(command: type[Command], name: str, known: Mapping[str, Option], lin
     head, _, option = name.rpartition(".")
     for f in _visible(command):
         for start, spec in _chosen(command, f, line) if "kind" in f.metadata else ():
+            if start == head and Part(f.metadata["kind"], spec).is_search:
+                return ConfigError(
+                    f"--{name} is an option of a method, and {spec} searches for one; name it, as in --{head} cf"
+                )
             if start == head:
                 if option in f.metadata["without"] and (there := difflib.get_close_matches(option, known, n=1)):
                     return ConfigError(f"--{name} is --{there[0]} here, see limbeck {_title(command)} --help")

@@ -1,19 +1,23 @@
 """`limbeck distill`."""
 
+import math
 import shlex
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limbeck.commands._open import Task, report_ceiling, report_incomplete, report_skipped, report_small_classes
-from limbeck.commands._options import Answer
+from limbeck.commands._open import report_ceiling, report_incomplete, report_skipped, report_small_classes
+from limbeck.commands._options import AUTO, Answer, Part, part
 from limbeck.commands._progress import Tick
+from limbeck.commands._task import Task
 from limbeck.errors import ConfigError
 from limbeck.terminal import note
 
 if TYPE_CHECKING:
-    from limbeck.core import Problem
+    from limbeck.core import Method, Problem
+    from limbeck.data import Source
+    from limbeck.search import Found
 
 __all__ = ["Distill"]
 
@@ -22,15 +26,26 @@ __all__ = ["Distill"]
 class Distill(Task):
     """Distils data into a small set; the same command continues a run that was stopped.
 
+    Where no method is named, one is searched for: on the validation split, with students on the encoders of the set and on one that
+    takes no part. The table of what was tried is kept beside the run.
+
     The recipe.yaml of a run, given as --config, makes the same set again.
 
     Args:
+        method: how to distil; limbeck list methods names them. auto searches for a method and, where --bytes says how large the set
+            may be, for a storage; a --storage option that is given is kept.
+        minutes: that auto may search.
+        judge: the encoder that judges what auto tries, beside those of the set, and takes no part in making it; none for no other. By
+            default efficientnet_lite2, mobilenet_v2 or efficientnet_lite0, the first that is installed and takes none.
         run: the folder that keeps the log, checkpoints and, in the end, the set.
         save_every: steps between checkpoints.
     """
 
     resumes = "the same command continues from the last checkpoint"
 
+    method: Part = part("method", AUTO)
+    minutes: float = 10.0
+    judge: Part | None = part("encoder", name="judge")
     run: Path
     save_every: int = 100
 
@@ -38,13 +53,20 @@ class Distill(Task):
         super().__post_init__()
         if self.save_every < 1:
             raise ConfigError(f"--save_every takes a number of steps of at least 1, got {self.save_every}")
+        if not (math.isfinite(self.minutes) and self.minutes > 0):
+            raise ConfigError(f"--minutes takes a positive number, got {self.minutes}")
+        for name in ("minutes", "judge"):
+            if name in self.named and not self.method.is_search:
+                raise ConfigError(
+                    f"--{name} is an option of --method auto, and this is {self.method.spec}; leave it out"
+                )
 
     def execute(self, tick: Tick) -> Answer:
         """Distils to the end."""
         from limbeck.engine import distill
 
         start = time.perf_counter()
-        problem, method, source = self.problem(tick)
+        problem, method, source, found = self._chosen(tick)
         method.check(problem)  # before the features that the next notes read are made
         _note_changes(problem, method.reads(), dict(self.fingerprints))
         report_incomplete(problem)
@@ -55,14 +77,43 @@ class Distill(Task):
             report_small_classes(small)
         skipped = report_skipped(source, self.run)
         seconds, folder = time.perf_counter() - start, self.run / "set"
-        text = f"{small.name}: {small.pairs} pairs, {small.nbytes:,} bytes, {seconds:.1f} s\n"
+        text = f"{found}\n\n" if found else ""
+        text += f"{small.name}: {small.pairs} pairs, {small.nbytes:,} bytes, {seconds:.1f} s\n"
         text += "".join(f"{name}: {value:.3g}\n" for name, value in self._balanced().items())
         text += f"set:  {folder}\nnext: "
         judged = "" if "text" in small.modalities else " --protocol classification"
         named = shlex.quote(str(self.run))
         text += f"limbeck evaluate {named}{judged}   limbeck show {named}"
         data = {"set": str(folder), "name": small.name, "pairs": small.pairs, "bytes": small.nbytes}
+        if found:
+            data |= {"method": method.describe(), "trials": [asdict(trial) for trial in found.trials]}
         return Answer(text, {**data, "fingerprint": small.fingerprint, "seconds": seconds, "skipped": skipped})
+
+    def _chosen(self, tick: Tick) -> "tuple[Problem, Method, Source, Found | None]":
+        """The task with its method, as it was named or is found by a search."""
+        if not self.method.is_search:
+            return *self.problem(tick), None
+        from limbeck.search import FREE, auto
+
+        problem, source = self.opened(tick)
+        given = {name.partition(".")[2] for name in self.named if name.startswith("storage.")}
+        judge = {"name": self.judge.spec, **self.judge.options} if self.judge else None
+        found = auto(
+            problem,
+            source,
+            self.run,
+            minutes=self.minutes,
+            judge="none" if "judge" in self.named and judge is None else judge,
+            free=[name for name in FREE if name not in given],
+        )
+        note(f"judged by {' and '.join(found.judges)}")
+        if len(found.judges) == 1:
+            note("no other encoder judged, so what was chosen may serve these encoders alone; name one with --judge")
+        if found.trials and found.trials[-1].stage != "final":
+            note(
+                f"the {self.minutes:g} minutes ended the search after {len(found.trials)} trials; --minutes, in another run, tries more"
+            )
+        return found.problem, found.method, source, found
 
     def _balanced(self) -> dict[str, float]:
         """The weights of terms that the method chose at its first step."""

@@ -10,9 +10,10 @@ from itertools import combinations
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from limbeck.commands._open import Task, ceiling_said, classes_without, open_source
+from limbeck.commands._open import ceiling_said, classes_without, open_source
 from limbeck.commands._options import Answer
 from limbeck.commands._progress import Tick
+from limbeck.commands._task import Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +43,8 @@ PROBE = 64  # values that an encoder is timed on
 class Doctor(Task):
     """Checks data and machine, and estimates time, memory and disk, before anything long is started.
 
-    It takes the options of distill. What is measured is called measured, what is extrapolated from it estimated.
+    It takes the options of distill, and estimates one method: cf where none is named. What is measured is called measured, what is
+    extrapolated from it estimated.
 
     Args:
         pairs: how many pairs the set may hold; 100 where bytes are not given either.

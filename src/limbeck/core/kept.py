@@ -35,6 +35,8 @@ def kept_values(problem: Problem, synthetic: Synthetic) -> dict[str, Tensor]:
 def kept_vectors(problem: Problem, modality: str, encoder: Encoder, features: Features, index: Tensor) -> Tensor:
     """Unit vectors of real samples as they are stored, `float [n, D]`; of a sample's captions their mean direction.
 
+    Each sample is read once for a problem and those that share what is computed of its data, see `Problem.but`.
+
     Args:
         problem: whose source.
         modality: which.
@@ -49,7 +51,12 @@ def kept_vectors(problem: Problem, modality: str, encoder: Encoder, features: Fe
     def seen(part: Any) -> Tensor:
         return encoder(part.to(problem.device))
 
-    return torch.cat([chunked(seen, problem.stored(modality, part)) for part in index.split(256)])
+    how = problem.storage if modality == "image" else None
+    known: dict[int, Tensor] = problem.once(("kept", modality, encoder.fingerprint, how), dict)
+    new = [i for i in dict.fromkeys(index.tolist()) if i not in known]
+    for part in torch.tensor(new, dtype=torch.long).split(256) if new else ():
+        known |= zip(part.tolist(), chunked(seen, problem.stored(modality, part)), strict=True)
+    return torch.stack([known[i] for i in index.tolist()])
 
 
 def moved(problem: Problem, synthetic: Synthetic) -> list[float]:

@@ -5,6 +5,7 @@ environment.json   versions and machine
 log.jsonl          one line a step
 checkpoint/step-*  the two latest states: tensors in safetensors, the rest in JSON, and the SHA-256 of both
 set/               the result, when it is finished
+auto.json, .txt    what a search tried before the method was chosen, where there was one
 .limbeck-lock      while a process works on the folder: which
 """
 
@@ -32,6 +33,9 @@ from limbeck.errors import ConfigError, LimbeckWarning, StorageError
 __all__ = ["Run"]
 
 
+SEARCHED = ("auto.json", "auto.txt")  # what `limbeck.search` leaves in the folder of the run that it is for
+
+
 class Run:
     """A run folder: new, or to be continued if it belongs to the same recipe. Nothing is written before `begin`.
 
@@ -55,7 +59,9 @@ class Run:
                     f"the run folder {self.folder} belongs to another recipe: {'; '.join(changed[:5])}; "
                     "choose another folder, or delete this one to start anew"
                 )
-        elif self.folder.is_dir() and any(p for p in self.folder.iterdir() if not p.name.startswith(".")):
+        elif self.folder.is_dir() and any(
+            p for p in self.folder.iterdir() if not p.name.startswith(".") and p.name not in SEARCHED
+        ):
             raise StorageError(f"{self.folder} exists and is not a run; choose another folder")
         self._recipe = recipe
         self._checkpoints = Checkpoints(self.folder / "checkpoint")
