@@ -105,6 +105,7 @@ def test_the_search_repeats_itself_to_the_bit(whole: tuple[lb.search.Found, Path
     assert [t.seconds for t in first.trials] == [1.0] * len(first.trials)
 
 
+@pytest.mark.slow
 def test_a_stage_ends_with_its_part_of_the_minutes_and_the_first_trial_is_always_done() -> None:
     of = problem(Budget(pairs=6))
     one = searched(of, minutes=0.001)
@@ -114,6 +115,7 @@ def test_a_stage_ends_with_its_part_of_the_minutes_and_the_first_trial_is_always
     assert stages(searched(of, minutes=10 / 60).trials) == {"method": 5, "detail": 3, "final": 2}
 
 
+@pytest.mark.slow
 def test_a_stopped_search_continues_and_ends_as_if_it_had_not_been(
     whole: tuple[lb.search.Found, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,9 +110,8 @@ class Distill(Task):
         if len(found.judges) == 1:
             note("no other encoder judged, so what was chosen may serve these encoders alone; name one with --judge")
         if found.trials and found.trials[-1].stage != "final":
-            note(
-                f"the {self.minutes:g} minutes ended the search after {len(found.trials)} trials; --minutes, in another run, tries more"
-            )
+            tried = f"{len(found.trials)} trial{'s' if len(found.trials) > 1 else ''}"
+            note(f"the minutes ended the search after {tried}; --minutes, in another run, tries more")
         return found.problem, found.method, source, found
 
     def _balanced(self) -> dict[str, float]:
