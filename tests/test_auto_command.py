@@ -61,6 +61,7 @@ def limbeck_says(capsys: pytest.CaptureFixture[str]) -> Limbeck:
     return command
 
 
+@pytest.mark.slow
 def test_the_winner_is_an_ordinary_recipe_that_makes_the_same_set_again(
     data: str, tmp_path: Path, limbeck_says: Limbeck
 ) -> None:

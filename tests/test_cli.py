@@ -485,6 +485,7 @@ def test_evaluate_finds_data_and_encoders_in_the_set(run_folder: Path, tmp_path:
     assert json.loads(other)["rows"][0]["fingerprint"] != json.loads(out)["rows"][0]["fingerprint"]
 
 
+@pytest.mark.slow
 def test_embed_show_export_doctor(run_folder: Path, pets: str, tmp_path: Path, limbeck: Run) -> None:
     from safetensors.torch import load_file
 
@@ -578,6 +579,7 @@ def test_doctor_counts_experts_and_stores_none(
     assert code == 2 and "expert_batch is 128, but an epoch has 12 pairs at most" in err
 
 
+@pytest.mark.slow
 def test_compare_writes_one_table_and_resumes(pets: str, tmp_path: Path, limbeck: Run) -> None:
     words = [
         "compare",

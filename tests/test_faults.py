@@ -75,7 +75,9 @@ def test_memory_in_a_command(
         Image.new("RGB", (16, 16), (20 * i, 0, 0)).save(tmp_path / f"{i}.png")
         (tmp_path / f"{i}.txt").write_text(f"number {i}")
     monkeypatch.setattr(CF, where, fails)
-    code = main(["distill", f"folder:{tmp_path}", "--pairs", "4", "--run", str(tmp_path / "run"), *SMALL])
+    code = main(
+        ["distill", f"folder:{tmp_path}", "--method", "cf", "--pairs", "4", "--run", str(tmp_path / "run"), *SMALL]
+    )
     err = capsys.readouterr().err
     assert code == 7 and "error: memory ran out" in err and "--pairs" in err and "Traceback" not in err
 

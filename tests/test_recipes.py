@@ -262,6 +262,7 @@ def test_two_steps_of_edge_run(photographs: str, tmp_path: Path, capsys: pytest.
 
 
 @pytest.mark.parametrize("name", sorted({*recipes()} - {*GENERATED}))
+@pytest.mark.slow
 def test_two_steps_of_it_run(
     name: str, tiny: list[Any], photographs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

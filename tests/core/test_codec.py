@@ -210,7 +210,10 @@ def test_a_stored_image_is_made_of_the_file_where_there_is_one() -> None:
 
 
 @pytest.mark.parametrize("storage", [Storage(), Storage("png"), *(Storage(codec, 60) for codec in LOSSY)], ids=str)
-@pytest.mark.parametrize("name", ["random", "herding", "kcenter", "prototypes", "cf", "kip"])
+@pytest.mark.parametrize(
+    "name",
+    ["random", "cf", *(pytest.param(n, marks=pytest.mark.slow) for n in ("herding", "kcenter", "prototypes", "kip"))],
+)
 def test_no_set_is_above_its_budget(name: str, storage: Storage, recwarn: pytest.WarningsRecorder) -> None:
     method = lb.registry.get("method", name)(**({"steps": 1} if name in ("cf", "kip") else {}))
     for limit in (15_000, 21_000):

@@ -191,6 +191,7 @@ CASES = [*FORMS, {"views": 2}, {"views": 2, "form": "pyramid", "levels": 3, "col
 
 
 @pytest.mark.parametrize("options", CASES, ids=str)
+@pytest.mark.slow
 def test_an_interrupted_run_ends_in_the_same_bits(options: dict[str, Any], tmp_path: Path) -> None:
     pixels, method = Pixels(**options), lb.methods.CF(steps=4, lr=0.02)
     whole = lb.distill(problem(pixels), method)

@@ -285,6 +285,7 @@ def test_nothing_but_our_errors(folder: Path, tmp_path: Path) -> None:
                 lb.load(copy)
 
 
+@pytest.mark.slow
 def test_a_set_that_a_killed_replacement_took_away_comes_back(tmp_path: Path) -> None:
     small = whole_set()
     folder = small.save(tmp_path / "set")

@@ -137,6 +137,7 @@ def test_what_others_left_beside_is_never_removed(tmp_path: Path) -> None:
     assert all((tmp_path / name / "file").read_text() == "mine" for name in names)
 
 
+@pytest.mark.slow
 def test_work_of_the_dead_is_swept_and_that_of_the_living_is_not(tmp_path: Path) -> None:
     target = tmp_path / "x"
     code = f"from limbeck.data.files import work_folder\nwith work_folder(Path({str(target)!r})) as w:\n print('ready', flush=True); time.sleep(99)"
@@ -164,6 +165,7 @@ def test_a_kill_before_a_work_folder_says_whose_it_is_leaves_nothing(tmp_path: P
     assert os.listdir(tmp_path) == [".limbeck-work-00000002"]
 
 
+@pytest.mark.slow
 def test_what_a_killed_replacement_took_away_comes_back(tmp_path: Path) -> None:
     target = tmp_path / "space"
     target.mkdir()
@@ -175,6 +177,7 @@ def test_what_a_killed_replacement_took_away_comes_back(tmp_path: Path) -> None:
     assert (target / "a").read_text() == "old" and os.listdir(tmp_path) == ["space"]
 
 
+@pytest.mark.slow
 def test_one_process_at_a_time_owns_a_folder(tmp_path: Path) -> None:
     code = f"from limbeck.data.locks import owned\nwith owned(Path({str(tmp_path)!r}), 'distil'):\n print('ready', flush=True); time.sleep(99)"
     process = in_another_process(code)
@@ -189,6 +192,7 @@ def test_one_process_at_a_time_owns_a_folder(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_lock_outlives_no_process_and_is_not_inherited(tmp_path: Path) -> None:
     code = (
         f"import os\nfrom limbeck.data.locks import lock\nlock(Path({str(tmp_path / LOCK)!r}))\n"

@@ -118,6 +118,7 @@ def test_steps_is_what_distill_exhausts() -> None:
     assert torch.equal(image, lb.distill(toy(), method).tensors["image"])
 
 
+@pytest.mark.slow
 def test_a_loss_goes_down() -> None:
     losses = [s.logs["loss"] for s in lb.steps(toy(8), lb.methods.CF(steps=60, lr=0.05, lr_text=0.05)) if s.logs]
     assert losses[-1] < 0.5 * losses[0]

@@ -82,6 +82,7 @@ def test_a_set_that_is_training_samples_is_memorised() -> None:
     assert "image: 20 of 20 samples are memorised (RMSE: 20, 1 - SSIM: 20" in found.text()
 
 
+@pytest.mark.slow
 def test_a_slightly_changed_copy_is_memorised_and_its_origin_is_named() -> None:
     source = clouds()
     noise = 0.03 * torch.randn(20, 3, 24, 24, generator=torch.Generator().manual_seed(0))

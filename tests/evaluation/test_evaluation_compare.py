@@ -241,6 +241,7 @@ def test_a_coreset_stands_beside_a_learned_set_with_what_its_bytes_buy(space, ca
     assert [(s.name, s.values) for s in run().scores] == [(s.name, s.values) for s in found.scores]
 
 
+@pytest.mark.slow
 def test_budgets_in_bytes_hold_as_many_samples_as_fit_and_are_paired(space, cache, tmp_path):
     """Every row at one budget takes no more bytes than it; what learned is paired with the best coreset of the same bytes."""
     train = toy_source(64)
@@ -273,6 +274,7 @@ def test_budgets_in_bytes_hold_as_many_samples_as_fit_and_are_paired(space, cach
     ]
 
 
+@pytest.mark.slow
 def test_one_seed_is_not_paired(train, space, cache, tmp_path):
     found = compare(train, ["random", DM(steps=1, width=8)], [4], 1, space=space, run=tmp_path, cache=cache, **QUICK)
     assert found.paired() == [] and "best coreset" not in str(found)

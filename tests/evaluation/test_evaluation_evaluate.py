@@ -61,6 +61,7 @@ def test_a_trained_student_learns_what_the_toy_data_say(train, space, cache):
 
 @pytest.mark.parametrize("student", ["convnet", "resnet18", "vit_tiny"])
 @pytest.mark.parametrize("protocol", BOTH)
+@pytest.mark.slow
 def test_networks_can_be_students(space, cache, student, protocol):
     tiny = toy_source(6)
     options = {"steps": 1, "batch": 4, "looks": 1, "resolution": 16}

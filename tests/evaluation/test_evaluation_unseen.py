@@ -210,6 +210,7 @@ def test_a_comparison_refuses_who_takes_part_in_all_of_it_before_anything_is_mad
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_students_that_read_no_encoder_are_refused_or_judged_once(train, space, cache, tmp_path):
     pixels = {"resolution": 16, "steps": 1, "noise": (1.0,), "looks": 1}
     with pytest.raises(ConfigError, match="students convnet:4 learn image from pixels and read no encoder of it"):
@@ -235,6 +236,7 @@ def test_students_that_read_no_encoder_are_refused_or_judged_once(train, space, 
     assert str(found).split("\n\n")[1].startswith("retrieval: mean by student")
 
 
+@pytest.mark.slow
 def test_naming_another_encoder_later_judges_with_that_one_alone(train, space, cache, tmp_path, monkeypatch):
     def run(*unseen):
         options = {"space": space, "run": tmp_path, "cache": cache, **QUICK, "steps": 1}

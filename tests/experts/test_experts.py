@@ -192,6 +192,7 @@ def test_what_is_pretrained_is_held_once(tmp_path: Path) -> None:
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_every_setting_of_towers(tmp_path: Path, bert: str, towers: dict[str, Any]) -> None:
     experts = experts_in(tmp_path, ExpertTraining(batch=8, rate=0.01), bert, **towers)
     before, after = experts.snapshot(0, 0), experts.snapshot(0, 1)
@@ -242,6 +243,7 @@ def test_blending_mixes_pairs_alike(tmp_path: Path, blend: float) -> None:
 
 
 @pytest.mark.parametrize("students", [("frozen",), ("convnet",)])
+@pytest.mark.slow
 def test_synthetic_images_can_be_moved(tmp_path: Path, students: tuple[str, ...]) -> None:
     problem = problem_in(tmp_path)
     plain, moved = (
@@ -330,6 +332,7 @@ def test_a_store_of_other_towers_is_named(tmp_path: Path) -> None:
      ({"lr_similarity": 3.0, "similarity": "diagonal", "alpha": 0.0}, "similarity collapsed: .*; .*; lower lr_similarity, in a new"),
      ({"lr_rate": 1e3}, "rate_.* reached an end of its range, 0.0001 to 10; .*; lower lr_rate, in a new run")],
 )  # fmt: skip
+@pytest.mark.slow
 def test_what_diverges_stops_with_advice_and_the_state_before(
     tmp_path: Path, options: dict[str, Any], says: str
 ) -> None:

@@ -224,6 +224,7 @@ def test_a_killed_run_with_trained_towers_ends_where_an_uninterrupted_one_does()
 
 
 @pytest.mark.parametrize("update", ["adam", "sgd"])
+@pytest.mark.slow
 def test_it_learns_with_trained_towers(update: str) -> None:
     """Over one round, so that the loss of the last step is of nearly the towers of the first."""
     lr = {"adam": 0.02, "sgd": 0.3}[update]

@@ -61,6 +61,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "options",
     [pytest.param(o, id=name, marks=[] if name == "input" else pytest.mark.slow) for name, o in OPTIONS.items()],
 )
+@pytest.mark.slow
 def test_contract(options: dict[str, Any]) -> None:
     """Determinism, resuming with the classifier and the weights, and the rest."""
     check_method(Guided(**SMALL, **options), problem().space, Masked())

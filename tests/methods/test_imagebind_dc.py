@@ -56,6 +56,7 @@ def problem(pairs: int = 8, modalities: Sequence[str] = "abc", **options: Any) -
 
 @pytest.mark.parametrize("method", FAMILY.values(), ids=FAMILY)
 @pytest.mark.parametrize("per_class", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_contract_with_three_modalities(method: Method, per_class: bool) -> None:
     """Determinism, resuming and the rest: classes and class-free."""
     method = replace(method, per_class=per_class, init="random")  # type: ignore[call-arg]
@@ -152,6 +153,7 @@ def test_at_banked_frequencies_no_real_vector_is_read_either(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("name", [n for n in FAMILY if n != "avdd"])
+@pytest.mark.slow
 def test_no_class_moves_another(name: str) -> None:
     """The samples of class 0 after three steps, when class 1 has other real data: the same to the bit."""
     method = replace(FAMILY[name], init="random", per_class=True)

@@ -78,6 +78,7 @@ def test_steps_of_texts(batch: int) -> None:
     assert len(seen[0]) == min(batch, 14)
 
 
+@pytest.mark.slow
 def test_steps_of_soft_labels_with_two_inputs() -> None:
     """Cross-entropy of two kernel ridge regressions, each at the scale that fits the labels of the start."""
     of = sensors()
@@ -474,6 +475,7 @@ def test_samples_without_a_label_are_not_chosen() -> None:
 
 
 @pytest.mark.parametrize("learn", ["text", "label", "audio"])
+@pytest.mark.slow
 def test_a_budget_in_bytes_is_that_of_the_files(learn: str, tmp_path: Path) -> None:
     of = toy(n=24, modalities=("image", "text", "label")) if learn != "audio" else sensors()
     sizes = []

@@ -328,7 +328,15 @@ def test_cf(frequencies: int, by_class: bool) -> None:
     """Marginals relative to their spread and the direction of the dependence, of whitened vectors; a batch of real ones a step."""
     of = tied({"a": 4, "b": 3})
     method = lb.methods.CF(
-        steps=6, batch=5, frequencies=frequencies, scale=0.6, ridge=1.5, uni=0.7, tie=1.3, lr=0.02, per_class=by_class
+        steps=6,
+        batch=5,
+        frequencies=frequencies,
+        scale=0.6,
+        ridge=1.5,
+        uni=0.7,
+        tie=1.3,
+        lr_other=0.02,
+        per_class=by_class,
     )
     maps = {m: naive.whitening(vectors(of, m), 1.5) for m in "ab"}
 

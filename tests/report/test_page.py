@@ -154,6 +154,7 @@ def test_contact_sheet_holds_every_image_up_to_its_limit(small):
     assert (shown, sheet.width, sheet.height) == (10, 4 * 48, 3 * 48)
 
 
+@pytest.mark.slow
 def test_noise_stays_small(write, small):
     noise = torch.randint(0, 256, (100, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     given = small(tensors={"image": noise}, origins=["x"] * 100, captions=[("c",)] * 100, neighbours=(), nearest=())

@@ -96,6 +96,7 @@ def stages(trials: Any) -> dict[str, int]:
     return {name: names.count(name) for name in dict.fromkeys(names)}
 
 
+@pytest.mark.slow
 def test_the_search_repeats_itself_to_the_bit(whole: tuple[lb.search.Found, Path]) -> None:
     first, second = whole[0], searched(problem(BYTES), minutes=0.15)
     assert first.trials == second.trials and first.method == second.method

@@ -185,6 +185,7 @@ SMALL: Row = {"steps": 2, "width": 8, "batch": 6}
     ],
     ids=lambda method: type(method).__name__ + getattr(method, "text", ""),
 )
+@pytest.mark.slow
 def test_from_vectors_to_a_judged_set(tmp_path: Path, rows: list[Row], method: Method) -> None:
     for i, row in enumerate(rows):
         row["caption"] = f"caption {i}"

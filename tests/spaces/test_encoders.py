@@ -58,6 +58,7 @@ def test_contract_of_convnet_options(options: dict[str, Any]) -> None:
     "name", ["convnet", "efficientnet_lite0", "ensemble:convnet+mobilenet_v2", "pool:convnet+mobilenet_v2"]
 )
 @pytest.mark.usefixtures("random_mobilenet")
+@pytest.mark.slow
 def test_image_encoders_serve_sound_and_depth(name: str, modality: str) -> None:
     encoder = lb.space(**{modality: name})[modality]
     check_encoder(encoder)

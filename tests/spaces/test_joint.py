@@ -142,6 +142,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("model", ["clap", "fused", "pe", "pe_av", "wav2vec", "ast"])
+@pytest.mark.slow
 def test_contract_of_sound(models: dict[str, str], model: str) -> None:
     encoder = lb.space(audio={"name": f"hf:{models[model]}", "rate": RATE})["audio"]
     check_encoder(encoder, waves(), other={"rate": 5000})
