@@ -13,7 +13,7 @@ import limbeck as lb
 from limbeck import registry
 from limbeck.cli import main
 from limbeck.commands._line import read_line
-from limbeck.data.trust import named_elsewhere
+from limbeck.data.trust import named_elsewhere, remember
 from limbeck.errors import ConfigError
 from limbeck.spaces.binder import Binding, bind, load_space
 from whole import whole_set, with_manifest
@@ -183,3 +183,15 @@ def test_a_set_is_never_trusted_for_being_opened(tmp_path: Path, monkeypatch: py
     small.save(tmp_path / "copy")
     with pytest.raises(ConfigError, match="was not made here"):
         lb.load(tmp_path / "copy").refuse_strangers("source", {"data": small.recipe.source}, "name others")
+
+
+def test_what_a_killed_note_left_goes_with_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed behind the rename of a note: the next one finds it there, writes nothing, and still removes the work folder."""
+    monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path))
+    remember({"made": 1})
+    (note,) = (tmp_path / "made").iterdir()
+    left = tmp_path / "made" / ".limbeck-work-0123abcd"
+    left.mkdir()
+    (left / "owner.json").write_text(json.dumps({"limbeck": "work", "target": note.name}))
+    remember({"made": 1})
+    assert list((tmp_path / "made").iterdir()) == [note]

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from limbeck.data.cache import Cache, digest
-from limbeck.data.files import write_text
+from limbeck.data.files import settle, write_text
 from limbeck.errors import ConfigError, StorageError
 from limbeck.registry import is_allowed, parse_spec
 
@@ -40,7 +40,9 @@ def remember(facts: Any) -> None:
     """
     path = Cache().root / KIND / digest(facts)
     with suppress(StorageError, OSError):  # without it a person is asked for --allow, no more
-        if not path.exists():
+        if path.exists():
+            settle(path)  # a process that was killed behind its rename left its work folder
+        else:
             write_text(path, "")
 
 
