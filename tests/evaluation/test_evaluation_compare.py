@@ -166,16 +166,19 @@ def test_methods_that_learn_are_paired_with_the_best_coreset(train, space, cache
     found = compare(
         train, ["random", "herding", DM(steps=1, width=8)], [4, 8], 2, space=space, run=tmp_path, cache=cache, **QUICK
     )
-    assert found.one_shot == ("random", "herding")
-    contrasts = found.paired()
+    assert found.one_shot[:2] == ("random", "herding")
+    contrasts = [
+        c for c in found.paired() if c.rival_pairs is None
+    ]  # with as many pairs; as many bytes are another test's
     assert [(c.name, c.pairs, c.metric) for c in contrasts] == [("dm(steps=1, width=8)", n, "mean") for n in (4, 8)]
     rows = {(s.name, s.pairs): s for s in found.scores if s.metric == "mean"}
     for c in contrasts:
         best = max(("random", "herding"), key=lambda name: rows[name, c.pairs].mean)
         assert c.rival == best and c.paired == paired(rows[c.name, c.pairs], rows[best, c.pairs])
     text, markdown = str(found), (tmp_path / "table.md").read_text()
-    assert text.splitlines()[-2:] == [str(c) for c in contrasts]
-    assert markdown.splitlines()[-2:] == [f"- {c}" for c in contrasts]
+    lines = [str(c) for c in found.paired()]
+    assert text.splitlines()[-len(lines) :] == lines and {str(c) for c in contrasts} <= set(lines)
+    assert markdown.splitlines()[-len(lines) :] == [f"- {line}" for line in lines]
     assert " - best coreset (" in text and "mean recall, 95 % paired over 2 seeds" in text
     assert all(run.is_dir() and (run / "set").is_dir() for runs in found.runs.values() for run in runs)
     assert found.runs.keys() == found.sets.keys()
@@ -185,7 +188,7 @@ def test_methods_that_learn_are_paired_with_the_best_coreset(train, space, cache
 def test_rows_say_what_differs_and_a_row_more_keeps_the_others(train, space, cache, tmp_path, monkeypatch):
     def run(*methods):
         found = compare(train, methods, [4], 1, space=space, run=tmp_path, cache=cache, full=False, **QUICK)
-        return {s.name: s.values for s in found.scores if s.metric == "mean"}
+        return {s.name: s.values for s in found.scores if s.metric == "mean" and "at the bytes" not in s.name}
 
     before = run("random", DM(steps=1, width=8))
     assert set(before) == {"random", "dm(steps=1, width=8)"}
@@ -195,7 +198,8 @@ def test_rows_say_what_differs_and_a_row_more_keeps_the_others(train, space, cac
     after = run("random", DM(steps=1, width=8), DM(steps=1, width=8, init="herding", augment=("color", "crop")))
     default = "dm(steps=1, width=8, init=random, augment=color,crop,cutout,flip,rotate,scale)"
     other = "dm(steps=1, width=8, init=herding, augment=color,crop)"
-    assert set(after) == {"random", default, other} and judged == [other]
+    assert set(after) == {"random", default, other}
+    assert [name for name in judged if "at the bytes" not in name] == [other]
     assert after[default] == before["dm(steps=1, width=8)"]
 
 

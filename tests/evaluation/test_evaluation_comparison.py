@@ -119,3 +119,10 @@ def test_a_plot_is_of_the_metric_that_is_asked_for_with_a_panel_a_protocol(
     score_vs_bytes([other[1], *ROWS, other[0]], tmp_path / "a.svg")
     score_vs_bytes([other[1], *ROWS], tmp_path / "b.svg", "IR@1")
     assert panels == [("mean", ROWS), ("mean", other[:1]), ("IR@1", other[1:])]
+
+
+def test_a_plot_of_rows_with_many_options_keeps_its_axes(tmp_path: Path) -> None:
+    """Long names are wrapped and cut; matplotlib warns, which is an error here, where nothing is left for the axes."""
+    name = f"random, at the bytes of dm({', '.join(f'option_{i}=value,value' for i in range(20))})"
+    path = score_vs_bytes([score((1.0, 2.0), name), score((2.0, 3.0), "dm")], tmp_path / "long.svg")
+    assert "option_0=value" in (text := path.read_text()) and "option_19" not in text

@@ -1,5 +1,6 @@
 """Score against bytes on disk, a panel an encoder, with a line at what the full data reach."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,15 +61,22 @@ def _panel(axes: object, scores: Sequence[Score], metric: str) -> None:
     for name in dict.fromkeys(s.name for s in scores):
         line = sorted((s for s in scores if s.name == name), key=lambda s: s.bytes)
         if line[0].method == "full":
-            axes.axhline(line[0].mean, color="0.4", linestyle="--", label=f"{name} ({line[0].bytes / 1e6:,.1f} MB)")
+            label = f"{name} ({line[0].bytes / 1e6:,.1f} MB)"
+            axes.axhline(line[0].mean, color="0.4", linestyle="--", label=_wrapped(label))
         else:
             x, y, spread = ([getattr(s, key) for s in line] for key in ("bytes", "mean", "std"))
             hollow = any(s.took_part for s in line)
             label = f"{name} ({scores[0].encoder} took part)" if hollow else name
-            axes.errorbar(x, y, yerr=spread, marker="o", capsize=3, label=label, fillstyle="none" if hollow else "full")
+            style = "none" if hollow else "full"
+            axes.errorbar(x, y, yerr=spread, marker="o", capsize=3, label=_wrapped(label), fillstyle=style)
     axes.set_xscale("log")
     axes.set_xlabel("bytes on disk")
     axes.set_ylabel(f"{metric} (percent)")
     axes.set_title(scores[0].protocol)
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(fontsize="small")
+
+
+def _wrapped(label: str) -> str:
+    """A label that leaves room for what it is of, however many options a row names."""
+    return "\n".join(textwrap.wrap(label, 60, max_lines=3, placeholder=" ..."))
