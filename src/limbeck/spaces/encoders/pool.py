@@ -2,21 +2,20 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.errors import ConfigError
 from limbeck.spaces.build import space
-from limbeck.spaces.pictures import ImageEncoder
+from limbeck.spaces.encoders._several import Several
 from limbeck.spaces.space import Encoder
 
 __all__ = ["Pool", "members_of"]
 
 
 @dataclass(frozen=True)
-class Pool(ImageEncoder):
+class Pool(Several):
     """Several encoders of one modality, apart: `pool:efficientnet_lite0+efficientnet_lite2`. The first of them is at home.
 
     `label_distillation` has a tower and a loss of its own for each member. Methods that learn by one encoder (`cf`, `covmatch`,
@@ -36,17 +35,12 @@ class Pool(ImageEncoder):
         128
     """
 
-    name: str
+    family = "pool"
+    example = "efficientnet_lite0+efficientnet_lite2"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        parts = self.name.split("+")
-        if len(parts) < 2 or len(set(parts)) < len(parts):
-            raise ConfigError(
-                "a pool is two different encoders or more, as in pool:efficientnet_lite0+efficientnet_lite2; "
-                f"got {self.name!r}"
-            )
-        nested = [part for part in parts if part.partition(":")[0] == "pool"]
+        nested = [part for part in self.names if part.partition(":")[0] == "pool"]
         if nested:
             raise ConfigError(f"a pool has encoders as its members, no other pool; got {nested[0]!r}")
         _ = self.members  # names are checked now, weights are read later
@@ -54,25 +48,12 @@ class Pool(ImageEncoder):
     @cached_property
     def members(self) -> tuple[Encoder, ...]:
         """The encoders, in the order of their names."""
-        return tuple(space(**{self.modality: part})[self.modality] for part in self.name.split("+"))
+        return tuple(space(**{self.modality: part})[self.modality] for part in self.names)
 
     @property
     def dim(self) -> int:
         """That of the first."""
         return self.members[0].dim
-
-    @property
-    def licence(self) -> str:
-        """All of theirs, as an SPDX expression."""
-        return " AND ".join(sorted({member.licence for member in self.members}))
-
-    def identity(self) -> dict[str, Any]:
-        """What decides the vectors of each."""
-        return {**self.describe(), "name": "pool", "members": [member.identity() for member in self.members]}
-
-    def build(self) -> nn.Module:
-        """The networks of all."""
-        return nn.ModuleList([member.network for member in self.members])
 
     def encode(self, network: nn.Module, values: Tensor) -> Tensor:
         """Vectors `[B, dim]` of the first member."""
