@@ -241,9 +241,9 @@ def freeze(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_te
     if "image" in values and problem.budget.pixels == "float32":
         tensors["image"] = values["image"].clamp(0, 1).contiguous()
     elif "image" in values:
-        stored["image"] = images_of(problem, synthetic)
+        stored["image"] = images_of(problem, synthetic, real)
     if "mask" in values:
-        stored["mask"] = exact_files(values["mask"].clamp(0, 1).mul(255).round().byte())
+        stored["mask"] = exact_files(_eight_bits(values["mask"]))
     tensors |= {m: value.float().contiguous() for m, value in values.items() if m not in OWN}
     if synthetic.labels is not None:
         tensors["label"] = synthetic.labels.cpu()
@@ -298,9 +298,9 @@ def is_real(problem: Problem, synthetic: Synthetic) -> bool:
     return torch.equal(_eight_bits(own.cpu()), _eight_bits(synthetic.value("image").cpu()))
 
 
-def images_of(problem: Problem, synthetic: Synthetic) -> Files:
-    """The images as they are stored: of real samples their own files, where these are what is to be stored."""
-    if is_real(problem, synthetic):
+def images_of(problem: Problem, synthetic: Synthetic, real: bool) -> Files:
+    """The images as they are stored: of real samples, see `is_real`, their own files, where these are what is to be stored."""
+    if real:
         return problem.stored_images(synthetic.origin.cpu())
     return stored_files(_eight_bits(synthetic.value("image").detach().cpu()), problem.storage)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from torch import Tensor
 
 from limbeck.core.codec import Storage, lowered
-from limbeck.core.distilled import DistilledSet, freeze, images_of
+from limbeck.core.distilled import DistilledSet, freeze, images_of, is_real
 from limbeck.core.method import Method
 from limbeck.core.problem import Problem
 from limbeck.core.recipe import Recipe
@@ -94,10 +94,10 @@ def frozen(problem: Problem, recipe: Recipe, synthetic: Synthetic, *, learned_te
     if limit is None or small.nbytes <= limit:
         return small
     if problem.storage.lossy and "image" in small.pictures:
-        room = limit - small.nbytes + small.pictures["image"].nbytes
+        real, room = is_real(problem, synthetic), limit - small.nbytes + small.pictures["image"].nbytes
 
         def fits(storage: Storage) -> bool:
-            return images_of(problem.but(storage=storage), synthetic).nbytes <= room
+            return images_of(problem.but(storage=storage), synthetic, real).nbytes <= room
 
         found = lowered(problem.storage, fits)
         while found is not None:
