@@ -24,7 +24,7 @@ from limbeck.evaluation.plot import score_vs_bytes
 from limbeck.evaluation.protocols.retrieval import Retrieval
 from limbeck.evaluation.unseen import Maker, home_name, open_unseen
 from limbeck.methods.random import Random
-from limbeck.spaces import Space
+from limbeck.spaces import Encoder, Space
 from limbeck.spaces.encoders.convnet import ConvNet
 
 QUICK = {"steps": 5, "noise": (1.0,), "looks": 1}
@@ -142,7 +142,7 @@ def test_a_method_that_names_an_encoder_made_the_set_with_it(monkeypatch):
         return frozenset({asked[-1]})
 
     monkeypatch.setattr(module, "_weights_of", weights)
-    monkeypatch.setattr(module, "_weights", lambda encoder: frozenset({encoder.describe()["name"]}))
+    monkeypatch.setattr(Encoder, "all_weights", property(lambda encoder: frozenset({encoder.describe()["name"]})))
     encoder = lb.space(image=lite)["image"]
     assert Maker({}, {"name": "auto", "judge": "efficientnet_lite0"}).used(encoder)
     assert Maker({}, {"name": "auto", "judges": [{"of": "efficientnet_lite0"}]}).used(encoder)

@@ -13,10 +13,10 @@ from limbeck.errors import ConfigError, LimbeckError
 from limbeck.evaluation.protocol import Protocol
 from limbeck.spaces import Encoder, Space
 from limbeck.spaces.build import space
+from limbeck.spaces.pictures import PICTURED
 
 __all__ = ["Maker", "Spec", "Unseen", "home_name", "open_unseen", "refuse_seen", "refuse_unread"]
 
-MODALITIES = ("image", "audio", "depth")  # whose encoder another one may stand in for
 Spec = str | Encoder | Mapping[str, Any]
 
 
@@ -51,18 +51,16 @@ class Maker:
             >>> [maker.used(space(image={"name": "convnet", "seed": seed})["image"]) for seed in (0, 1)]
             [False, True]
         """
-        mine = _weights(encoder)
+        mine = encoder.all_weights
         for modality, described in [*self.encoders.items(), *(("image", named) for named in _named(self.method))]:
             try:
                 if self.small is not None:
                     self.small.refuse_strangers("encoder", {modality: described}, "")
-                found = _weights_of(modality, json.dumps(described, sort_keys=True))
+                same = bool(mine & _weights_of(modality, json.dumps(described, sort_keys=True)))
             except LimbeckError:
-                if described["name"] in {part.describe()["name"] for part in (encoder, *encoder.parts)}:
-                    return True
-            else:
-                if mine & found:
-                    return True
+                same = described["name"] in {part.describe()["name"] for part in (encoder, *encoder.parts)}
+            if same:
+                return True
         return False
 
 
@@ -107,7 +105,7 @@ def open_unseen(specs: Sequence[Spec], home: Space) -> tuple[Unseen, ...]:
         twice = [one for one in found if (one.modality, one.encoder) == (other.modality, other.encoder)]
         if twice:
             raise ConfigError(f"the unseen encoder {other.name} is named twice; name each once")
-        if _weights(other.encoder) & _weights(home[other.modality]):
+        if other.encoder.all_weights & home[other.modality].all_weights:
             raise ConfigError(
                 f"{other.name} has weights of the space's own {other.modality} encoder, {home[other.modality].describe()['name']}, so it "
                 "is not unseen; name another with --unseen (in Python unseen=)"
@@ -124,12 +122,12 @@ def _open(spec: Spec, home: Space) -> Unseen:
         modality, name = _split(str(options.pop("name", "")) if isinstance(spec, Mapping) else spec)
         encoder = space(**{modality: {"name": name, **options}})[modality]
     label = _label(encoder) if modality == "image" else f"{modality}:{_label(encoder)}"
-    if modality not in MODALITIES:
+    if modality not in PICTURED:
         raise ConfigError(
-            f"--unseen takes encoders of {', '.join(MODALITIES)}, got {label}: a text that a set learned belongs to its own encoder"
+            f"--unseen takes encoders of {', '.join(PICTURED)}, got {label}: a text that a set learned belongs to its own encoder"
         )
     if modality not in home:
-        held = [m for m in home.modalities if m in MODALITIES]
+        held = [m for m in home.modalities if m in PICTURED]
         cure = f"write --unseen {held[0]}:{label}" if held and modality == "image" else "leave it out"
         raise ConfigError(
             f"the unseen encoder {label} would stand in for that of {modality}, and the space encodes "
@@ -142,7 +140,7 @@ def _open(spec: Spec, home: Space) -> Unseen:
 def _split(name: str) -> tuple[str, str]:
     """Modality and encoder of `MODALITY:NAME`; a plain name is one of images."""
     first, colon, rest = name.partition(":")
-    return (first, rest) if colon and first in (*MODALITIES, "text") else ("image", name)
+    return (first, rest) if colon and first in (*PICTURED, "text") else ("image", name)
 
 
 def _label(encoder: Encoder) -> str:
@@ -157,7 +155,7 @@ def _label(encoder: Encoder) -> str:
 
 def home_name(home: Space, protocol: Protocol) -> str:
     """The names of the encoders that a student reads of a space, but that of texts; with their modalities where these are several."""
-    read = {m: _label(home[m]) for m in home.modalities if m in MODALITIES and protocol.reads(m)}
+    read = {m: _label(home[m]) for m in home.modalities if m in PICTURED and protocol.reads(m)}
     return next(iter(read.values())) if len(read) == 1 else ", ".join(f"{m}:{name}" for m, name in read.items())
 
 
@@ -194,14 +192,10 @@ def refuse_seen(unseen: Sequence[Unseen], makers: Sequence[Maker | None]) -> Non
             )
 
 
-def _weights(encoder: Encoder) -> frozenset[str]:
-    return frozenset(part.weights for part in encoder.parts)
-
-
 @cache
 def _weights_of(modality: str, described: str) -> frozenset[str]:
     """Digests of the weights of an encoder as a recipe writes it."""
-    return _weights(space(**{modality: json.loads(described)})[modality])
+    return space(**{modality: json.loads(described)})[modality].all_weights
 
 
 def _named(value: Any) -> Iterator[Mapping[str, Any]]:

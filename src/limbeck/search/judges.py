@@ -15,13 +15,12 @@ from limbeck.evaluation.protocol import Context, Protocol
 from limbeck.spaces import Encoder, Space
 from limbeck.spaces.build import space
 from limbeck.spaces.encoders.pool import members_of
+from limbeck.spaces.pictures import PICTURED
 
 __all__ = ["ORDER", "Judge", "judges_of", "protocol_of", "validation_of"]
 
 ORDER = ("efficientnet_lite2", "mobilenet_v2", "efficientnet_lite0")
 """The first of them that is installed and takes no part judges."""
-
-PICTURED = ("image", "audio", "depth")  # whose encoder another one may stand in for
 
 
 @dataclass(frozen=True)
@@ -167,6 +166,4 @@ def _opened(problem: Problem, place: str, asked: str | Mapping[str, Any] | Encod
 
 def _takes_part(problem: Problem, encoder: Encoder) -> bool:
     """Whether an encoder of the problem has weights of this one, alone or as a part of others."""
-    mine = {part.weights for part in encoder.parts}
-    home = [problem.space[m] for m in PICTURED if m in problem.modalities]
-    return any(part.weights in mine for other in home for part in other.parts)
+    return any(encoder.all_weights & problem.space[m].all_weights for m in PICTURED if m in problem.modalities)

@@ -143,6 +143,11 @@ class Encoder(ABC):
         weights = list(_weights(self.network))
         return digest(*weights) if weights else self.fingerprint
 
+    @property
+    def all_weights(self) -> frozenset[str]:
+        """`weights` of each part: two encoders that share one of them see with the same network."""
+        return frozenset(part.weights for part in self.parts)
+
 
 def _weights(network: nn.Module) -> Iterator[Any]:
     """Name, type, shape and bytes of every weight, one after the other."""
