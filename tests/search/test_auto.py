@@ -59,7 +59,7 @@ def _short() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def whole(_short: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[lb.search.Found, Path]:
+def whole(_short: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[lb.search.SearchResult, Path]:
     """A search that ended, and its folder."""
     folder = tmp_path_factory.mktemp("search")
     return searched(problem(BYTES), folder, minutes=0.15), folder
@@ -83,7 +83,7 @@ def problem(budget: Budget, *modalities: str, **given: Any) -> Problem:
     return Problem(source, lb.space(**{m: e for m, e in names.items() if m in source.modalities}), budget, **given)
 
 
-def searched(of: Problem, run: Path | None = None, **given: Any) -> lb.search.Found:
+def searched(of: Problem, run: Path | None = None, **given: Any) -> lb.search.SearchResult:
     return search(of, of_splits(of), run, judge=given.pop("judge", OTHER), clock=Clock(), **given)
 
 
@@ -97,7 +97,7 @@ def stages(trials: Any) -> dict[str, int]:
 
 
 @pytest.mark.slow
-def test_the_search_repeats_itself_to_the_bit(whole: tuple[lb.search.Found, Path]) -> None:
+def test_the_search_repeats_itself_to_the_bit(whole: tuple[lb.search.SearchResult, Path]) -> None:
     first, second = whole[0], searched(problem(BYTES), minutes=0.15)
     assert first.trials == second.trials and first.method == second.method
     assert first.problem.storage == second.problem.storage
@@ -118,7 +118,7 @@ def test_a_stage_ends_with_its_part_of_the_minutes_and_the_first_trial_is_always
 
 @pytest.mark.slow
 def test_a_stopped_search_continues_and_ends_as_if_it_had_not_been(
-    whole: tuple[lb.search.Found, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: tuple[lb.search.SearchResult, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = 4
     add, count = Ledger.add, [0]
@@ -145,7 +145,7 @@ def test_a_finished_search_tries_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     assert again.trials == found.trials and again.method == found.method
 
 
-def test_what_is_kept_says_what_was_tried(whole: tuple[lb.search.Found, Path]) -> None:
+def test_what_is_kept_says_what_was_tried(whole: tuple[lb.search.SearchResult, Path]) -> None:
     found, folder = whole
     kept = json.loads((folder / "auto.json").read_text())
     assert [row["label"] for row in kept["trials"]] == [trial.label for trial in found.trials]
@@ -165,7 +165,7 @@ def test_what_is_kept_says_what_was_tried(whole: tuple[lb.search.Found, Path]) -
     assert lines[1].split()[-5:] == cells and lines[1].startswith("storage  label_distillation(steps=2), webp q20 int4")
 
 
-def test_a_set_of_the_winner_holds_within_the_budget(whole: tuple[lb.search.Found, Path]) -> None:
+def test_a_set_of_the_winner_holds_within_the_budget(whole: tuple[lb.search.SearchResult, Path]) -> None:
     found, folder = whole
     small = distill(found.problem, found.method, folder)  # where the search kept its trials
     size = sum(path.stat().st_size for path in (folder / "set").rglob("*") if path.is_file())

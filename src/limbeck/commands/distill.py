@@ -17,7 +17,7 @@ from limbeck.terminal import note
 if TYPE_CHECKING:
     from limbeck.core import Method, Problem
     from limbeck.data import Source
-    from limbeck.search import Found
+    from limbeck.search import SearchResult
 
 __all__ = ["Distill"]
 
@@ -89,7 +89,7 @@ class Distill(Task):
             data |= {"method": method.describe(), "trials": [asdict(trial) for trial in found.trials]}
         return Answer(text, {**data, "fingerprint": small.fingerprint, "seconds": seconds, "skipped": skipped})
 
-    def _chosen(self, tick: Tick) -> "tuple[Problem, Method, Source, Found | None]":
+    def _chosen(self, tick: Tick) -> "tuple[Problem, Method, Source, SearchResult | None]":
         """The task with its method, as it was named or is found by a search."""
         if not self.method.is_search:
             return *self.problem(tick), None

@@ -1,7 +1,7 @@
 """The search for a method and a storage that make the best set of a size."""
 
-from limbeck.search.auto import Found, auto
+from limbeck.search.auto import SearchResult, auto
 from limbeck.search.candidates import FREE
 from limbeck.search.trials import Trial
 
-__all__ = ["FREE", "Found", "Trial", "auto"]
+__all__ = ["FREE", "SearchResult", "Trial", "auto"]

@@ -31,7 +31,7 @@ from limbeck.search.judges import Judge, judges_of, protocol_of, validation_of
 from limbeck.search.trials import Ledger, Trial, table_of
 from limbeck.spaces import Encoder, embed_source
 
-__all__ = ["Found", "auto"]
+__all__ = ["SearchResult", "auto"]
 
 SHARE = 0.25  # of the samples are enough to compare storages
 FEWEST = 40  # samples of which all are taken
@@ -47,7 +47,7 @@ USUAL = {"longest": 400}  # one to choose among the last of them
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """What a search found.
 
     Args:
@@ -76,7 +76,7 @@ def auto(
     judge: str | Mapping[str, Any] | Encoder | None = None,
     free: Collection[str] = FREE,
     clock: Callable[[], float] = time.monotonic,
-) -> Found:
+) -> SearchResult:
     """Searches for the method and the storage that make the best set within the problem's budget.
 
     Candidates are made of the training data and judged on the validation split by students on the encoders of the problem and, where
@@ -138,7 +138,7 @@ def auto(
     elif ledger.winner is None:
         ledger.close(search.best(first, known, free).plain())
     winner = _candidate(ledger.winner or {})
-    return Found(
+    return SearchResult(
         replace(problem, storage=winner.storage), winner.method, tuple(ledger.trials), tuple(map(_named, judges))
     )
 
