@@ -236,6 +236,18 @@ def test_a_finished_run_ends_what_a_killed_process_left(whole: Path, problem: lb
     assert not [p for p in (tmp_path / "run").iterdir() if p.name.startswith(".")]
 
 
+def test_a_checkpoint_that_a_killed_process_could_not_drop_goes(
+    whole: Path, half: Path, problem: lb.Problem, tmp_path: Path
+) -> None:
+    """It died between the last checkpoint and the end of the one that this made superfluous."""
+    shutil.copytree(whole, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "set")
+    shutil.copytree(half / "checkpoint" / "step-2", tmp_path / "run" / "checkpoint" / "step-2")
+    made = lb.distill(problem, METHOD, run=tmp_path / "run")
+    assert names(tmp_path / "run") == names(whole) == ["step-4", "step-6"]
+    assert made.fingerprint == lb.load(whole / "set").fingerprint
+
+
 def test_a_refused_start_leaves_no_folder(problem: lb.Problem, tmp_path: Path) -> None:
     class Refuses(lb.methods.CF):
         """Finds out at its start that it cannot."""

@@ -108,7 +108,8 @@ def test_sample_without_captions_is_kept_and_masked(flickr: Path) -> None:
     [
         ('{"images": [\n{"filename": "a.jpg"},\n{"filename" }]}', "line 3: not JSON"),
         ('{"pictures": []}', "expected a list of images"),
-        ("[]", "no samples in split 'train'; its splits: none"),
+        ("[]", "is empty: it has not one sample"),
+        ('[{"file": "a.png", "file": "b.png", "captions": ["x"]}]', "the key 'file' with two values; leave one"),
         ("[" * 100_000, "nested too deeply"),
     ],
 )

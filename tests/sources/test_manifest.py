@@ -248,3 +248,42 @@ def test_files_that_are_written_as_text_are_told(files: Path, start: str) -> Non
         DataError, match=r"1 base64, not a file: write its bytes into a file, or into a cell of Parquet"
     ):
         lb.source(f"manifest:{files / 'text.jsonl'}")
+
+
+@pytest.mark.parametrize(
+    ("before", "separator", "names"),
+    [
+        ("sep=;\n", ";", ["image", "caption"]),
+        ("SEP=|\r\n", "|", ["image", "caption"]),
+        ("# made by me, in May\n#\n\n## and more\n", ",", ["image", "caption"]),
+        ("# ", ",", ["image", "caption"]),
+        ("#", ",", ["image", "caption"]),
+    ],
+)
+def test_what_stands_before_the_header(files: Path, before: str, separator: str, names: list[str]) -> None:
+    """Excel's separator and comments are passed over; the name of a column may begin as a comment does."""
+    lines = [separator.join(names), *(separator.join([f"{i}.png", f'"a{separator} {i}"']) for i in range(10))]
+    (files / "all.csv").write_text(before + "\n".join(lines) + "\n")
+    source = lb.source(f"manifest:{files / 'all.csv'}", **SMALL, split_by="hash")
+    rows = dict(zip(source.keys, source.batch(range(len(source)))["text"], strict=True))
+    assert rows == {f"{i}.png": (f"a{separator} {i}",) for i in range(10) if f"{i}.png" in rows}
+    assert len(rows) >= 5
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "image,caption\n"])
+def test_an_empty_table_is_called_empty(files: Path, content: str) -> None:
+    (files / "all.csv").write_text(content)
+    with pytest.raises(DataError, match=r"all\.csv is empty: it has not one sample"):
+        lb.source(f"manifest:{files / 'all.csv'}")
+
+
+def test_a_key_of_json_with_two_values(files: Path) -> None:
+    """None of the two is chosen without a word; a repetition says nothing new."""
+    lines = [
+        '{"image": "0.png", "caption": "a", "caption": "b"}',
+        '{"image": "1.png", "caption": "c", "image": "1.png"}',
+    ]
+    (files / "all.jsonl").write_text("\n".join(lines) + "\n")
+    source = lb.source(f"manifest:{files / 'all.jsonl'}", max_skipped=0.5, split_by="hash", split="train")
+    assert source.keys == ["1.png"]
+    assert [row["reason"] for row in source.skipped] == ["the key 'caption' with two values"]  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.data.batch import Captions
+from limbeck.data.plain import shorten
 from limbeck.errors import DataError
 from limbeck.limits import CAPTION, CLASSES, NAME
 
@@ -240,19 +241,29 @@ def parse_json(data: bytes | str) -> Any:
     """JSON, or a reason why not.
 
     Raises:
-        Unreadable: `not UTF-8`, `not JSON`, or a number that is too long.
+        Unreadable: `not UTF-8`, `not JSON`, a number that is too long, or one key with two values.
     """
     try:
         text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
         if not is_utf8(text):
             raise Unreadable("not UTF-8")
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object)
     except UnicodeDecodeError:
         raise Unreadable("not UTF-8") from None
     except (json.JSONDecodeError, RecursionError):
         raise Unreadable("not JSON") from None
     except ValueError as error:  # a number of more digits than Python reads
         raise error if isinstance(error, Unreadable) else Unreadable("a number of too many digits") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; a key may stand there twice where both values are the same."""
+    cells = dict(pairs)
+    if len(cells) < len(pairs):
+        for name, value in pairs:
+            if cells[name] is not value and cells[name] != value:
+                raise Unreadable(f"the key {shorten(name)} with two values")
+    return cells
 
 
 def decode_text(data: bytes, path: Path) -> str:
@@ -285,9 +296,11 @@ def json_of(data: bytes, path: Path) -> Any:
         DataError: it does not parse; the message names the line.
     """
     try:
-        return json.loads(decode_text(data, path))
+        return json.loads(decode_text(data, path), object_pairs_hook=_object)
     except DataError:
         raise
+    except Unreadable as error:
+        raise DataError(f"{path} cannot be read: {error}; leave one of them") from error
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno}: not JSON: {error.msg}; mend that line") from error
     except RecursionError as error:

@@ -64,6 +64,10 @@ class RecordSource(Source):
         self._layout, self._listing, self._split = layout, listing, split
         self._cache, self._tick = cache or Cache(), tick
         if split not in listing.splits:
+            if not listing.splits and not listing.skipped:
+                raise DataError(
+                    f"{self.name} is empty: it has not one sample; check that this is the file or folder that you mean"
+                )
             held = ", ".join(listing.splits) or "none"
             lost = f"; what cannot be read: {_told(listing.skipped)}{self._where()}" if listing.skipped else ""
             raise DataError(f"{self.name} has no samples in split {split!r}; its splits: {held}{self._other()}{lost}")

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ __all__ = [
 Row = tuple[str, Any]  # where it stands; its cells by column, or the `Unreadable` that tells why there are none
 
 SEPARATORS = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a bar"}
+COMMENT = re.compile(r"#(\s|#|$)")
 BATCH = 1 << 26  # bytes that the rows which are decoded together may take
 
 
@@ -66,18 +68,23 @@ def csv_rows(
 ) -> Iterator[Row]:
     """Cells by column; those that are empty are left out, blanks round a name of a column or behind a separator as well.
 
+    Comments (`# ...`) and Excel's `sep=;` are passed over where they stand before the header.
+
     Args:
         table: the file, UTF-8 or, with their marks, UTF-16 and UTF-32.
         needed: columns that it must have.
         columns: the names of the columns of a table without a header; a first line that repeats them is passed over.
-        separator: between two cells; by default that of comma, tab, semicolon and bar under which the header has known names.
+        separator: between two cells; by default the one that `sep=` names, or that of comma, tab, semicolon and bar under which the
+            header has known names.
 
     Raises:
         DataError: a column that is `needed` is not there, a quote that is not closed, or a line that breaks the format.
     """
     with _csv_errors(table):
-        separator = separator or _separator(table)
-        reader = csv.reader(_lines(table, ""), delimiter=separator, skipinitialspace=True, strict=True)
+        preamble, found = (0, ",") if columns else _preamble(table)
+        separator = separator or found
+        lines = ("\n" if i < preamble else line for i, line in enumerate(_lines(table, "")))
+        reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
         names = list(columns or ())
         while not names and (row := _next(reader, table)) is not None:
             names = [name.strip() for name in row]
@@ -197,19 +204,28 @@ def _refuse_swallowed(table: Path, row: Sequence[str], separator: str, line: int
                 )
 
 
-def _separator(table: Path) -> str:
-    """What stands between the names of the header: that with which most of them are known."""
-    lines = _lines(table, "")
-    header = next((line for line in lines if line.strip()), "")
-    lines.close()  # type: ignore[attr-defined]
+def _preamble(table: Path) -> tuple[int, str]:
+    """How many lines stand before the header, and what stands between its cells: as `sep=` says, else as names are known."""
     usual = "\t," if table.suffix.lower() == ".tsv" else ",\t"
-
-    def known(separator: str) -> int:
-        names = [name.strip(' "\r\n') for name in header.split(separator)]
-        return sum(role_of(name) is not None for name in names) if len(names) > 1 else 0
-
     choices: tuple[str, ...] = (*usual, ";", "|")
-    return max(choices, key=known)
+    said, header, lines = "", "", _lines(table, "")
+    for number, line in enumerate(lines):
+        text = line.strip(' "\r\n')
+        if number == 0 and text.lower().startswith("sep=") and len(text) == len("sep=") + 1:
+            said = text[-1]
+        elif text and not (COMMENT.match(text) and not role_of(text) and not any(_known(line, s) for s in choices)):
+            header = line
+            break
+    else:
+        number = 0
+    lines.close()  # type: ignore[attr-defined]
+    return number, said or max(choices, key=partial(_known, header))
+
+
+def _known(header: str, separator: str) -> int:
+    """How many names of columns are known where `separator` stands between them; 0 for one name alone."""
+    names = [name.strip(' "\r\n') for name in header.split(separator)]
+    return sum(role_of(name) is not None for name in names) if len(names) > 1 else 0
 
 
 def parquet_columns(table: Path) -> dict[str, list[Any]]:

@@ -101,12 +101,16 @@ class Checkpoints:
             (made / PLAIN).write_text(json.dumps({"schema": 1, "step": step, **plain}), encoding="utf-8")
             (made / SUMS).write_text(json.dumps({"limbeck": "checkpoint", "files": checksums(made)}), encoding="utf-8")
         self._whole = final
+        self.drop_older(step)
+        return final
+
+    def drop_older(self, step: int) -> None:
+        """Drops the checkpoints before `step`, but for the newest of them; also those that a killed process could not drop any more."""
         older = [folder for folder in self._folders() if _number(folder) < step]
         for folder in older[: -(KEPT - 1)]:
             if _is_ours(folder):
                 with suppress(OSError), work_folder(folder) as work:
                     os.replace(folder, work / "gone")  # ours: its checksums name every file in it
-        return final
 
     def path(self, step: int) -> Path:
         """Where the checkpoint after `step` lies."""

@@ -126,6 +126,7 @@ class Run:
                     f"{found.folder} does not fit this recipe: {reason}; delete the run folder to start anew"
                 ) from error
         if processes.is_first():
+            self._checkpoints.drop_older(step)
             self._trim_log(step)
             processes.wait()
         return step
