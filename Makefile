@@ -1,12 +1,13 @@
-# make demo | test | test-all | lint | docs. The first call makes .venv; later ones install only after a change.
+# make demo | test | test-slow | test-all | lint | docs. The first call makes .venv; later ones install only after a change.
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
-ONE    := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
+ONE    := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
+TYPED  := '--jaxtyping-packages=limbeck,beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))'
 STAMP   = $(VENV)/.installed-$(1)
 NEEDS  := pyproject.toml constraints/ci.txt
 
-.PHONY: demo test test-all lint docs help-pages clean
+.PHONY: demo test test-slow test-all lint docs help-pages clean
 
 demo: $(call STAMP,demo)                                    ## the main job on real data, then a page to open
 	$(VENV)/bin/limbeck demo
@@ -14,8 +15,11 @@ demo: $(call STAMP,demo)                                    ## the main job on r
 test: $(call STAMP,demo-dev-hf)                             ## the default tests
 	$(ONE) $(PY) -m pytest -q -n 2
 
-test-all: $(call STAMP,demo-dev-hf)                         ## all tests that need no GPU
-	$(ONE) $(PY) -m pytest -q -n 2 -m "not gpu"
+test-slow: $(call STAMP,demo-dev-hf)                        ## the slow tests; types and shapes of every call are checked as well
+	$(ONE) $(PY) -m pytest -q -n 2 -m "slow and not gpu" $(TYPED)
+
+test-all: $(call STAMP,demo-dev-hf)                         ## all tests that need no GPU, with types and shapes
+	$(ONE) $(PY) -m pytest -q -n 2 -m "not gpu" $(TYPED)
 
 lint: $(call STAMP,demo-dev-hf)                             ## style and types
 	$(PY) -m ruff check .

@@ -12,6 +12,7 @@ import limbeck as lb
 from limbeck import registry
 from limbeck.cli import main
 from limbeck.data import Cache
+from tiers import slow_but
 
 SMALL = ["--source.resolution", "16", "--space.image", "convnet"]
 
@@ -63,7 +64,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("command", ["distill", "doctor", "compare"])
+@pytest.mark.parametrize("command", slow_but(["distill", "doctor", "compare"], "distill"))
 @pytest.mark.parametrize("case", REFUSED)
 def test_no_encoder_is_called(
     command: str,

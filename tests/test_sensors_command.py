@@ -138,6 +138,7 @@ def few(tmp_path: Path) -> list[dict[str, str]]:
     return lines + [{**lines[0], "split": split, "key": split} for split in ("val", "test")]
 
 
+@pytest.mark.slow
 def test_what_a_class_or_a_space_lacks_is_said(
     few: list[dict[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -156,6 +157,7 @@ def test_what_a_class_or_a_space_lacks_is_said(
     assert code == 2 and "--space.audio: no sample of" in err and "holds audio, only image, depth, label" in err
 
 
+@pytest.mark.slow
 def test_what_the_test_data_or_every_sample_lacks_is_said(
     few: list[dict[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,6 +21,7 @@ from limbeck.core.codec import Files, decoded, exact_bytes, exact_files, pack, s
 from limbeck.data.decode import decode_image
 from limbeck.data.parse import Unreadable
 from limbeck.errors import ConfigError, LimbeckWarning, StorageError
+from tiers import slow_but
 from whole import ROWS, TABLE, whole_set, with_file, with_manifest
 
 LOSSY = [name for name in ("jpeg", "webp", "avif") if features.check({"jpeg": "jpg"}.get(name, name))]
@@ -131,7 +132,7 @@ def test_a_code_of_four_bits_is_half_a_byte() -> None:
 STORAGES = [Storage("png"), *(Storage(codec, 30, 8, "int8") for codec in LOSSY), Storage(vectors="int4"), Storage()]
 
 
-@pytest.mark.parametrize("storage", STORAGES, ids=str)
+@pytest.mark.parametrize("storage", slow_but(STORAGES, STORAGES[0], STORAGES[-1]), ids=str)
 @pytest.mark.parametrize("method", [lb.methods.Random(), lb.methods.CF(steps=1)], ids=["random", "cf"])
 def test_what_is_saved_is_what_was_judged(method: Method, storage: Storage, tmp_path: Path) -> None:
     small = lb.distill(problem(storage=storage), method)
@@ -209,7 +210,11 @@ def test_a_stored_image_is_made_of_the_file_where_there_is_one() -> None:
     assert torch.equal(of.stored("label", torch.tensor([3, 0])), source.batch([3, 0])["label"])
 
 
-@pytest.mark.parametrize("storage", [Storage(), Storage("png"), *(Storage(codec, 60) for codec in LOSSY)], ids=str)
+@pytest.mark.parametrize(
+    "storage",
+    slow_but([Storage(), Storage("png"), *(Storage(codec, 60) for codec in LOSSY)], Storage(), Storage(LOSSY[0], 60)),
+    ids=str,
+)
 @pytest.mark.parametrize(
     "name",
     ["random", "cf", *(pytest.param(n, marks=pytest.mark.slow) for n in ("herding", "kcenter", "prototypes", "kip"))],

@@ -102,6 +102,7 @@ def test_many_frequencies_tend_to_the_closed_form(drop: float) -> None:
             assert float(value.detach()) == pytest.approx(float(terms[name].detach()), rel=0.04), name
 
 
+@pytest.mark.slow
 def test_the_closed_form_of_a_batch_is_that_of_all_on_average() -> None:
     of, law = problem(), replace(WHOLE, frequencies=0)
     look, (group, _) = groups(of, law)
@@ -137,6 +138,7 @@ def test_one_modality_has_its_law_alone() -> None:
         assert list(look.terms(group)) == ["a"]
 
 
+@pytest.mark.slow
 def test_all_real_samples_are_at_distance_zero_in_every_view() -> None:
     """What moves the real images moves the synthetic ones, to the bit."""
     of = lb.Problem(toy_source(20), lb.space(image="convnet", text="bag_of_words"), lb.Budget(pairs=20))

@@ -16,6 +16,7 @@ from limbeck.core import DistilledSet, LearnedRate, Method, Problem, Synthetic, 
 from limbeck.errors import ConfigError
 from limbeck.objectives.contrastive import wbce
 from limbeck.objectives.similarity import Similarity
+from tiers import slow_but
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def learned() -> DistilledSet:
     return lb.distill(problem(), Everything())
 
 
-@pytest.mark.parametrize("average", [0.0, 0.9])
+@pytest.mark.parametrize("average", slow_but([0.0, 0.9], 0.9))
 def test_a_method_that_learns_everything_keeps_the_contract(average: float) -> None:
     space = lb.space(image="convnet", text="bag_of_words")
     check_method(Everything(average=average), space, toy_source(), pairs=6)

@@ -123,6 +123,7 @@ def test_every_method_takes_the_masks_along(name: str) -> None:
         assert all(torch.equal(small.tensors[key], value) for key, value in plain.tensors.items())
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_keeps_its_masks() -> None:
     check_method(lb.methods.CF(steps=3), lb.space(image="convnet"), Masked())
 

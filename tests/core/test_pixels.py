@@ -311,6 +311,7 @@ class TestPools:
         alone = Problem(of.source, drawn_member(of, 0).space, of.budget)
         assert torch.equal(found.tensors["image"], lb.distill(alone, method).tensors["image"])
 
+    @pytest.mark.slow
     def test_a_run_is_resumed_to_the_bit(self, tmp_path: Path) -> None:
         method = lb.methods.KIP(steps=4)
         whole = lb.distill(problem(image=self.NAME), method)

@@ -12,6 +12,7 @@ from limbeck.core import Method
 from limbeck.core.views import Views
 from limbeck.methods.imagebind_dc import ImageBindDC
 from limbeck.methods.ncfm import NCFM
+from tiers import slow_but
 
 SIZE = 12 * 4 * 128  # twelve images, each a vector of 128 floats
 
@@ -26,7 +27,7 @@ def stored(folder: Path) -> int:
     return len(list(folder.rglob("views/**/*.safetensors")))
 
 
-@pytest.mark.parametrize("method", [ImageBindDC, NCFM])
+@pytest.mark.parametrize("method", slow_but([ImageBindDC, NCFM], NCFM))
 def test_a_method_says_what_its_views_will_take(tmp_path: Path, method: type[Method]) -> None:
     made = method(steps=6, augment=("crop", "color"), views=3, frequencies=16)  # type: ignore[call-arg]
     seconds, size = made.prepares(problem(tmp_path))

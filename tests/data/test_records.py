@@ -306,7 +306,7 @@ def test_text_without_images(tmp_path: Path) -> None:
 def test_empty_and_unknown_splits(listing: Listing, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no samples in split 'test'; its splits: train"):
         opened(listing, tmp_path / "cache", split="test")
-    with pytest.raises(DataError, match="its splits: none"):
+    with pytest.raises(DataError, match="is empty: it has not one sample"):
         opened(Listing([]), tmp_path / "cache")
 
 

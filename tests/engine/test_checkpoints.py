@@ -16,6 +16,7 @@ from limbeck.data.files import checksums
 from limbeck.engine import Run
 from limbeck.engine.checkpoints import Checkpoints
 from limbeck.errors import ConfigError, LimbeckWarning, StorageError
+from tiers import slow_but
 
 METHOD = lb.methods.CF(steps=6)
 
@@ -85,7 +86,9 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize(
+    "damage", slow_but(DAMAGE, "a flipped bit of a tensor", "an odd state", "no checksums", "an empty folder")
+)
 def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(
     run: Path, whole: Path, problem: lb.Problem, damage: str
 ) -> None:

@@ -102,6 +102,7 @@ def test_noise_and_held_out_samples_are_not() -> None:
     assert all(sum(n.called) <= 0.02 * len(n.called) for n in found.nearness)
 
 
+@pytest.mark.slow
 def test_an_average_is_near_to_all_and_memorised_of_none() -> None:
     source = clouds()
     means = source.batch(range(160))["image"].view(8, 20, 3, 24, 24).mean(1)
@@ -117,6 +118,7 @@ def test_the_wrong_neighbour_is_told_from_the_origin() -> None:
     assert near.nearest == tuple(keys[:10]) and near.returned == 0.0 and min(near.origin) > 0.05  # type: ignore[type-var]
 
 
+@pytest.mark.slow
 def test_a_copy_of_a_sample_that_the_data_hold_twice_is_traced_to_its_own() -> None:
     source = clouds()
     source._image[:10] = source._image[20:30]  # type: ignore[attr-defined]
@@ -167,6 +169,7 @@ def test_a_network_of_pixels_is_attacked_by_option() -> None:
     assert "convnet student" in found.students and len(found.leaks) == 12
 
 
+@pytest.mark.slow
 def test_a_student_that_sees_no_difference_finds_nobody() -> None:
     source = clouds(60)
     same, student = torch.full((6, 3, 24, 24), 0.5), Classification(noise=(1.0,), steps=5)

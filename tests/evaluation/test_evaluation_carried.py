@@ -100,6 +100,7 @@ def test_a_similarity_without_a_loss_is_soft_targets(carrier, judge):
     assert judge(small) == judge(dense) != judge(without(small, "similarity.", similarity={}))
 
 
+@pytest.mark.slow
 def test_learned_rates_are_one_candidate_more(carrier, plain, judge, monkeypatch):
     seen, choose = [], module.best_student
 

@@ -92,6 +92,7 @@ def test_an_empty_or_doubled_grid_is_refused(train, space, tmp_path):
         score_vs_bytes([], tmp_path / "plot.svg")
 
 
+@pytest.mark.slow
 def test_the_plot_is_the_same_bytes_twice(train, space, cache, tmp_path):
     found = compare(train, ["random"], [4, 8], 2, space=space, run=tmp_path, cache=cache, **QUICK)
     first = (tmp_path / "score_vs_bytes.svg").read_bytes()

@@ -183,6 +183,7 @@ def test_the_student_attacked_is_the_one_that_is_judged(
     assert not same(students[0], students[1]) and not any(same(students[0], other) for other in students[2:])
 
 
+@pytest.mark.slow
 def test_what_a_set_carries_is_what_its_attacked_student_learned(
     carrier: DistilledSet, space: Space, cache: Cache, students: list[dict[str, Tensor]]
 ) -> None:

@@ -175,6 +175,7 @@ class Exclusive(Source):
         return Exclusive(name)
 
 
+@pytest.mark.slow
 def test_joint_fusion_sees_how_modalities_are_paired_and_late_fusion_cannot(space, cache):
     scores = evaluate(Exclusive(), Exclusive(), "classification", space, 1, cache=cache, noise=(0.5,), steps=250)
     found = {s.metric: s.mean for s in scores}
@@ -279,6 +280,7 @@ def trio(split="train", n=140, lacking=7):
     return Trio(f"trio[{split}]", vectors, present={"c": here}, split=split)
 
 
+@pytest.mark.slow
 def test_retrieval_of_every_ordered_pair(cache):
     encoders = lb.space(**dict.fromkeys("abc", "vectors:12"))
     options = {"cache": cache, "steps": 150, "noise": (0.1,), "ridge": (0.1,), "looks": 1}

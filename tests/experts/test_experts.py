@@ -17,6 +17,7 @@ from limbeck.experts import Experts, ExpertTraining, TwoTowers
 from limbeck.experts.draws import draw, mix
 from limbeck.methods.lors import LoRS
 from limbeck.methods.mtt_vl import MTTVL
+from tiers import slow_but
 
 SPACE = {"image": "convnet", "text": "bag_of_words"}
 QUICK: dict[str, Any] = {"steps": 2, "dim": 8, "experts": 2, "expert_batch": 8, "inner_steps": 2, "inner_batch": 4}
@@ -89,6 +90,7 @@ def test_a_killed_training_goes_on_after_its_last_epoch(tmp_path: Path) -> None:
     assert all(torch.equal(value, whole[name]) for name, value in rest.items())
 
 
+@pytest.mark.slow
 def test_another_distillation_retrains_nothing(tmp_path: Path) -> None:
     problem = problem_in(tmp_path)
     lb.distill(problem, MTTVL(**QUICK, max_start=2))
@@ -281,6 +283,7 @@ def test_a_rank_larger_than_the_set_is_refused_before_anything_is_encoded(tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_rank_zero_leaves_the_weights_alone(tmp_path: Path) -> None:
     small = lb.distill(problem_in(tmp_path), LoRS(**QUICK, rank=0))
     assert small.similarity["kind"] == "diagonal"
@@ -298,7 +301,7 @@ def test_one_caption_in_all_is_refused(tmp_path: Path) -> None:
         lb.distill(Problem(source, lb.space(**SPACE), lb.Budget(pairs=4), cache=Cache(tmp_path)), MTTVL(**QUICK))
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", slow_but(["float32", "bfloat16"], "float32"))
 def test_a_method_says_what_its_experts_will_take(tmp_path: Path, precision: Any) -> None:
     method = MTTVL(**QUICK, students=("frozen", "convnet"), max_start=2, expert_rate=0.01, expert_precision=precision)
     problem = problem_in(tmp_path)
@@ -366,6 +369,7 @@ def test_a_step_is_the_mean_of_its_segments(tmp_path: Path, students: tuple[str,
         torch.testing.assert_close(found[name], value.grad / 4, rtol=1e-3, atol=1e-7)  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_lors_without_its_similarity_is_mtt_vl(tmp_path: Path) -> None:
     problem = problem_in(tmp_path)
     plain = lb.distill(problem, MTTVL(**QUICK))
@@ -404,6 +408,7 @@ def test_equal_captions_are_masked_in_the_student(tmp_path: Path) -> None:
     assert int(ignored.sum()) == sum(a == b for a in texts for b in texts) - 20
 
 
+@pytest.mark.slow
 def test_a_similarity_is_paid_for_in_bytes(tmp_path: Path) -> None:
     space = lb.space(**SPACE)
     problem = Problem(toy_source(96), space, lb.Budget(bytes=30_000), cache=Cache(tmp_path))

@@ -137,6 +137,7 @@ def test_a_step_is_the_gradient_of_where_naive_students_land(
         assert float((one - other).norm()) <= 5e-3 * float(other.norm())
 
 
+@pytest.mark.slow
 def test_segments_differ_from_step_to_step_and_belong_to_one_expert(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +167,7 @@ def test_segments_differ_from_step_to_step_and_belong_to_one_expert(
     assert all(len(set(one)) == 3 for one in batches)
 
 
+@pytest.mark.slow
 def test_towers_that_start_apart_are_of_one_expert_each_at_its_own_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,6 +160,7 @@ def test_retrieval_tells_the_nearest_real_captions_without_repeating_one() -> No
         Retrieval().caption([red], [None])
 
 
+@pytest.mark.slow
 def test_the_oracle_reads_rendered_scenes() -> None:
     source = lb.source("scenes", shapes=8, tie=0, samples=64, told="scene", seed=3)
     voice, want = Scenes(), [told(captions[0]) for captions in source.captions]

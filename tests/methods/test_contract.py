@@ -57,7 +57,7 @@ SMALL = {"name": "convnet", "resolution": 16, "width": 16}
     [
         ("image", "text", "label"),
         pytest.param(("image", "text"), marks=pytest.mark.slow),
-        ("image", "label"),
+        pytest.param(("image", "label"), marks=pytest.mark.slow),
         pytest.param(("image",), marks=pytest.mark.slow),
     ],
 )

@@ -26,6 +26,7 @@ from limbeck.objectives.kernel import ridge_map
 from limbeck.objectives.simplex import project_simplex
 from limbeck.report.gallery import cards
 from limbeck.spaces import Space, embed_source
+from tiers import slow_but
 
 TINY = {"name": "convnet", "width": 8}
 
@@ -334,7 +335,7 @@ def test_what_moved_survives_the_disk_and_is_checked(tmp_path: Path) -> None:
         lb.load(replace(small, moved=[0.1, 2.0, 0.1, 0.1, 0.1]).save(tmp_path / "far"))
 
 
-@pytest.mark.parametrize("dim", [0, 8])
+@pytest.mark.parametrize("dim", slow_but([0, 8], 0))
 def test_students_are_trained_with_soft_labels(dim: int) -> None:
     """Where hard labels are wrong and soft ones right, students of one modality and of both follow the soft ones."""
     of = sensors(pairs=12, n=60)

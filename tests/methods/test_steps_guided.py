@@ -16,6 +16,7 @@ from limbeck.data.augment import siamese_masked
 from limbeck.networks.convnet import ConvNet
 from masked import Masked
 from naive_classifier import Classifier
+from tiers import slow_but
 
 Guided = lb.methods.Guided
 WIDTH, BATCH = 5, 3
@@ -237,8 +238,11 @@ CASES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("augment", [(), ("crop", "flip", "color")], ids=["still", "moved"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "augment",
+    [pytest.param((), id="still", marks=pytest.mark.slow), pytest.param(("crop", "flip", "color"), id="moved")],
+)
+@pytest.mark.parametrize("case", slow_but(CASES, "dm of objects on inputs", "captions by projection, learned", "all"))
 def test_guided(case: str, augment: tuple[str, ...]) -> None:
     of, options = problem(), CASES[case]
     served = options.get("base") == "dc" or "gradients" in options

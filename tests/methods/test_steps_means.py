@@ -164,6 +164,7 @@ def test_a_classifier_is_trained_batch_by_batch_in_another_order_each_epoch() ->
     assert len(orders) == 4
 
 
+@pytest.mark.slow
 def test_the_published_inner_loop_of_dc_is_run() -> None:
     """By default, with two images a class, a classifier serves two steps and is trained for 250 epochs between them."""
     of = problem("image", "label", pairs=8, n=8)

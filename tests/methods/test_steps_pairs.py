@@ -16,6 +16,7 @@ from limbeck.core import Problem, Synthetic
 from limbeck.core.rows import RowAdam
 from limbeck.experts.online import OnlineTowers
 from limbeck.experts.towers import TwoTowers, stages
+from tiers import slow_but
 
 BOTH = ("image", "text")
 
@@ -266,7 +267,7 @@ def by_hand(of: Problem, name: str, per_class: bool) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("name", ["random", "herding", "kcenter", "prototypes"])
 @pytest.mark.parametrize("modalities", [("image", "label"), (*BOTH, "label")])
-@pytest.mark.parametrize("per_class", [True, False, None])
+@pytest.mark.parametrize("per_class", slow_but([True, False, None], True))
 def test_what_a_coreset_chooses(name: str, modalities: tuple[str, ...], per_class: bool | None) -> None:
     """All of it, or class by class; by default class by class without text alone."""
     pairs = 4 if name == "prototypes" else 8  # of two members of a cluster neither is the nearer

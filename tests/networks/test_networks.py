@@ -16,6 +16,7 @@ from limbeck.networks.convnet import ConvNet
 from limbeck.networks.resnet18 import ResNet18
 from limbeck.networks.vgg11 import VGG11
 from limbeck.networks.vit_tiny import ViTTiny
+from tiers import slow_but
 
 NAMES = registry.names("network")
 
@@ -29,7 +30,7 @@ def images(resolution: int, count: int = 2) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("resolution", [16, 32])
+@pytest.mark.parametrize("resolution", slow_but([16, 32], 16))
 def test_features_have_the_declared_dim_and_reach_every_weight(name: str, resolution: int) -> None:
     network = registry.get("network", name)(resolution)
     features = network(images(resolution))

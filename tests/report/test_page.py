@@ -60,6 +60,7 @@ def test_first_sentence_is_about_what_is_shown(write, small, score):
     assert "900 pairs, 900 kB, keep 75 %" in _plain(write(scores=scores))
 
 
+@pytest.mark.slow
 def test_encoders_that_took_no_part_lead_the_page(write, small, score):
     there = {"encoder": "b<i>", "home": "0123456789abcdef", "fingerprint": "unseen"}
     means = {"random": (6, 5.0, 4.0), "cf": (6, 20.0, 12.0), "full": (500, 40.0, 48.0)}

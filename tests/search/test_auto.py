@@ -145,6 +145,7 @@ def test_a_finished_search_tries_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     assert again.trials == found.trials and again.method == found.method
 
 
+@pytest.mark.slow
 def test_what_is_kept_says_what_was_tried(whole: tuple[lb.search.SearchResult, Path]) -> None:
     found, folder = whole
     kept = json.loads((folder / "auto.json").read_text())
@@ -239,6 +240,7 @@ def test_the_number_of_samples_is_that_of_their_files() -> None:
     assert count_of(problem(Budget(bytes="1MB")), asked) == 32  # all
 
 
+@pytest.mark.slow
 def test_all_of_the_data_are_tried_where_they_fit_with_the_best_storage_that_holds_them() -> None:
     known = [Storage("jpeg", 10), Storage("jpeg", 60), Storage()]
     assert all_data(problem(Budget(bytes="1MB")), known) == [Candidate(quick("random"), Storage())]

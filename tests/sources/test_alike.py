@@ -10,6 +10,7 @@ import limbeck as lb
 from limbeck import registry
 from limbeck.data.layout import Listing
 from limbeck.errors import DataError
+from tiers import slow_but
 
 from .written import SPLITS, TEXT, TYPED, Rows, karpathy, manifest_csv, manifest_jsonl
 
@@ -116,7 +117,7 @@ def test_captions_of_karpathy(tmp_path: Path, case: str) -> None:
 
 
 @pytest.mark.parametrize("source", [*TYPED, *TEXT])
-@pytest.mark.parametrize("column", ["Split", "set", "partition"])
+@pytest.mark.parametrize("column", slow_but(["Split", "set", "partition"], "Split"))
 def test_a_column_of_splits(tmp_path: Path, source: str, column: str) -> None:
     spec = {**TYPED, **TEXT}[source](tmp_path, with_splits([{"caption": text} for (text,) in ONE], column))
     assert {name: len(rows) for name, rows in listing(spec).items()} == {"train": 3, "val": 1, "test": 2}

@@ -13,6 +13,7 @@ from limbeck.data.contract import check_source
 from limbeck.data.scene import BACKGROUNDS, COLOURS, SHAPES, Scene
 from limbeck.errors import ConfigError
 from limbeck.sources.scenes import Rendered, Scenes
+from tiers import slow_but
 
 FEW: dict[str, Any] = {"samples": 48}
 
@@ -44,7 +45,7 @@ def test_opens_and_keeps_the_contract() -> None:
     assert lb.source(source.describe(), "test").fingerprint == source.split("test").fingerprint
 
 
-@pytest.mark.parametrize("tie", [0.0, 0.5, 0.95, 1.0])
+@pytest.mark.parametrize("tie", slow_but([0.0, 0.5, 0.95, 1.0], 0.95))
 def test_a_class_shows_its_own_background_as_often_as_the_tie_says(tie: float) -> None:
     counts = table(scenes(samples=3000, tie=tie))
     own = (counts.diagonal() / counts.sum(1)).mean()
@@ -113,6 +114,7 @@ def test_shapes_differ_and_lie_within_the_image() -> None:
     assert outlines[5].sum(axis=1)[:20].sum() > 0 and not outlines[4][32, 32] and outlines[3][32, 32]
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes(tmp_path: Any) -> None:
     first, again = (lb.source("scenes", **FEW, cache=lb.Cache(tmp_path / name)) for name in "ab")
     assert first.fingerprint == again.fingerprint

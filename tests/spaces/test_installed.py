@@ -270,6 +270,7 @@ def test_languagebind_checkpoints() -> None:
 
 
 @pytest.mark.usefixtures("installed")
+@pytest.mark.slow
 def test_the_licence_reaches_the_set(tmp_path: Path) -> None:
     source = toy_source(8)
     problem = lb.Problem(source, lb.space("imagebind", audio=None, depth=None), lb.Budget(pairs=2))

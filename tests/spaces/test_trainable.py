@@ -12,6 +12,7 @@ import limbeck as lb
 from limbeck.errors import ConfigError
 from limbeck.spaces import Encoder
 from limbeck.spaces.trainable import TrainableEncoder
+from tiers import slow_but
 
 TOWERS: dict[str, dict[str, Any]] = {
     "convnet": {"image": {"name": "convnet", "width": 8}},
@@ -49,7 +50,7 @@ def test_it_starts_as_the_encoder_and_leaves_it_frozen(name: str) -> None:
     assert torch.equal(encoder(values), before) and not any(p.requires_grad for p in encoder.network.parameters())
 
 
-@pytest.mark.parametrize("name", sorted(TOWERS))
+@pytest.mark.parametrize("name", slow_but(sorted(TOWERS), "convnet"))
 @pytest.mark.usefixtures("random_mobilenet")
 def test_every_parameter_moves(name: str) -> None:
     encoder = encoder_of(name)
