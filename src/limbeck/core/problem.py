@@ -271,21 +271,34 @@ class Problem:
         return other
 
     def stored_images(self, index: Tensor) -> Files:
-        """The images of real samples as a set stores them, each encoded once.
+        """The images of real samples as a set stores them, each encoded and decoded once.
 
         Args:
             index: `int64 [n]`, which samples; each holds an image.
         """
         known: dict[int, tuple[bytes, bool]] = self.once(("stored", self.storage), dict)
+        seen = self._stored_pixels
         for part in torch.tensor([i for i in index.unique().tolist() if i not in known], dtype=torch.long).split(CHUNK):
             pixels = self.source.batch(part)["image"].clamp(0, 1).mul(255).round().byte().cpu()
             own = self.source.files("image", part.tolist())
             for i, x, file in zip(part.tolist(), pixels, own, strict=True):
                 made = stored_files(x[None], self.storage, [file])
-                known[i] = made.files[0], made.exact
-        files, exact = zip(*(known[i] for i in index.tolist()), strict=True)
+                known[i], seen[i] = (made.files[0], made.exact), made.values[0]
         height, width = self.source.modalities["image"].shape[1:]
-        return Files(torch.stack([decoded(file, height, width) for file in files]), files, all(exact))
+        for i in index.tolist():
+            if i not in seen:
+                seen[i] = decoded(known[i][0], height, width)
+        files, exact = zip(*(known[i] for i in index.tolist()), strict=True)
+        return Files(torch.stack([seen[i] for i in index.tolist()]), files, all(exact))
+
+    @property
+    def _stored_pixels(self) -> dict[int, Tensor]:
+        """Sample to what a student sees of its stored image; only the storage that was asked for last is remembered."""
+        last: dict[Storage, dict[int, Tensor]] = self.once("stored pixels", dict)
+        if self.storage not in last:
+            last.clear()
+            last[self.storage] = {}
+        return last[self.storage]
 
     def stored(self, modality: str, index: Tensor) -> Tensor:
         """What a student would see of real samples that are kept in a set: images decoded from what is stored, the rest as it is.
