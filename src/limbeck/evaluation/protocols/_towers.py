@@ -152,9 +152,11 @@ class Lesson:
         """
         losses = []
         for a, b in combinations(vectors, 2):
-            rows = (here[a] & here[b]).nonzero().squeeze(1)
-            if len(rows) > 1:
-                losses.append(self.of_two(vectors[a][rows], vectors[b][rows], index[rows], (a, b) == USUAL))
+            both, carried = here[a] & here[b], (a, b) == USUAL
+            if bool(both.all()) and len(both) > 1:  # picking all rows would cost more than the loss itself
+                losses.append(self.of_two(vectors[a], vectors[b], index, carried))
+            elif len(rows := both.nonzero().squeeze(1)) > 1:
+                losses.append(self.of_two(vectors[a][rows], vectors[b][rows], index[rows], carried))
         return torch.stack(losses).mean() if losses else torch.stack([v.sum() for v in vectors.values()]).sum() * 0.0
 
     def of_two(self, x: Tensor, y: Tensor, index: Tensor, carried: bool) -> Tensor:
