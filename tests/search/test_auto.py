@@ -201,6 +201,12 @@ def test_a_candidate_that_cannot_be_made_is_shown_and_not_chosen(monkeypatch: py
     assert "failed" in str(found).splitlines()[1]
 
 
+def test_what_is_too_small_for_a_student_is_shown_and_not_chosen() -> None:
+    found = searched(problem(Budget(pairs=1)), minutes=0.1)
+    assert found.trials and all("a retrieval student needs two or more" in trial.failed for trial in found.trials)
+    assert len(lb.distill(found.problem, found.method)) == 1
+
+
 def test_labels_without_texts_are_judged_by_classification() -> None:
     of = problem(Budget(pairs=8), "image", "label")
     assert protocol_of(of).name == "classification" and learner(of).describe()["name"] == "label_distillation"

@@ -13,7 +13,7 @@ from limbeck.core import Budget, Method, Problem, Recipe, Storage, processes
 from limbeck.data.locks import owned
 from limbeck.data.source import Source
 from limbeck.engine import distill
-from limbeck.errors import ConfigError, Diverged
+from limbeck.errors import ConfigError, DataError, Diverged
 from limbeck.evaluation.protocol import Protocol
 from limbeck.search.candidates import (
     FREE,
@@ -255,11 +255,10 @@ class _Search:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of a set that is thrown away; the winner says it again
                 small = distill(of, candidate.method)
-        except (ConfigError, Diverged) as error:  # one that cannot be made is no answer
-            failed = str(error)
-        else:
             size, kept = small.nbytes, candidate.method.keeps_images
             scores = {_named(j): round(j.score(of, small, self.held_out, protocol, kept), 4) for j in self.judges}
+        except (ConfigError, DataError, Diverged) as error:  # no answer
+            failed = str(error)
         seconds = round(self.clock() - start, 3)
         return Trial(stage, candidate.label, candidate.plain(), samples, size, scores, seconds, failed)
 
