@@ -85,7 +85,7 @@ def auto(
         storage   how images are stored, with a quarter of the samples and a quick student
         method    the best three storages in full; real samples with their own captions or labels; all data, shrunk; for a handful
                   of samples learned pixels
-        detail    the best so far with one choice changed: ridge, quality, numbers of vectors, rule of choice
+        detail    the best so far with one choice changed: temperature, ridge, numbers of vectors, quality, rule of choice
         final     the best three, judged by a student that is trained longer and chosen from a grid
 
     A trial is begun where it can be expected to end within the minutes; the first one always is. What is tried depends on the speed of
