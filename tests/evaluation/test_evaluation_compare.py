@@ -15,6 +15,7 @@ from limbeck.data.locks import owned
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError, LimbeckWarning, StorageError
 from limbeck.evaluation import Context, compare, paired, read_scores
+from limbeck.evaluation.compare import _Bench
 from limbeck.evaluation.plot import score_vs_bytes
 from limbeck.methods.dm import DM
 from limbeck.methods.random import Random
@@ -244,6 +245,15 @@ def test_a_coreset_stands_beside_a_learned_set_with_what_its_bytes_buy(space, ca
     assert contrasts[0].paired == paired(rows[learned, 4], rows[name, count])
     assert f"{learned} - {name}, {count} pairs: " in str(found)
     assert [(s.name, s.values) for s in run().scores] == [(s.name, s.values) for s in found.scores]
+
+
+def test_a_coreset_of_which_one_a_class_does_not_fit_has_no_row(cache, tmp_path):
+    """Its real images may be larger than those of the set that learned."""
+    train, space = toy_source(100, modalities=("image", "label"), resolution=32), lb.space(image="convnet")
+    bench = _Bench(tmp_path, train, space, (0,), cache, "cpu", None, lb.Storage())
+    four = lb.distill(bench.problem(train, lb.Budget(pairs=4), 0, Random()), Random()).nbytes
+    assert bench.as_many(train, Random(), four - 100) == 0
+    assert 4 <= bench.as_many(train, Random(), four + 4000) < 100
 
 
 @pytest.mark.slow

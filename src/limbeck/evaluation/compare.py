@@ -230,13 +230,17 @@ class _Bench:
         return rows
 
     def as_many(self, train: Source, method: Method, limit: int) -> int:
-        """How many real samples that `method` chooses fill `limit` bytes of files; 0 where all of the data take no more."""
+        """How many real samples that `method` chooses fill `limit` bytes of files; 0 where all of
+        the data take no more, or not one a class fits."""
         from limbeck.engine import distill
 
         if file_bytes(train) <= limit:
             return 0
         problem = self.problem(train, Budget(bytes=limit), self.seeds[0], method)
-        count = len(distill(problem, method))
+        try:
+            count = len(distill(problem, method))
+        except ConfigError:  # the images that it chooses are larger than those of the set that learned
+            return 0
         return count if count < len(problem.complete) else 0
 
     def refuse(self, train: Source, judges: Sequence[Protocol]) -> None:
