@@ -295,10 +295,9 @@ class Problem:
     def _stored_pixels(self) -> dict[int, Tensor]:
         """Sample to what a student sees of its stored image; only the storage that was asked for last is remembered."""
         last: dict[Storage, dict[int, Tensor]] = self.once("stored pixels", dict)
-        if self.storage not in last:
-            last.clear()
-            last[self.storage] = {}
-        return last[self.storage]
+        for other in set(last) - {self.storage}:
+            del last[other]
+        return last.setdefault(self.storage, {})
 
     def stored(self, modality: str, index: Tensor) -> Tensor:
         """What a student would see of real samples that are kept in a set: images decoded from what is stored, the rest as it is.
