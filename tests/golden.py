@@ -9,7 +9,6 @@ processor that wrote them; elsewhere only the numbers of the tensors are, with s
 
 import argparse
 import json
-import os
 import platform
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -23,6 +22,7 @@ import limbeck as lb
 from limbeck import registry
 from limbeck.check import toy_source
 from limbeck.core import DistilledSet, Method
+from limbeck.data.cache import Cache
 from limbeck.errors import DataError
 from priors import GENERATIVE, tiny_prior
 
@@ -58,13 +58,13 @@ def numbers_of(small: DistilledSet) -> dict[str, list[float]]:
     return {name: [float(x.mean()), float(x.std(correction=0))] for name, x in sorted(tensors.items())}
 
 
-def sets() -> Iterator[tuple[str, dict[str, Any], DistilledSet]]:
+def sets(cache: Cache) -> Iterator[tuple[str, dict[str, Any], DistilledSet]]:
     """Every method's set, with what is kept of it."""
     space = lb.space(image={"name": "convnet", "resolution": 16, "width": 16}, text="bag_of_words")
     alone = lb.space(image=space["image"])
     for name in registry.names("method"):
         method = method_of(name)
-        problem = lb.Problem(toy_source(), space, lb.Budget(pairs=PAIRS), seed=0)
+        problem = lb.Problem(toy_source(), space, lb.Budget(pairs=PAIRS), seed=0, cache=cache)
         try:
             method.check(problem)
         except DataError:  # it matches images, and would leave texts as they were
@@ -73,14 +73,14 @@ def sets() -> Iterator[tuple[str, dict[str, Any], DistilledSet]]:
         yield name, {"fingerprint": small.fingerprint, "numbers": numbers_of(small)}, small
 
 
-def scores(small: DistilledSet) -> dict[str, float]:
+def scores(small: DistilledSet, cache: Cache) -> dict[str, float]:
     """What every protocol says of a set, by 20 steps of a student."""
     test = toy_source(40, "test")
     short = {"steps": 20, "longest": 20, "selection": "paper"}
     found = {}
     for name in registry.names("protocol"):
         for student in ("frozen", "convnet"):
-            for score in lb.evaluate(small, test, name, seeds=1, student=student, **short):
+            for score in lb.evaluate(small, test, name, seeds=1, cache=cache, student=student, **short):
                 found[f"{name} {student} {score.metric}"] = score.mean
     return found
 
@@ -96,16 +96,10 @@ def machine() -> str:
 
 def measured() -> dict[str, Any]:
     """Everything, as it is kept."""
-    with TemporaryDirectory() as cache:
-        before, os.environ["LIMBECK_CACHE"] = os.environ.get("LIMBECK_CACHE"), cache
-        try:
-            made = {name: (kept, small) for name, kept, small in sets()}
-            judged = {name: scores(made[name][1]) for name in ("random", "lors")}
-        finally:
-            if before is None:
-                del os.environ["LIMBECK_CACHE"]
-            else:
-                os.environ["LIMBECK_CACHE"] = before
+    with TemporaryDirectory() as folder:
+        cache = Cache(Path(folder))
+        made = {name: (kept, small) for name, kept, small in sets(cache)}
+        judged = {name: scores(made[name][1], cache) for name in ("random", "lors")}
     return {"machine": machine(), "sets": {name: kept for name, (kept, _) in made.items()}, "scores": judged}
 
 

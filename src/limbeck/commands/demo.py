@@ -13,7 +13,7 @@ from limbeck.terminal import note
 __all__ = ["Demo"]
 
 UNSEEN = ("mobilenet_v2", "efficientnet_lite2")  # the first that is installed judges as well
-STEPS = 200  # of students, at most: half of what they have elsewhere costs a point at most, and saves minutes
+STEPS = 200  # of students, at most: half of what they have elsewhere costs a point or two, and saves minutes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,8 +80,8 @@ def csv_rows(
         DataError: a column that is `needed` is not there, a quote that is not closed, or a line that breaks the format.
     """
     with _csv_errors(table):
-        preamble, found = (0, ",") if columns else _preamble(table)
-        separator = separator or found
+        preamble, usual = (0, ",") if columns else _preamble(table)
+        separator = separator or usual
         lines = ("\n" if i < preamble else line for i, line in enumerate(_lines(table, "")))
         reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
         names = list(columns or ())
@@ -207,18 +207,18 @@ def _preamble(table: Path) -> tuple[int, str]:
     """How many lines stand before the header, and what stands between its cells: as `sep=` says, else as names are known."""
     usual = "\t," if table.suffix.lower() == ".tsv" else ",\t"
     choices: tuple[str, ...] = (*usual, ";", "|")
-    said, header, lines = "", "", _lines(table, "")
+    declared, header, lines = "", "", _lines(table, "")
     for number, line in enumerate(lines):
         text = line.strip(' "\r\n')
         if number == 0 and text.lower().startswith("sep=") and len(text) == len("sep=") + 1:
-            said = text[-1]
+            declared = text[-1]
         elif text and not (COMMENT.match(text) and not role_of(text) and not any(_known(line, s) for s in choices)):
             header = line
             break
     else:
         number = 0
     lines.close()  # type: ignore[attr-defined]
-    return number, said or max(choices, key=partial(_known, header))
+    return number, declared or max(choices, key=partial(_known, header))
 
 
 def _known(header: str, separator: str) -> int:

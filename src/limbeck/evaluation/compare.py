@@ -230,8 +230,7 @@ class _Bench:
         return rows
 
     def as_many(self, train: Source, method: Method, limit: int) -> int:
-        """How many real samples that `method` chooses fill `limit` bytes of files; 0 where all of
-        the data take no more, or not one a class fits."""
+        """How many real samples that `method` chooses fill `limit` bytes of files; 0 where all of the data fit, or not one a class."""
         from limbeck.engine import distill
 
         if file_bytes(train) <= limit:
