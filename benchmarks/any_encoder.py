@@ -2,7 +2,7 @@
 
     python benchmarks/any_encoder.py karpathy:flickr8k --resolution 128 --bytes 400kB 1.2MB --seeds 3 --out flickr-bytes
 
-Rows, each filled with as many samples as the bytes hold:
+Rows, each filled with as many samples as the bytes hold, or with `--pairs` of so many samples:
 
     random       real images with all their captions
     shrunk       the same at half of the side: more images, fewer pixels
@@ -35,7 +35,7 @@ class Row:
     storage: Storage
 
 
-def rows(home: str, other: str, side: int, quality: int, temperature: float) -> dict[str, Row]:
+def rows(home: str, other: str, side: int, quality: int, temperature: float | None) -> dict[str, Row]:
     """All of them, by name."""
     storage = Storage("avif", quality, vectors="int4")
     learned = lb.methods.LabelDistillation(steps=STEPS, temperature=temperature)
@@ -49,9 +49,9 @@ def rows(home: str, other: str, side: int, quality: int, temperature: float) -> 
     }
 
 
-def judged(train: lb.Source, row: Row, limit: str, given: argparse.Namespace, out: Path) -> list[Score]:
+def judged(train: lb.Source, row: Row, budget: lb.Budget, given: argparse.Namespace, out: Path) -> list[Score]:
     """The scores of one row at one budget: a set and a student a seed."""
-    space, budget = lb.space(image=row.image, text=given.text), lb.Budget(bytes=limit)
+    space = lb.space(image=row.image, text=given.text)
     sets = []
     for seed in range(given.seeds):
         problem = lb.Problem(train, space, budget, seed, storage=row.storage)
@@ -74,6 +74,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("source")
     parser.add_argument("--resolution", type=int, default=0, help="pixels a side; by default the source's own")
     parser.add_argument("--bytes", nargs="+", default=["400kB", "1.2MB"])
+    parser.add_argument("--pairs", nargs="+", type=int, help="instead of bytes")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--quality", type=int, default=20, help="of AVIF")
     parser.add_argument("--temperature", type=float, default=lb.methods.LabelDistillation().temperature)
@@ -87,14 +88,20 @@ def main(words: Sequence[str] | None = None) -> None:
     train = lb.source(given.source, **({"resolution": given.resolution} if given.resolution else {}))
     side = train.modalities["image"].shape[-1]
     ways = rows(given.home, given.other, side, given.quality, given.temperature)
+    budgets = {b: lb.Budget(bytes=b) for b in given.bytes}
+    if given.pairs:
+        budgets = {f"{n} pairs": lb.Budget(pairs=n) for n in given.pairs}
     scores: list[Score] = []
-    for name, limit in [(n, b) for b in given.bytes for n in given.rows if n != "full"] + [("full", "")]:
+    for name, size in [(n, b) for b in budgets for n in given.rows if n != "full"] + [("full", "")]:
         if name not in given.rows:
             continue
-        kept = given.out / f"{name}-{limit}" / "scores.json" if limit else given.out / "full.json"
+        kept = given.out / f"{name}-{size}".replace(" ", "-") / "scores.json" if size else given.out / "full.json"
         if not kept.is_file():
-            found = judged(train, ways[name], limit, given, kept.parent) if limit else evaluated([train], train, given)
-            write_scores(kept, [replace(s, name=f"{name} {limit}".strip()) for s in found])
+            if size:
+                judged_rows = judged(train, ways[name], budgets[size], given, kept.parent)
+            else:
+                judged_rows = evaluated([train], train, given)
+            write_scores(kept, [replace(s, name=f"{name} {size}".strip()) for s in judged_rows])
         scores += read_scores(kept)
         print(f"\n{table(scores)}", flush=True)
 

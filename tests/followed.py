@@ -62,8 +62,8 @@ def follow(
             moved = update(m, value.detach().double(), found.double(), rate(t, m))
             if m in ("text", *state.synthetic.vectors):
                 moved = naive.unit(moved)
-            elif m in ("image", "soft_label"):
-                moved = moved.clamp(0, 1) if m == "image" else naive.simplex(moved)
+            elif m == "image":
+                moved = moved.clamp(0, 1)
             assert float((moved - state.synthetic.learned[m].detach().double()).abs().max()) < 1e-5, (
                 f"{m} after step {t}"
             )

@@ -169,18 +169,6 @@ def ridge_tower(own: Tensor, points: Tensor, ridge: float) -> Tensor:
     return torch.stack([inverse @ torch.stack([(a * (x - centre)).sum() for a in z]) for x in points])
 
 
-def simplex(rows: Tensor) -> Tensor:
-    """`max(x - h, 0)` with the h for which it sums to one, by bisection."""
-    found = []
-    for row in rows:
-        low, high = row.min() - 1, row.max()
-        for _ in range(100):
-            middle = (low + high) / 2
-            low, high = (middle, high) if (row - middle).clamp(min=0).sum() > 1 else (low, middle)
-        found.append((row - low).clamp(min=0))
-    return torch.stack(found)
-
-
 def soft_entropy(scores: Tensor, shares: Tensor) -> Tensor:
     """`-1/b sum_i sum_c p_ic log(e^s_ic / sum_d e^s_id)`."""
     return -mean([sum(p * (s - row.logsumexp(0)) for p, s in zip(q, row)) for q, row in zip(shares, scores)])  # type: ignore[misc]  # noqa: B905

@@ -37,7 +37,10 @@ def quick(name: str) -> Method:
         name, set()
     )  # refused where they have no say
     known = {f.name for f in fields(method)} - unread
-    return replace(method, **{key: value for key, value in QUICK.items() if key in known})
+    draws = (
+        {"batch": 8} if name == "label_distillation" else {}
+    )  # else a step reads all of so few data, and draws nothing
+    return replace(method, **{key: value for key, value in QUICK.items() if key in known}, **draws)
 
 
 LONG = ("lors", "mtt_vl")  # train experts

@@ -1,6 +1,7 @@
 """label_distillation: its steps against a naive computation, what it keeps, what it learns, pools, soft labels, refusals."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,6 @@ from limbeck.evaluation import evaluate
 from limbeck.evaluation.protocols.classification import Classification
 from limbeck.methods.label_distillation import LabelDistillation, fitted_scale
 from limbeck.objectives.kernel import ridge_map
-from limbeck.objectives.simplex import project_simplex
 from limbeck.report.gallery import cards
 from limbeck.spaces import Space, embed_source
 from tiers import slow_but
@@ -87,34 +87,36 @@ def test_steps_of_soft_labels_with_two_inputs() -> None:
     labels = of.source.labels
     assert labels is not None
 
-    def scores(m: str, index: Tensor, rows: list[int], shares: Tensor) -> Tensor:
+    def scores(m: str, index: Tensor, rows: list[int], logits: Tensor) -> Tensor:
         x = of.features[m].vectors.double()
-        return naive.ridge_tower(x[index], x[rows], 2.0) @ shares
+        return naive.ridge_tower(x[index], x[rows], 2.0) @ logits
 
     def scale(m: str, index: Tensor) -> float:
         rows = drawn(of, 0, 4096, "scale")
-        z = scores(m, index, rows, F.one_hot(labels[index], 3).double())
+        z = scores(m, index, rows, F.one_hot(labels[index], 3).double() * math.log(0.9 / 0.05))
         return naive_scale(z, labels[rows])
 
     def terms(t: int, own: Mapping[str, Tensor], synthetic: Synthetic) -> dict[str, Tensor]:
         rows, found = drawn(of, t, 12), {}
         for m, d in (("audio", 5), ("pulse", 6)):
             s = scale(m, synthetic.origin) * scores(m, synthetic.origin, rows, own["soft_label"].double())
-            found[f"{m} vectors:{d}"] = naive.soft_entropy(s, F.one_hot(labels[rows], 3).double())
+            common = own["soft_label"].double().mean(0)
+            found[f"{m} vectors:{d}"] = naive.soft_entropy(s + common, F.one_hot(labels[rows], 3).double())
         return {"loss": naive.mean(list(found.values())), **found}
 
     follow(of, method, terms, naive.Adam(), lambda t, m: 0.05 * naive.half_cosine(t, 9), steps=4)
 
 
 def naive_scale(scores: Tensor, labels: Tensor) -> float:
-    """The best of a fine grid, then of a finer one around it."""
+    """The best of a grid, then of finer ones around it."""
     size = float(scores.square().mean().sqrt())
 
     def loss(s: float) -> float:
         return float(naive.soft_entropy(s * scores, F.one_hot(labels, scores.shape[1]).double()))
 
     best = min((10 ** (k / 20) / size for k in range(-60, 15)), key=loss)
-    best = min((best * 10 ** (k / 400) for k in range(-20, 21)), key=loss)
+    for fine in (400, 8000):
+        best = min((best * 10 ** (k / fine) for k in range(-20, 21)), key=loss)
     return min(best, 5.0 / size)
 
 
@@ -150,14 +152,6 @@ def test_the_matrix_of_a_ridge_tower(m: int, d: int) -> None:
     torch.testing.assert_close(found, naive.ridge_tower(own, points, 0.7))
 
 
-def test_projection_on_the_simplex() -> None:
-    rows = 2 * torch.randn(50, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    found = project_simplex(rows)
-    torch.testing.assert_close(found, naive.simplex(rows))
-    torch.testing.assert_close(project_simplex(found), found)
-    assert bool((found == 0).any()) and float((found.sum(1) - 1).abs().max()) < 1e-9
-
-
 def test_without_steps_nothing_is_learned() -> None:
     """The baseline of the idea: the mean direction of a sample's captions; its label as it is."""
     of = toy()
@@ -170,7 +164,7 @@ def test_without_steps_nothing_is_learned() -> None:
     assert small.moved == [1.0] * 5
     labelled = lb.distill(sensors(), LabelDistillation(steps=0))
     assert torch.equal(labelled.soft_labels.argmax(1), labelled.labels)  # type: ignore[union-attr]
-    assert torch.equal(labelled.soft_labels.max(1).values, torch.ones(6))  # type: ignore[union-attr]
+    torch.testing.assert_close(labelled.soft_labels.sort(1).values, torch.tensor([[0.05, 0.05, 0.9]] * 6))  # type: ignore[union-attr]
 
 
 def test_no_pixel_is_held_and_no_network_runs_in_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -492,3 +486,33 @@ def test_a_budget_in_bytes_is_that_of_the_files(learn: str, tmp_path: Path) -> N
 
 def test_space_of_one_encoder_is_no_pool() -> None:
     assert isinstance(toy().space, Space) and LabelDistillation.pools == "all" and lb.methods.DM.pools == "none"
+
+
+def test_soft_labels_learn_how_common_each_class_is() -> None:
+    """Towers are centred, so only the intercept sees the mean of the labels; without it that mean drifts and students believe it."""
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.tensor([0] * 36 + [1] * 12 + [2] * 12)
+    values = {"audio": F.one_hot(labels, 5).float() + 0.8 * torch.randn(60, 5, generator=draw)}
+    source = VectorSource("sensors", values, labels)
+    of = Problem(source, lb.space(audio="vectors:5"), lb.Budget(pairs=6))
+    small = lb.distill(of, LabelDistillation(steps=150, batch=60, learn="label"))
+    assert small.soft_labels is not None
+    shares = small.soft_labels.log().mean(0).softmax(0)
+    torch.testing.assert_close(shares, torch.tensor([0.6, 0.2, 0.2]), atol=0.15, rtol=0)
+
+
+def test_labels_begin_at_herding_and_captions_at_random_samples() -> None:
+    of, pictures = sensors(), toy()
+    for problem, name in ((of, "herding"), (pictures, "random")):
+        made, asked = (lb.distill(problem, LabelDistillation(steps=0, init=init)) for init in (None, name))
+        assert made.origins == asked.origins
+    assert (
+        lb.distill(of, LabelDistillation(steps=0, init="random")).origins
+        != lb.distill(of, LabelDistillation(steps=0)).origins
+    )
+
+
+@pytest.mark.parametrize(("samples", "temperature"), [(1, 0.3), (10, 0.3), (40, 0.14), (400, 0.077)])
+def test_the_temperature_falls_with_the_number_of_samples(samples: int, temperature: float) -> None:
+    assert LabelDistillation().temperature_of(samples) == pytest.approx(temperature)
+    assert LabelDistillation(temperature=0.5).temperature_of(samples) == 0.5

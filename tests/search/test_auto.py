@@ -265,7 +265,11 @@ def test_pixels_are_learned_for_a_handful_alone() -> None:
 def test_details_change_one_choice_each() -> None:
     best = Candidate(quick("label_distillation"), Storage("webp", 20, vectors="int4"))
     found = finer(problem(Budget(bytes="12kB")), best, candidates.FREE)
-    assert [c.method.temperature for c in found] == [0.07, *[0.14] * 6]  # type: ignore[attr-defined]
+    asked = [c.method.temperature for c in found]  # type: ignore[attr-defined]
+    assert asked == [
+        round(2 * best.method.temperature_of(count_of(problem(Budget(bytes="12kB")), best)), 3),
+        *[None] * 6,
+    ]
     assert [c.method.ridge for c in found] == [20.0, 5.0, 50.0, 20.0, 20.0, 20.0, 20.0]  # type: ignore[attr-defined]
     assert [c.storage.quality for c in found] == [20, 20, 20, 20, 14, 28, 20]
     assert [c.storage.vectors for c in found] == ["int4", "int4", "int4", "int8", "int4", "int4", "int4"]

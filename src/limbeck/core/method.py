@@ -167,7 +167,7 @@ class Method(ABC):
         return "lower the learning rate"
 
     def require(self, **least: float) -> None:
-        """Refuses hyper-parameters that are too small to work; for `__post_init__`.
+        """Refuses hyper-parameters that are too small to work; for `__post_init__`. `None` is a default and passes.
 
         Args:
             least: the smallest value of each field.
@@ -176,9 +176,9 @@ class Method(ABC):
             ConfigError: names the field, its value and the limit.
         """
         for field, limit in least.items():
-            if not getattr(self, field) >= limit:
-                name = self.describe()["name"]
-                raise ConfigError(f"{field} of {name} must be {limit} or more, got {getattr(self, field)}")
+            value = getattr(self, field)
+            if value is not None and not value >= limit:
+                raise ConfigError(f"{field} of {self.describe()['name']} must be {limit} or more, got {value}")
 
     def describe(self) -> dict[str, Any]:
         """Name and hyper-parameters, as they are written in a recipe."""

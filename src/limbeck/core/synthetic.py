@@ -17,7 +17,6 @@ from limbeck.data.batch import Batch, Captions
 from limbeck.errors import ConfigError
 from limbeck.objectives.selection import Rule
 from limbeck.objectives.similarity import Similarity
-from limbeck.objectives.simplex import project_simplex
 
 __all__ = ["SOFT", "Synthetic", "chosen_pairs", "learned_pairs", "select"]
 
@@ -29,7 +28,7 @@ class Synthetic(nn.Module):
 
     Args:
         values: modality to tensor `[M, ...]`: images in [0, 1], text as embeddings (vectors, or tokens), masks in [0, 1]; only
-            modalities held as tensors. `"soft_label"` `[M, C]` are shares of the classes.
+            modalities held as tensors. `"soft_label"` `[M, C]` are shares of the classes, learned as their logarithms.
         learn: the modalities that are optimised; the others stay as they are.
         origin: `int64 [M]`, the real sample that each synthetic one started from.
         caption: `int64 [M]`, the feature row (of the source's text) that it started from; `None` without text.
@@ -88,7 +87,8 @@ class Synthetic(nn.Module):
             raise ConfigError(f"cannot learn {', '.join(sorted(unknown))}: the set holds {', '.join(values)}")
         self.order, self.kept, self.vectors = tuple(values), tuple(kept), tuple(vectors)
         self.ranges = {"image": (0.0, 1.0), **(ranges or {})}
-        self.learned = nn.ParameterDict({m: nn.Parameter(v.clone()) for m, v in values.items() if m in learn})
+        starts = {m: v.log() if m == SOFT else v for m, v in values.items() if m in learn}
+        self.learned = nn.ParameterDict({m: nn.Parameter(v.clone()) for m, v in starts.items()})
         self.fixed = nn.Module()
         for modality, value in values.items():
             if modality not in learn:
@@ -121,7 +121,7 @@ class Synthetic(nn.Module):
         value: Tensor = self.learned[modality] if modality in self.learned else getattr(self.fixed, modality)
         if modality in self.coordinates:
             value = self.coordinates[modality](value)
-        return value
+        return value.softmax(dim=1) if modality == SOFT and modality in self.learned else value
 
     def learn_in(self, modality: str, coordinates: Coordinates) -> None:
         """Learns a modality in other coordinates from now on: `learned` holds those of the first level.
@@ -178,7 +178,7 @@ class Synthetic(nn.Module):
     @torch.no_grad()
     def project(self) -> None:
         """Brings what is learned back to where it is valid: pixels into [0, 1], sound and depth into their ranges, vectors
-        to unit length, soft labels to the simplex.
+        to unit length.
 
         What is valid then enters the moving average, where there is one.
         """
@@ -226,8 +226,6 @@ class Synthetic(nn.Module):
                 self.learned[modality].clamp_(low, high)
         for modality in (m for m in ("text", *self.vectors) if m in self.learned and self.learned[m].ndim == 2):
             self.learned[modality].copy_(F.normalize(self.learned[modality], dim=-1))
-        if SOFT in self.learned:
-            self.learned[SOFT].copy_(project_simplex(self.learned[SOFT]))
 
 
 def _average_of(parameter: str) -> str:

@@ -26,6 +26,7 @@ from limbeck.spaces.encoders.pool import members_of
 __all__ = ["LabelDistillation"]
 
 READ = 4096  # real samples that the scale of class scores is fitted to
+SURE = 0.9  # the share of its own class in a soft label at the start
 SHARPEST = 5.0  # root mean square of class scores, at most
 
 
@@ -60,13 +61,13 @@ class LabelDistillation(Method):
 
         f_e(x) = ridge tower of the kept inputs under encoder e    g(c) = ridge tower of the learned vectors t
         vectors    L = mean_e InfoNCE(cos(f_e(x), g(c)) / temperature)    on a batch of real pairs
-        labels     L = mean_e CE(s_e f_e(x) t, y)                         t: soft labels, on the simplex
+        labels     L = mean_e CE(s_e f_e(x) u + mean(u), y)               t = softmax(u): soft labels
 
     Towers are those of `kip`: kernel ridge regressions that tell the M samples apart. Those of the kept inputs never change: they are
     computed once, of what is stored, so that a step runs no network and takes milliseconds, and no pixel is a parameter. Every
     input modality, and every member of a pool (`--space.image pool:NAME+NAME`), has a tower and a loss of its own; the mean of all is
-    minimised. A learned caption starts as the mean direction of the sample's own captions, a soft label as the label itself; s_e is
-    the scale at which the scores of these fit the real labels best. What was learned leans on pretrained features: networks from
+    minimised. A learned caption starts as the mean direction of the sample's own captions, a soft label as nine tenths of the label
+    itself; s_e is the scale at which the scores of these fit the real labels best. What was learned leans on pretrained features: networks from
     random weights gain little of it.
 
     Args:
@@ -74,10 +75,11 @@ class LabelDistillation(Method):
             baseline of the idea.
         batch: real pairs a step, of different samples.
         ridge: of the towers, in units of the mean variance of the set's components.
-        temperature: of the softmax over pairs, twice that of a student: softer towers are read better by other encoders; of class
-            scores the scale is fitted.
-        lr: learning rate (Adam, a cosine to zero).
-        init: which real samples to keep: random, herding, kcenter, prototypes or kmeans (medoids).
+        temperature: of the softmax over pairs; by default 0.07 (1 + 40/M), at most 0.3: other encoders read the towers of few samples
+            better where these are softer. Of class scores the scale is fitted.
+        lr: learning rate (Adam, a cosine to zero); by default 0.01 of vectors and 0.05 of the logits of labels.
+        init: which real samples to keep: random, herding, kcenter, prototypes or kmeans (medoids); by default random where vectors are
+            learned, which makes up for the choice, and herding where labels are.
         learn: what is learned: text, label, or another modality of the data, as vectors of its encoder; the other modalities are kept.
             `auto` is text where there is text beside another modality, else label.
         per_class: choose equally from each class; by default where labels are learned, or the source is labelled and has no text.
@@ -98,15 +100,16 @@ class LabelDistillation(Method):
     steps: int = 150
     batch: int = 512
     ridge: float = 20.0
-    temperature: float = 0.14
-    lr: float = 0.01
-    init: str = "random"
+    temperature: float | None = None
+    lr: float | None = None
+    init: str | None = None
     learn: str = "auto"
     per_class: bool | None = None
 
     def __post_init__(self) -> None:
         self.require(steps=0, batch=2, ridge=1e-6, temperature=1e-6, lr=0)
-        rule(self.init)
+        if self.init is not None:
+            rule(self.init)
 
     @property
     def keeps_images(self) -> bool:
@@ -164,7 +167,8 @@ class LabelDistillation(Method):
         target, per_class = self.target(problem), self.per_class
         if target == "label":
             per_class = True if per_class is None else per_class
-        choose = partial(_labelled, problem, rule(self.init)) if target == "label" else rule(self.init)
+        choose = rule(self.init or ("herding" if target == "label" else "random"))
+        choose = partial(_labelled, problem, choose) if target == "label" else choose
         learn = [SOFT if target == "label" else target]
         chosen = fitted(problem, self, choose, per_class, learn, partial(self._started, problem, target))
         return self._started(problem, target, chosen)
@@ -173,7 +177,7 @@ class LabelDistillation(Method):
         pairs = problem.candidates
         index, labels = pairs.sample[chosen], problem.source.labels
         if target == "label":
-            learned = F.one_hot(self._labels(problem)[index], len(problem.source.classes)).float()
+            learned = _smoothed(self._labels(problem)[index], len(problem.source.classes))
         else:
             learned = problem.features[target].directions(len(problem.source))[index]
         key = SOFT if target == "label" else target
@@ -189,7 +193,8 @@ class LabelDistillation(Method):
 
     def optimizer(self, synthetic: Synthetic) -> Optimizer:
         """Adam."""
-        return Adam(synthetic.learned.values(), lr=self.lr)
+        usual = 0.05 if SOFT in synthetic.learned else 0.01
+        return Adam(synthetic.learned.values(), lr=usual if self.lr is None else self.lr)
 
     def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:
         """Reads the towers at a batch of cached real features."""
@@ -209,14 +214,29 @@ class LabelDistillation(Method):
         own = F.normalize(synthetic.value(target), dim=1)
         learned = F.normalize(ridge_tower(own, real, self.ridge), dim=1)
         _, towers, _ = self._towers(problem, synthetic)
-        return {x.name: infonce(F.normalize(x(chosen), dim=1) @ learned.T / self.temperature) for x in towers}
+        temperature = self.temperature_of(len(own))
+        return {x.name: infonce(F.normalize(x(chosen), dim=1) @ learned.T / temperature) for x in towers}
+
+    def temperature_of(self, samples: int) -> float:
+        """The temperature for so many samples: that which was asked for, else the default.
+
+        Args:
+            samples: M.
+
+        Example:
+            >>> [round(LabelDistillation().temperature_of(samples), 3) for samples in (8, 100, 1000)]
+            [0.3, 0.098, 0.073]
+        """
+        return self.temperature if self.temperature is not None else min(0.07 * (1 + 40 / samples), 0.3)
 
     def _label_losses(self, problem: Problem, synthetic: Synthetic, chosen: Tensor) -> dict[str, Tensor]:
         _, towers, scales = self._towers(problem, synthetic)
         labels = self._labels(problem)[problem.candidates.sample[chosen]].to(problem.device)
-        soft = synthetic.value(SOFT)
+        logits = synthetic.learned[SOFT]
+        common = logits.mean(0)  # towers are centred: without it no step would see how common each class is
         return {
-            x.name: F.cross_entropy(scale * (x(chosen) @ soft), labels) for x, scale in zip(towers, scales, strict=True)
+            x.name: F.cross_entropy(scale * (x(chosen) @ logits) + common, labels)
+            for x, scale in zip(towers, scales, strict=True)
         }
 
     def _labels(self, problem: Problem) -> Tensor:
@@ -251,7 +271,7 @@ class LabelDistillation(Method):
     def _scale(self, problem: Problem, tower: Tower, index: Tensor, among: Tensor) -> float:
         """The s that minimises CE(s f(x) t, y) of the labels that the samples start with, on up to `READ` real samples."""
         labels = self._labels(problem)
-        start = F.one_hot(labels[index], len(problem.source.classes)).float().to(problem.device)
+        start = _smoothed(labels[index], len(problem.source.classes)).log().to(problem.device)
         seen = among[random([], problem.candidates.sample[among], READ, problem.rng("scale"))]
         return fitted_scale(tower(seen) @ start, labels[problem.candidates.sample[seen]].to(problem.device))
 
@@ -270,6 +290,12 @@ class LabelDistillation(Method):
             "seconds of all steps, estimated": self.steps * seconds,
             "memory for what is learned, estimated": 16 * pairs * dim,
         }
+
+
+def _smoothed(labels: Tensor, classes: int) -> Tensor:
+    """Shares of the classes, `float [n, C]`: `SURE` of the label, the rest equally of the others."""
+    shares = torch.full((len(labels), classes), (1 - SURE) / (classes - 1))
+    return shares.scatter_(1, labels[:, None].cpu(), SURE)
 
 
 def _labelled(

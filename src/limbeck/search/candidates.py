@@ -178,13 +178,13 @@ def others(problem: Problem, best: Candidate) -> list[Candidate]:
 def finer(problem: Problem, best: Candidate, free: Collection[str]) -> list[Candidate]:
     """The best with one choice changed each: temperature, ridge, the numbers of vectors, quality, the rule that chooses its samples.
 
-    The softer softmax that suits a hundred samples costs thousands a point or two, so half of its temperature is tried first.
+    The temperature is that of the default for the number of samples, doubled: where other encoders gain by a softer softmax.
     """
     learns = best.method.describe()["name"] == "label_distillation"
     found: list[Candidate] = []
     if learns and "text" in problem.modalities:
-        half = best.method.temperature / 2  # type: ignore[attr-defined]
-        found.append(replace(best, method=replace(best.method, temperature=half)))  # type: ignore[call-arg]
+        softer = round(2 * best.method.temperature_of(count_of(problem, best)), 3)  # type: ignore[attr-defined]
+        found.append(replace(best, method=replace(best.method, temperature=softer)))  # type: ignore[call-arg]
     if learns:
         found += [replace(best, method=replace(best.method, ridge=ridge)) for ridge in (5.0, 50.0)]  # type: ignore[call-arg]
     if learns and "vectors" in free and problem.budget.limit is not None and "text" in problem.modalities:
