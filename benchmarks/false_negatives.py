@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 
 import limbeck as lb
-from limbeck.core import Recipe, freeze, stream
+from limbeck.core import Recipe, freeze
 from limbeck.evaluation.protocols.retrieval import Retrieval
 from limbeck.experts import TrajectoryMatching
 from limbeck.objectives.similarity import centred
+from limbeck.runtime.random import stream
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))

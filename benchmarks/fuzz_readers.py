@@ -603,8 +603,8 @@ def place_of(error: BaseException) -> str:
 
 def try_cases(name: str, seed: int, folder: Path, report: Path) -> None:
     """`CASES` cases; writes what came of each as a line, before and after."""
-    from limbeck.data.cache import Cache
     from limbeck.errors import LimbeckError
+    from limbeck.runtime.cache import Cache
 
     case, rng = READERS[name](folder), np.random.default_rng(seed)
     cache = Cache(folder / "cache")

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 import limbeck as lb
-from limbeck.core import Problem, Synthetic, stream
+from limbeck.core import Problem, Synthetic
 from limbeck.core.views import spread
 from limbeck.data.batch import Batch
 from limbeck.data.factors import factors
@@ -30,6 +30,7 @@ from limbeck.data.source import Source
 from limbeck.data.vectors import VectorSource
 from limbeck.methods.imagebind_dc import ImageBindDC
 from limbeck.objectives.characteristic import characteristic, gaussian_kernel, kernel_distance, square_distance
+from limbeck.runtime.random import stream
 
 REAL = 128  # pairs a class
 

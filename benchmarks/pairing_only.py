@@ -30,7 +30,6 @@ from torch import Tensor
 from torch.optim import Adam
 
 import limbeck as lb
-from limbeck.core import stream
 from limbeck.data.vectors import VectorSource
 from limbeck.objectives.characteristic import (
     characteristic,
@@ -42,6 +41,7 @@ from limbeck.objectives.characteristic import (
     square_distance,
 )
 from limbeck.objectives.pairing import avdd_distance, cosine_terms, hybrid_sums, pair_moments, pair_sum
+from limbeck.runtime.random import stream
 
 D, RHO, SCALE, K = 4, 0.9, 0.5, 256
 REAL, HELD = 2000, 2000  # pairs a class

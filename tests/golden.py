@@ -22,8 +22,8 @@ import limbeck as lb
 from limbeck import registry
 from limbeck.check import toy_source
 from limbeck.core import DistilledSet, Method
-from limbeck.data.cache import Cache
 from limbeck.errors import DataError
+from limbeck.runtime.cache import Cache
 from priors import GENERATIVE, tiny_prior
 
 FILE = Path(__file__).with_name("golden.json")

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from limbeck.core import stream
 from limbeck.data import Batch, Captions, Modality, Source
-from limbeck.data.cache import digest
 from limbeck.evaluation.students import Tower
 from limbeck.networks.convnet import ConvNet
+from limbeck.runtime.cache import digest
+from limbeck.runtime.random import stream
 from limbeck.spaces import Encoder, Space
 from limbeck.spaces.encoders.bag_of_words import BagOfWords
 

@@ -28,7 +28,7 @@ HEAVY = {
 RANK = {
     "errors": 0,
     "limits": 1,
-    "signals": 0,
+    "runtime": 1,
     "terminal": 0,
     "registry": 1,
     "data": 2,

@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 import limbeck as lb
 from limbeck.core import DistilledSet, Recipe
-from limbeck.data.files import sha256
 from limbeck.data.plain import seal
 from limbeck.objectives.similarity import Similarity
+from limbeck.runtime.files import sha256
 
 TABLE, TENSORS = "data/train-00000-of-00001.parquet", "tensors.safetensors"
 ROWS = 4

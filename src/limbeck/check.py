@@ -11,10 +11,10 @@ from torch import Tensor
 
 from limbeck.core import Budget, DistilledSet, Method, Problem
 from limbeck.data.batch import Batch, Captions
-from limbeck.data.cache import Cache, digest
 from limbeck.data.contract import check_source
 from limbeck.data.modality import Modality
 from limbeck.data.source import Source
+from limbeck.runtime.cache import Cache, digest
 from limbeck.spaces import Space
 from limbeck.spaces.contract import check_encoder
 

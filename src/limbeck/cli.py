@@ -11,9 +11,10 @@ from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck import __version__, signals
+from limbeck import __version__
 from limbeck.commands._faults import explain
 from limbeck.errors import LimbeckWarning, UnknownName
+from limbeck.runtime import signals
 from limbeck.terminal import note, say, visible
 
 if TYPE_CHECKING:

@@ -7,10 +7,11 @@ import torch
 
 import limbeck as lb
 from limbeck.check import toy_source
-from limbeck.core import Problem, Synthetic, chosen_pairs, stream
+from limbeck.core import Problem, Synthetic, chosen_pairs
 from limbeck.core.budget import per_class
 from limbeck.core.recipe import Recipe, differences
 from limbeck.errors import ConfigError, DataError
+from limbeck.runtime.random import stream
 
 
 @pytest.fixture

@@ -11,10 +11,11 @@ from torch import Tensor
 
 import limbeck as lb
 from limbeck.check import toy_source
-from limbeck.core import Pixels, Problem, Recipe, Synthetic, stream
+from limbeck.core import Pixels, Problem, Recipe, Synthetic
 from limbeck.core.members import drawn_member, member_features
 from limbeck.core.pixels import Coordinates, colour_axes
 from limbeck.errors import ConfigError
+from limbeck.runtime.random import stream
 
 FORMS: list[dict[str, Any]] = [
     {"form": "pyramid", "levels": 3},

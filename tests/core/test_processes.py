@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 import limbeck as lb
-from limbeck.core import processes
 from limbeck.errors import MissingDependency
+from limbeck.runtime import processes
 
 Several = Callable[[int, int], list[str]]
 

@@ -289,7 +289,7 @@ def test_nothing_but_our_errors(folder: Path, tmp_path: Path) -> None:
 def test_a_set_that_a_killed_replacement_took_away_comes_back(tmp_path: Path) -> None:
     small = whole_set()
     folder = small.save(tmp_path / "set")
-    code = f"import os\nfrom pathlib import Path\nfrom limbeck.data.files import work_folder\ntarget = Path({str(folder)!r})\nwith work_folder(target) as work:\n os.replace(target, work / 'old'); os.kill(os.getpid(), 9)"
+    code = f"import os\nfrom pathlib import Path\nfrom limbeck.runtime.files import work_folder\ntarget = Path({str(folder)!r})\nwith work_folder(target) as work:\n os.replace(target, work / 'old'); os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", code], check=False)
     assert not folder.exists()
     assert lb.load(folder).fingerprint == small.fingerprint

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from limbeck.data import Cache, verifying
-from limbeck.data.cache import Contents
 from limbeck.errors import LimbeckWarning, StorageError
+from limbeck.runtime.cache import Contents
 
 
 def never() -> dict[str, torch.Tensor]:
@@ -173,7 +173,7 @@ def test_any_flipped_bit_is_noticed(tmp_path: Path) -> None:
 def test_of_a_large_file_a_sample_is_compared_and_when_verifying_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("limbeck.data.cache.PIECE", 64)
+    monkeypatch.setattr("limbeck.runtime.cache.PIECE", 64)
     cache, made = Cache(tmp_path), {"x": torch.arange(64 * 50)}
     cache.tensors("features", "abcd", lambda: made)
     path = cache.path("features", "abcd") / "tensors.safetensors"

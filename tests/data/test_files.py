@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from limbeck.data.files import (
+from limbeck.errors import StorageError
+from limbeck.runtime.files import (
     checksums,
     flush,
     foreign_files,
@@ -24,8 +25,7 @@ from limbeck.data.files import (
     work_folder,
     write_text,
 )
-from limbeck.data.locks import LOCK, lock, owned, unlock
-from limbeck.errors import StorageError
+from limbeck.runtime.locks import LOCK, lock, owned, unlock
 
 
 def in_another_process(code: str) -> "subprocess.Popen[str]":
@@ -140,7 +140,7 @@ def test_what_others_left_beside_is_never_removed(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_work_of_the_dead_is_swept_and_that_of_the_living_is_not(tmp_path: Path) -> None:
     target = tmp_path / "x"
-    code = f"from limbeck.data.files import work_folder\nwith work_folder(Path({str(target)!r})) as w:\n print('ready', flush=True); time.sleep(99)"
+    code = f"from limbeck.runtime.files import work_folder\nwith work_folder(Path({str(target)!r})) as w:\n print('ready', flush=True); time.sleep(99)"
     process = in_another_process(code)
     (work,) = tmp_path.iterdir()
     with work_folder(target) as mine:
@@ -170,7 +170,7 @@ def test_what_a_killed_replacement_took_away_comes_back(tmp_path: Path) -> None:
     target = tmp_path / "space"
     target.mkdir()
     (target / "a").write_text("old")
-    code = f"import os\nfrom limbeck.data.files import work_folder\ntarget = Path({str(target)!r})\nwith work_folder(target) as w:\n os.replace(target, w / 'old'); print('ready', flush=True); time.sleep(99)"
+    code = f"import os\nfrom limbeck.runtime.files import work_folder\ntarget = Path({str(target)!r})\nwith work_folder(target) as w:\n os.replace(target, w / 'old'); print('ready', flush=True); time.sleep(99)"
     kill(in_another_process(code))
     assert not target.exists()
     settle(target)
@@ -179,7 +179,7 @@ def test_what_a_killed_replacement_took_away_comes_back(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_one_process_at_a_time_owns_a_folder(tmp_path: Path) -> None:
-    code = f"from limbeck.data.locks import owned\nwith owned(Path({str(tmp_path)!r}), 'distil'):\n print('ready', flush=True); time.sleep(99)"
+    code = f"from limbeck.runtime.locks import owned\nwith owned(Path({str(tmp_path)!r}), 'distil'):\n print('ready', flush=True); time.sleep(99)"
     process = in_another_process(code)
     said = rf"in use by process {process.pid} on .*distil, since .*; wait"
     with pytest.raises(StorageError, match=said), owned(tmp_path, "distil"):
@@ -195,7 +195,7 @@ def test_one_process_at_a_time_owns_a_folder(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_lock_outlives_no_process_and_is_not_inherited(tmp_path: Path) -> None:
     code = (
-        f"import os\nfrom limbeck.data.locks import lock\nlock(Path({str(tmp_path / LOCK)!r}))\n"
+        f"import os\nfrom limbeck.runtime.locks import lock\nlock(Path({str(tmp_path / LOCK)!r}))\n"
         "if os.fork() == 0:\n time.sleep(5); os._exit(0)\nprint('ready', flush=True); time.sleep(99)"
     )
     kill(in_another_process(code))
@@ -240,7 +240,7 @@ def test_tensors_have_the_mode_that_the_umask_says(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_looking_at_a_folder_does_not_give_its_lock_up(tmp_path: Path) -> None:
-    other = f"from limbeck.data.locks import lock\nassert lock(Path({str(tmp_path / LOCK)!r})) is None; print('ready', flush=True)"
+    other = f"from limbeck.runtime.locks import lock\nassert lock(Path({str(tmp_path / LOCK)!r})) is None; print('ready', flush=True)"
     with owned(tmp_path, "annotate"):
         (tmp_path / "a").write_text("x")
         flush(tmp_path)

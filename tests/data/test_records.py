@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 
 from limbeck.data import Cache, decode, verifying
-from limbeck.data.cache import Contents
 from limbeck.data.contract import check_source
 from limbeck.data.decode import decode_image
 from limbeck.data.layout import FileImage, Layout, Listing, Record, Skipped, assign_splits
@@ -24,6 +23,7 @@ from limbeck.data.records import RecordSource
 from limbeck.data.regular import Place
 from limbeck.data.splits import hash_split
 from limbeck.errors import ConfigError, DataError, LimbeckWarning, StorageError
+from limbeck.runtime.cache import Contents
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 import limbeck as lb
 from limbeck.check import toy_source
 from limbeck.core import Synthetic
-from limbeck.data.files import checksums
 from limbeck.engine import Run
 from limbeck.engine.checkpoints import Checkpoints
 from limbeck.errors import ConfigError, LimbeckWarning, StorageError
+from limbeck.runtime.files import checksums
 from tiers import slow_but
 
 METHOD = lb.methods.CF(steps=6)

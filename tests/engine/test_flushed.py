@@ -15,10 +15,10 @@ import torch
 import limbeck as lb
 from limbeck.check import toy_source
 from limbeck.core import Recipe
-from limbeck.data.cache import Cache
-from limbeck.data.files import write_text
 from limbeck.engine.run import Run
 from limbeck.evaluation import Score, write_scores
+from limbeck.runtime.cache import Cache
+from limbeck.runtime.files import write_text
 from limbeck.spaces.binder import Binding, bind
 
 

@@ -7,7 +7,6 @@ import torch
 
 from limbeck.check import toy_source
 from limbeck.data.batch import Batch
-from limbeck.data.cache import digest
 from limbeck.data.modality import Modality
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError
@@ -15,6 +14,7 @@ from limbeck.evaluation import compare, evaluate
 from limbeck.evaluation.protocols.classification import Classification
 from limbeck.evaluation.protocols.retrieval import Retrieval
 from limbeck.evaluation.students import backgrounds, composite, masks, shaken, swappable, swapped
+from limbeck.runtime.cache import digest
 
 SIDE = 16
 COLOURS = torch.tensor([[0.8, 0.2, 0.2], [0.2, 0.8, 0.2]])

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from limbeck.check import toy_source
-from limbeck.core import Budget, DistilledSet, Problem, stream
+from limbeck.core import Budget, DistilledSet, Problem
 from limbeck.engine import distill
 from limbeck.errors import UnknownName
 from limbeck.evaluation import evaluate
@@ -18,6 +18,7 @@ from limbeck.evaluation.students import Schedule, fit
 from limbeck.methods.random import Random
 from limbeck.objectives.contrastive import bce, false_negatives, wbce
 from limbeck.objectives.similarity import Similarity
+from limbeck.runtime.random import stream
 
 QUICK = {"steps": 12, "noise": (0.5, 1.0)}
 

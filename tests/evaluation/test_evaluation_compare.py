@@ -11,7 +11,6 @@ import torch
 import limbeck as lb
 from limbeck.check import ToySource, toy_source
 from limbeck.data import Cache
-from limbeck.data.locks import owned
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError, LimbeckWarning, StorageError
 from limbeck.evaluation import Context, compare, paired, read_scores
@@ -19,6 +18,7 @@ from limbeck.evaluation.compare import _Bench
 from limbeck.evaluation.plot import score_vs_bytes
 from limbeck.methods.dm import DM
 from limbeck.methods.random import Random
+from limbeck.runtime.locks import owned
 
 QUICK = {"steps": 5, "noise": (1.0,), "looks": 1}
 

@@ -7,7 +7,6 @@ import torch
 
 from limbeck.check import ToySource, toy_source
 from limbeck.core import Budget, Problem
-from limbeck.data.cache import digest
 from limbeck.data.source import Source
 from limbeck.engine import distill
 from limbeck.errors import ConfigError, DataError, UnknownName
@@ -17,6 +16,7 @@ from limbeck.evaluation.protocols import _fusion, _towers
 from limbeck.evaluation.protocols.classification import Classification
 from limbeck.evaluation.protocols.retrieval import Retrieval
 from limbeck.methods.random import Random
+from limbeck.runtime.cache import digest
 from limbeck.spaces import Space
 
 QUICK = {"steps": 8, "noise": (0.5, 1.0)}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import limbeck as lb
 from limbeck.check import ToySource, toy_source
-from limbeck.core import DistilledSet, stream
+from limbeck.core import DistilledSet
 from limbeck.data import Cache, Source
 from limbeck.data.vectors import VectorSource
 from limbeck.evaluation import evaluate
@@ -21,6 +21,7 @@ from limbeck.evaluation.protocols import _fusion, _towers
 from limbeck.evaluation.protocols.classification import Classification
 from limbeck.evaluation.protocols.retrieval import Retrieval
 from limbeck.evaluation.students import Schedule, Tower, fit, training
+from limbeck.runtime.random import stream
 from limbeck.spaces import Space
 
 D = {"a": 7, "b": 5}

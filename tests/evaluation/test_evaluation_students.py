@@ -9,7 +9,6 @@ import torch.nn.functional as F
 import limbeck as lb
 from limbeck.check import toy_source
 from limbeck.data.batch import Batch
-from limbeck.data.cache import digest
 from limbeck.data.modality import Modality
 from limbeck.data.source import Source
 from limbeck.data.vectors import VectorSource
@@ -29,6 +28,7 @@ from limbeck.evaluation.students import (
     shaken,
     side_of,
 )
+from limbeck.runtime.cache import digest
 from limbeck.spaces import Features
 
 

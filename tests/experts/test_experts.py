@@ -10,13 +10,13 @@ from safetensors.torch import load_file, save_file
 import limbeck as lb
 from limbeck.check import toy_source
 from limbeck.core import Problem, Recipe, encode, leaves
-from limbeck.data.cache import Cache
 from limbeck.engine.run import Run
 from limbeck.errors import ConfigError, DataError, Diverged, StorageError
 from limbeck.experts import Experts, ExpertTraining, TwoTowers
 from limbeck.experts.draws import draw, mix
 from limbeck.methods.lors import LoRS
 from limbeck.methods.mtt_vl import MTTVL
+from limbeck.runtime.cache import Cache
 from tiers import slow_but
 
 SPACE = {"image": "convnet", "text": "bag_of_words"}

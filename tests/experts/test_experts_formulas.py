@@ -13,11 +13,11 @@ import limbeck as lb
 from limbeck.check import toy_source
 from limbeck.core import Problem, Synthetic, freeze
 from limbeck.core.recipe import Recipe
-from limbeck.data.cache import Cache
 from limbeck.evaluation.protocols._towers import learned_rates
 from limbeck.experts import Experts, ExpertTraining, TwoTowers, matching, store, towers
 from limbeck.methods.lors import LoRS
 from limbeck.methods.mtt_vl import MTTVL
+from limbeck.runtime.cache import Cache
 
 TINY: dict[str, Any] = {"steps": 40, "dim": 5, "experts": 3, "expert_batch": 8, "inner_steps": 3, "inner_batch": 4}
 SPACE = {"image": {"name": "convnet", "width": 8}, "text": {"name": "bag_of_words", "width": 16}}

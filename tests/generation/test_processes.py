@@ -12,7 +12,7 @@ import torch
 
 import limbeck as lb
 from limbeck.check import toy_source
-from limbeck.core import processes
+from limbeck.runtime import processes
 from priors import tiny_prior
 
 pytest.importorskip("diffusers", reason="needs the diffusion extra")

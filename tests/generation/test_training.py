@@ -11,8 +11,8 @@ import torch
 
 import limbeck as lb
 from limbeck.data.batch import Batch
-from limbeck.data.files import sha256
 from limbeck.errors import ConfigError, DataError, LimbeckWarning, StorageError
+from limbeck.runtime.files import sha256
 
 pytest.importorskip("diffusers", reason="needs the diffusion extra")
 from limbeck.generation.pipelines import write_pipeline

@@ -9,8 +9,9 @@ import torch
 
 import limbeck as lb
 from limbeck.check import toy_source
-from limbeck.core import Recipe, stream
+from limbeck.core import Recipe
 from limbeck.engine.run import Run
+from limbeck.runtime.random import stream
 
 pytest.importorskip("diffusers", reason="needs the diffusion extra")
 from limbeck.generation.small import small_pipeline

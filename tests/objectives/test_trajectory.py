@@ -229,7 +229,7 @@ def test_compiled_gradients_are_the_same() -> None:
 
 TOWERS = """
 import torch
-from limbeck.core import stream
+from limbeck.runtime.random import stream
 from limbeck.experts import TwoTowers
 from limbeck.experts.towers import _Pair
 from limbeck.evaluation.students import Tower

@@ -12,10 +12,10 @@ from torch import Tensor
 
 import limbeck as lb
 from limbeck.data.factors import factors
-from limbeck.data.locks import owned
 from limbeck.data.plain import seal
 from limbeck.data.vectors import VectorSource
 from limbeck.errors import ConfigError, DataError, Diverged, StorageError
+from limbeck.runtime.locks import owned
 from limbeck.spaces import Space, binder, embed_source
 from limbeck.spaces.binder import Binding, bind, load_space
 from limbeck.spaces.contract import check_encoder

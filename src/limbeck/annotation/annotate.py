@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from limbeck import __version__
 from limbeck.annotation.annotator import Annotator, Captioner, Segmenter
 from limbeck.annotation.files import Sample, samples_of, write_mask
-from limbeck.data.cache import digest
 from limbeck.data.decode import pixel_limit, whole_image
-from limbeck.data.files import flush_all, write_bytes, write_text, writing
-from limbeck.data.locks import owned
 from limbeck.data.parse import Unreadable
 from limbeck.data.records import RecordSource
 from limbeck.data.regular import read_json
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError, LimbeckWarning, StorageError
+from limbeck.runtime.cache import digest
+from limbeck.runtime.files import flush_all, write_bytes, write_text, writing
+from limbeck.runtime.locks import owned
 
 __all__ = ["TABLE", "annotate"]
 

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.data.files import writing
 from limbeck.data.form import MaskForm
 from limbeck.data.layout import FileImage, ImageRef, Record
 from limbeck.data.mask import mask_share
 from limbeck.data.parse import Unreadable
 from limbeck.data.records import RecordSource
 from limbeck.errors import DataError
+from limbeck.runtime.files import writing
 
 __all__ = ["VECTOR", "Sample", "samples_of", "write_mask"]
 

@@ -55,7 +55,8 @@ class Task(Pixelled, Stored, Encoded):
         Raises:
             ConfigError: neither pairs nor bytes, or both.
         """
-        from limbeck.core import Budget, Problem, processes
+        from limbeck.core import Budget, Problem
+        from limbeck.runtime import processes
 
         processes.count()  # each of several processes chooses its device before anything is put on one
         if (self.pairs is None) == (self.bytes is None):

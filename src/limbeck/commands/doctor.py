@@ -191,7 +191,7 @@ def _encoder(encoder: "Encoder", source: "Source", device: str, method: "Method"
     """Times one batch, and a chunk as the steps of the method take it; everything else is extrapolated from them."""
     import torch
 
-    from limbeck.core.timing import seconds_of
+    from limbeck.runtime.timing import seconds_of
 
     values, total = _values(source, encoder, device)
     encoder.to(device)
@@ -244,7 +244,7 @@ def _with_gradient(encoder: "Encoder", values: "Tensor") -> float:
     import torch
 
     from limbeck.core.encode import VALUES
-    from limbeck.core.timing import seconds_of
+    from limbeck.runtime.timing import seconds_of
 
     chunk = values[: max(VALUES // values[0].numel(), 1)].detach().requires_grad_(True)
     seconds = seconds_of(lambda: torch.autograd.backward(encoder(chunk).sum()), str(values.device))

@@ -72,7 +72,7 @@ class Embed(Encoded):
 
 
 def _write(path: Path, found: "Mapping[str, Mapping[str, Features]]") -> None:
-    from limbeck.data.files import save_tensors, whole_file
+    from limbeck.runtime.files import save_tensors, whole_file
 
     tensors = {
         f"{split}.{modality}.{key}": getattr(features, key)

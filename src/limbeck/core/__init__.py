@@ -8,11 +8,12 @@ from limbeck.core.fit import fitted
 from limbeck.core.masks import object_masks
 from limbeck.core.method import Method
 from limbeck.core.pixels import Pixels
-from limbeck.core.problem import Pairs, Problem, stream
+from limbeck.core.problem import Pairs, Problem
 from limbeck.core.rate import LearnedRate
 from limbeck.core.recipe import Recipe
 from limbeck.core.synthetic import Synthetic, chosen_pairs, learned_pairs, select
 from limbeck.core.whiten import whitened, whitening_of
+from limbeck.runtime.random import stream
 
 __all__ = [
     "Budget",

@@ -18,13 +18,13 @@ from limbeck.core.problem import Problem
 from limbeck.core.recipe import Recipe
 from limbeck.core.synthetic import SOFT, Synthetic
 from limbeck.data.batch import Batch, Captions
-from limbeck.data.cache import digest
 from limbeck.data.modality import Modality
 from limbeck.data.plain import escape_surrogates
 from limbeck.data.source import Source
 from limbeck.data.trust import check_named, remember
 from limbeck.objectives.nearest import nearest
 from limbeck.objectives.similarity import Similarity
+from limbeck.runtime.cache import digest
 
 __all__ = ["DistilledSet", "freeze", "load"]
 

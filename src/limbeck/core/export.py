@@ -9,8 +9,8 @@ from typing import Literal, get_args
 from limbeck.core.card import card
 from limbeck.core.codec import png
 from limbeck.core.distilled import DistilledSet
-from limbeck.data.files import foreign_files, whole_folder
 from limbeck.errors import ConfigError, StorageError
+from limbeck.runtime.files import foreign_files, whole_folder
 
 __all__ = ["Format", "export"]
 

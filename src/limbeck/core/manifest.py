@@ -5,9 +5,9 @@ from typing import Any, get_args
 
 from limbeck.core.codec import Vectors
 from limbeck.core.recipe import SHAPE as RECIPE
-from limbeck.data.files import settle, sha256
 from limbeck.data.plain import COUNT, DIGEST, NUMBER, PLAIN, SIZE, TEXT, Kind, read_sealed
 from limbeck.errors import StorageError
+from limbeck.runtime.files import settle, sha256
 
 __all__ = ["CARD", "MANIFEST", "SCHEMA", "TABLE", "TENSORS", "read_manifest"]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from limbeck.core.problem import Problem
-from limbeck.core.timing import seconds_of
+from limbeck.runtime.timing import seconds_of
 from limbeck.spaces import Encoder, Features, Space, embed_source
 from limbeck.spaces.encoders.pool import members_of
 

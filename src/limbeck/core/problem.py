@@ -1,7 +1,6 @@
 """`Problem`: everything a method may look at, and nothing else. There is no test split inside."""
 
 import copy
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,32 +16,19 @@ from limbeck.core.codec import Files, Storage, decoded, exact_bytes, stored_file
 from limbeck.core.estimate import image_bytes, text_bytes
 from limbeck.core.pixels import Pixels
 from limbeck.data.batch import Batch
-from limbeck.data.cache import Cache
 from limbeck.data.captions import check_captions
 from limbeck.data.source import Source, TrainingView
 from limbeck.errors import ConfigError, DataError
+from limbeck.runtime.cache import Cache
+from limbeck.runtime.random import stream
 from limbeck.spaces import Features, Space, embed_source
 
-__all__ = ["Pairs", "Problem", "stream"]
+__all__ = ["Pairs", "Problem"]
 
 T = TypeVar("T")
 CHUNK = 256  # images that are stored at a time
 FIXED = 7_000  # bytes of card, manifest and the frame of the table, with a recipe of many options
 PREVIEW = 2_000  # bytes of a picture of sound or depth, at most
-
-
-def stream(seed: int, purpose: str, t: int = 0) -> torch.Generator:
-    """The named random stream (seed, purpose, t): a fresh CPU generator, the same wherever and whenever it is asked for.
-
-    There is nothing to save on a checkpoint, and a draw added in one place shifts no other.
-
-    Example:
-        >>> a, b = stream(0, "batch", 7), stream(0, "batch", 7)
-        >>> torch.equal(torch.randn(3, generator=a), torch.randn(3, generator=b))
-        True
-    """
-    raw = hashlib.sha256(f"{seed}\x1f{purpose}\x1f{t}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(raw[:8], "little") % 2**63)
 
 
 @dataclass(frozen=True)

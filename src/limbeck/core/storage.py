@@ -21,12 +21,12 @@ from limbeck.core.manifest import CARD, CURE, MANIFEST, SCHEMA, TABLE, TENSORS, 
 from limbeck.core.recipe import Recipe
 from limbeck.core.sound import check_modalities, check_tensors
 from limbeck.core.table import column_sizes, read_table, write_table
-from limbeck.data.files import whole_folder
 from limbeck.data.modality import Modality
 from limbeck.data.parse import Unreadable
 from limbeck.data.plain import dump_json, escape_surrogates, seal
 from limbeck.errors import StorageError
 from limbeck.limits import SET_PIXELS
+from limbeck.runtime.files import whole_folder
 
 __all__ = ["SCHEMA", "load", "part_sizes", "save"]
 

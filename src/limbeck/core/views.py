@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from limbeck.core.problem import Problem
-from limbeck.core.timing import seconds_of
 from limbeck.data.augment import siamese
-from limbeck.data.cache import digest
+from limbeck.runtime.cache import digest
+from limbeck.runtime.timing import seconds_of
 from limbeck.spaces import Encoder
 
 __all__ = ["Views", "spread"]

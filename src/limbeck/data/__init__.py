@@ -1,9 +1,9 @@
 """Batches, modalities, sources, decoding, and the content-addressed cache."""
 
 from limbeck.data.batch import Batch, Captions
-from limbeck.data.cache import Cache, digest, verifying
 from limbeck.data.modality import Modality
 from limbeck.data.source import Source
 from limbeck.limits import scaled_limits
+from limbeck.runtime.cache import Cache, digest, verifying
 
 __all__ = ["Batch", "Cache", "Captions", "Modality", "Source", "digest", "scaled_limits", "verifying"]

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.data.cache import digest
 from limbeck.data.vectors import VectorSource
 from limbeck.errors import ConfigError
+from limbeck.runtime.cache import digest
 
 __all__ = ["FactorSource", "factors", "ranked"]
 

@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.data.batch import Batch, Captions
-from limbeck.data.cache import Cache, digest
 from limbeck.data.decode import DECODER
-from limbeck.data.files import write_text
 from limbeck.data.form import Form
 from limbeck.data.layout import ImageRef, Layout, Listing, Record, Skipped
 from limbeck.data.modality import Modality
@@ -25,6 +23,8 @@ from limbeck.data.plausible import DepthFacts, DepthOf
 from limbeck.data.source import Source
 from limbeck.data.store import Store, open_store
 from limbeck.errors import DataError
+from limbeck.runtime.cache import Cache, digest
+from limbeck.runtime.files import write_text
 
 __all__ = ["RecordSource"]
 

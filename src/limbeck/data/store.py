@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.data.cache import Cache, Contents, asked, digest, writing
 from limbeck.data.decode import pixel_limit
 from limbeck.data.form import Form
 from limbeck.data.layout import ImageRef
 from limbeck.data.parse import Unreadable
 from limbeck.errors import DataError, LimbeckWarning, OutOfMemory, StorageError
+from limbeck.runtime.cache import Cache, Contents, asked, digest, writing
 
 __all__ = ["Store", "open_store"]
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from limbeck.data.cache import Cache, digest
-from limbeck.data.files import settle, write_text
 from limbeck.errors import ConfigError, StorageError
 from limbeck.registry import is_allowed, parse_spec
+from limbeck.runtime.cache import Cache, digest
+from limbeck.runtime.files import settle, write_text
 
 __all__ = ["check_named", "named_elsewhere", "remember"]
 

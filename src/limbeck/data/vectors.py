@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from limbeck.data.batch import Batch, Captions
-from limbeck.data.cache import digest
 from limbeck.data.modality import Modality
 from limbeck.data.source import Source
 from limbeck.errors import DataError
+from limbeck.runtime.cache import digest
 
 __all__ = ["VectorSource"]
 

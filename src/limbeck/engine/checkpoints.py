@@ -17,8 +17,8 @@ from typing import Any
 
 from torch import Tensor
 
-from limbeck.data.files import checksums, foreign_files, save_tensors, sha256, whole_folder, work_folder, writing
 from limbeck.errors import LimbeckWarning, StorageError
+from limbeck.runtime.files import checksums, foreign_files, save_tensors, sha256, whole_folder, work_folder, writing
 
 __all__ = ["Checkpoint", "Checkpoints"]
 

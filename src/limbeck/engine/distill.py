@@ -10,7 +10,6 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from limbeck.core import processes
 from limbeck.core.distilled import DistilledSet, load
 from limbeck.core.fit import frozen
 from limbeck.core.members import drawn_member
@@ -18,12 +17,13 @@ from limbeck.core.method import Method
 from limbeck.core.problem import Problem
 from limbeck.core.recipe import Recipe
 from limbeck.core.synthetic import Synthetic
-from limbeck.data.files import settle_within
 from limbeck.engine.pixels import in_coordinates, over_views
 from limbeck.engine.run import Run
 from limbeck.engine.saturation import saturation
 from limbeck.errors import ConfigError, Diverged
-from limbeck.signals import asked, deferred
+from limbeck.runtime import processes
+from limbeck.runtime.files import settle_within
+from limbeck.runtime.signals import asked, deferred
 
 __all__ = ["State", "distill", "steps"]
 

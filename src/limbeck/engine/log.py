@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from limbeck.data.files import writing
+from limbeck.runtime.files import writing
 
 __all__ = ["append", "flush", "read"]
 

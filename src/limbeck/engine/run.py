@@ -22,13 +22,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from limbeck.core import processes
 from limbeck.core.recipe import Recipe, differences
-from limbeck.data.files import settle_within, write_text
-from limbeck.data.locks import LOCK, owned
 from limbeck.engine import log
 from limbeck.engine.checkpoints import Checkpoint, Checkpoints
 from limbeck.errors import ConfigError, LimbeckWarning, StorageError
+from limbeck.runtime import processes
+from limbeck.runtime.files import settle_within, write_text
+from limbeck.runtime.locks import LOCK, owned
 
 __all__ = ["Run"]
 

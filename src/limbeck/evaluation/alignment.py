@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from limbeck.data.cache import Cache
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError
 from limbeck.evaluation.metrics import accuracy, first_hit
 from limbeck.objectives.binding import centroid
+from limbeck.runtime.cache import Cache
 from limbeck.spaces import Features, Space, embed_source
 from limbeck.spaces.embed import Tick
 

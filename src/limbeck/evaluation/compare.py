@@ -11,9 +11,6 @@ from typing import Any
 
 from limbeck import registry
 from limbeck.core import Budget, DistilledSet, Method, Pixels, Problem, Storage
-from limbeck.data.cache import Cache, digest
-from limbeck.data.files import settle_within, sha256, write_text
-from limbeck.data.locks import owned
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, LimbeckWarning, StorageError
 from limbeck.evaluation.comparison import Comparison, refuse_foreign, write_comparison
@@ -22,6 +19,9 @@ from limbeck.evaluation.filesize import file_bytes
 from limbeck.evaluation.protocol import Protocol
 from limbeck.evaluation.score import Score, read_scores, write_scores
 from limbeck.evaluation.unseen import Maker, Spec, Unseen, home_name, open_unseen, refuse_seen, refuse_unread
+from limbeck.runtime.cache import Cache, digest
+from limbeck.runtime.files import settle_within, sha256, write_text
+from limbeck.runtime.locks import owned
 from limbeck.spaces import Space, embed_source
 
 __all__ = ["Comparison", "compare"]

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from limbeck.core import DistilledSet
-from limbeck.data.files import write_text
 from limbeck.errors import StorageError
 from limbeck.evaluation.contrast import Contrast, contrasts
 from limbeck.evaluation.encoders import encoder_table
 from limbeck.evaluation.plot import score_vs_bytes
 from limbeck.evaluation.score import Score, read_scores, write_scores
 from limbeck.evaluation.table import Format, across, table, titles
+from limbeck.runtime.files import write_text
 
 __all__ = ["Comparison", "refuse_foreign", "write_comparison"]
 

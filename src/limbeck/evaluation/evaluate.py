@@ -9,7 +9,6 @@ from typing import Any
 
 from limbeck import registry
 from limbeck.core import DistilledSet, load
-from limbeck.data.cache import Cache
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError
 from limbeck.evaluation.filesize import file_bytes
@@ -23,6 +22,7 @@ from limbeck.evaluation.unseen import (
     refuse_seen,
     refuse_unread,
 )
+from limbeck.runtime.cache import Cache
 from limbeck.spaces import Space
 
 __all__ = ["evaluate", "open_protocol", "refuse_leaks", "student_seeds", "test_split"]

@@ -4,10 +4,10 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from limbeck.data.files import whole_file
 from limbeck.errors import ConfigError
 from limbeck.evaluation.score import Score
 from limbeck.evaluation.table import headline
+from limbeck.runtime.files import whole_file
 
 __all__ = ["score_vs_bytes"]
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
-from limbeck.data.cache import Cache, digest
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.students import Candidate, Components, Pretrained, Samples, Schedule, Trainer, pictures
 from limbeck.networks._spec import network
+from limbeck.runtime.cache import Cache, digest
 from limbeck.spaces import Features, Space, embed_source
 from limbeck.spaces.pictures import PICTURED
 

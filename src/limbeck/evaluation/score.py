@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from limbeck.data.files import write_text
 from limbeck.data.plain import (
     COUNT,
     INTEGER,
@@ -20,6 +19,7 @@ from limbeck.data.plain import (
     seal,
 )
 from limbeck.errors import ConfigError, StorageError
+from limbeck.runtime.files import write_text
 
 __all__ = ["Paired", "Score", "paired", "read_scores", "write_scores"]
 

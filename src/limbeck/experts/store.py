@@ -8,13 +8,14 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from limbeck.core import Problem, stream
-from limbeck.core.timing import seconds_of
-from limbeck.data.cache import digest
+from limbeck.core import Problem
 from limbeck.errors import ConfigError, DataError, Diverged, StorageError
 from limbeck.evaluation.students import noisy
 from limbeck.experts.towers import TwoTowers
 from limbeck.objectives.contrastive import contrastive, false_negatives
+from limbeck.runtime.cache import digest
+from limbeck.runtime.random import stream
+from limbeck.runtime.timing import seconds_of
 
 __all__ = ["ExpertTraining", "Experts"]
 

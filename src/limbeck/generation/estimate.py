@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from limbeck.core.timing import seconds_of
 from limbeck.errors import ConfigError
 from limbeck.generation.pipelines import factor_of, read_index, side_of
 from limbeck.generation.quiet import diffusers, quietly
 from limbeck.generation.tuned import ADAPTED, chosen_parameters
+from limbeck.runtime.timing import seconds_of
 
 __all__ = ["Cost", "cost_of", "throughput"]
 

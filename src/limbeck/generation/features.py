@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.core import Problem
-from limbeck.data.cache import digest
 from limbeck.errors import ConfigError
 from limbeck.generation.prior import Condition, DiffusersPrior
+from limbeck.runtime.cache import digest
 from limbeck.spaces import Space, embed_source
 from limbeck.spaces.binder import Binding, bind, load_space
 

@@ -13,7 +13,6 @@ from torch import Tensor
 from limbeck.annotation import Knowledge
 from limbeck.core import Method, Problem, Synthetic
 from limbeck.core.options import refuse_others, refuse_unread
-from limbeck.data.files import sha256
 from limbeck.errors import ConfigError, DataError, LimbeckWarning
 from limbeck.generation.estimate import Cost, cost_of, throughput
 from limbeck.generation.features import agreement, caption_vectors, joint_space
@@ -31,6 +30,7 @@ from limbeck.generation.synthesis import (
     rewritten,
 )
 from limbeck.generation.tuned import TunedPrior
+from limbeck.runtime.files import sha256
 from limbeck.spaces import Space
 
 __all__ = ["Generated"]

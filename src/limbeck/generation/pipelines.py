@@ -9,11 +9,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from limbeck.data.cache import digest
-from limbeck.data.files import checksums, flush, foreign_files, sha256, work_folder, write_text, writing
 from limbeck.data.plain import PLAIN, TEXT, read_json
 from limbeck.errors import ConfigError, StorageError
 from limbeck.generation.quiet import diffusers, quietly
+from limbeck.runtime.cache import digest
+from limbeck.runtime.files import checksums, flush, foreign_files, sha256, work_folder, write_text, writing
 from limbeck.spaces.hub import read
 
 __all__ = [

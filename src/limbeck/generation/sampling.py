@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from limbeck.core import Problem, processes
-from limbeck.data.cache import digest
-from limbeck.data.files import save_tensors, whole_file, write_text
+from limbeck.core import Problem
 from limbeck.errors import ConfigError, LimbeckWarning, StorageError
 from limbeck.generation.prior import DiffusersPrior
+from limbeck.runtime import processes
+from limbeck.runtime.cache import digest
+from limbeck.runtime.files import save_tensors, whole_file, write_text
 from limbeck.spaces.preprocess import resize
 
 __all__ = ["Sampling", "sampled"]

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from limbeck import registry
 from limbeck.annotation import Captioner, Knowledge
-from limbeck.core import processes
-from limbeck.data.cache import digest
-from limbeck.data.files import write_text
 from limbeck.data.modality import Modality
 from limbeck.errors import ConfigError, DataError, LimbeckWarning
+from limbeck.runtime import processes
+from limbeck.runtime.cache import digest
+from limbeck.runtime.files import write_text
 
 __all__ = [
     "Synthesised",

@@ -13,9 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from limbeck.core import Recipe, stream
+from limbeck.core import Recipe
 from limbeck.data.captions import check_captions
-from limbeck.data.files import settle_within
 from limbeck.data.source import Source
 from limbeck.engine.run import Run
 from limbeck.errors import ConfigError, DataError, Diverged, LimbeckWarning
@@ -23,7 +22,9 @@ from limbeck.generation.pipelines import refuse_others, write_pipeline
 from limbeck.generation.prior import DiffusersPrior
 from limbeck.generation.small import small_pipeline
 from limbeck.objectives.diffusion import denoising_target
-from limbeck.signals import asked, deferred
+from limbeck.runtime.files import settle_within
+from limbeck.runtime.random import stream
+from limbeck.runtime.signals import asked, deferred
 
 __all__ = ["PriorTraining", "losses", "train_prior"]
 

@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
-from limbeck.core import Problem, Synthetic, processes
+from limbeck.core import Problem, Synthetic
 from limbeck.core.options import refuse_unread
-from limbeck.core.timing import seconds_of
 from limbeck.errors import ConfigError, LimbeckWarning
 from limbeck.generation.estimate import Cost
 from limbeck.generation.features import DecodedFeatures, LatentFeatures, PairFeatures, caption_vectors, joint_space
@@ -23,6 +22,8 @@ from limbeck.generation.tuned import Subset, TunedPrior
 from limbeck.objectives.contrastive import directions, false_negatives
 from limbeck.objectives.diffusion import clean_estimate, denoising_target
 from limbeck.objectives.diversity import diversity
+from limbeck.runtime import processes
+from limbeck.runtime.timing import seconds_of
 
 __all__ = ["Edge"]
 

@@ -15,11 +15,11 @@ from limbeck.core import Method, Problem, Synthetic, fitted
 from limbeck.core.kept import kept_vectors
 from limbeck.core.members import member_costs, member_features
 from limbeck.core.synthetic import SOFT
-from limbeck.core.timing import seconds_of
 from limbeck.errors import ConfigError, DataError
 from limbeck.objectives.contrastive import infonce
 from limbeck.objectives.kernel import ridge_map, ridge_tower
 from limbeck.objectives.selection import Rule, View, random, rule
+from limbeck.runtime.timing import seconds_of
 from limbeck.spaces import Encoder
 from limbeck.spaces.encoders.pool import members_of
 

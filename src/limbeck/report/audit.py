@@ -6,13 +6,13 @@ from pathlib import Path
 
 from limbeck import __version__
 from limbeck.core.distilled import DistilledSet
-from limbeck.data.files import write_text
 from limbeck.data.source import Source
 from limbeck.errors import StorageError
 from limbeck.evaluation.audit import Audit, Nearness
 from limbeck.evaluation.audit.result import MEASURES, RULE
 from limbeck.report import words
 from limbeck.report.gallery import Card, cards
+from limbeck.runtime.files import write_text
 
 __all__ = ["audit_page"]
 

@@ -8,7 +8,6 @@ from typing import Any
 from limbeck import __version__
 from limbeck.core.card import coverage
 from limbeck.core.distilled import DistilledSet
-from limbeck.data.files import write_text
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, StorageError
 from limbeck.evaluation.score import Score
@@ -16,6 +15,7 @@ from limbeck.report import figures, words
 from limbeck.report.gallery import Card, cards, contact_sheet
 from limbeck.report.relation import Relation, relation
 from limbeck.report.results import Group, Row, Table, best, groups, tables
+from limbeck.runtime.files import write_text
 
 __all__ = ["page"]
 

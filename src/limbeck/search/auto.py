@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from limbeck import registry
-from limbeck.core import Budget, Method, Problem, Recipe, Storage, processes
-from limbeck.data.locks import owned
+from limbeck.core import Budget, Method, Problem, Recipe, Storage
 from limbeck.data.source import Source
 from limbeck.engine import distill
 from limbeck.errors import ConfigError, DataError, Diverged
 from limbeck.evaluation.protocol import Protocol
+from limbeck.runtime import processes
+from limbeck.runtime.locks import owned
 from limbeck.search.candidates import (
     FREE,
     Candidate,

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.core.recipe import differences
-from limbeck.data.files import write_text
 from limbeck.data.plain import COUNT, NONE, NUMBER, PLAIN, TEXT, dump_json, read_sealed, seal
 from limbeck.errors import ConfigError
+from limbeck.runtime.files import write_text
 from limbeck.terminal import visible
 
 __all__ = ["FILE", "TEXT_FILE", "Ledger", "Trial", "table_of"]

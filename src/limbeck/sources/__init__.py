@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from limbeck import registry
-from limbeck.data.cache import Cache
 from limbeck.data.records import RecordSource
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
+from limbeck.runtime.cache import Cache
 
 __all__ = ["source"]
 

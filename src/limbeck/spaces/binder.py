@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck import __version__
-from limbeck.data.cache import Cache, digest
-from limbeck.data.locks import owned
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError, Diverged
 from limbeck.objectives.binding import all_pairs, centroid, centroid_terms, fixed_terms, mean_of_terms
 from limbeck.objectives.contrastive import infonce
+from limbeck.runtime.cache import Cache, digest
+from limbeck.runtime.locks import owned
 from limbeck.spaces.embed import Features, Tick, embed_source
 from limbeck.spaces.encoders.bound import Bound
 from limbeck.spaces.heads import Head, read_manifest, refuse_other, write_heads

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.data.cache import Cache, digest
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
+from limbeck.runtime.cache import Cache, digest
 from limbeck.spaces.encoders.pool import members_of
 from limbeck.spaces.encoders.vectors import Vectors
 from limbeck.spaces.space import Encoder, Space

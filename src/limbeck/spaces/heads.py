@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.data.files import save_tensors, settle, sha256, whole_folder
 from limbeck.data.plain import COUNT, DIGEST, PLAIN, SIZE, TEXT, Kind, dump_json, read_sealed, seal
 from limbeck.data.trust import remember
 from limbeck.errors import StorageError
+from limbeck.runtime.files import save_tensors, settle, sha256, whole_folder
 
 __all__ = ["MANIFEST", "SCHEMA", "Head", "made_of", "read_heads", "read_manifest", "write_heads"]
 

@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from limbeck.data.batch import Batch
-from limbeck.data.cache import digest
 from limbeck.errors import ConfigError, LimbeckError, MissingDependency
+from limbeck.runtime.cache import digest
 
 __all__ = ["Encoder", "Space"]
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from limbeck.core import stream
 from limbeck.data.source import Source
 from limbeck.evaluation.audit.attack import confidence, lira, rates
 from limbeck.evaluation.audit.result import Leak
@@ -14,6 +13,7 @@ from limbeck.evaluation.protocol import Context, Protocol
 from limbeck.evaluation.protocols.classification import Classification
 from limbeck.evaluation.protocols.retrieval import Retrieval
 from limbeck.evaluation.students import Samples
+from limbeck.runtime.random import stream
 from limbeck.spaces import Space
 
 __all__ = ["Bench", "Given", "membership", "protocol_of"]

@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from limbeck.core import DistilledSet, load, stream
-from limbeck.data.cache import Cache
+from limbeck.core import DistilledSet, load
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.audit.diversity import density_and_coverage, vendi
@@ -17,6 +16,8 @@ from limbeck.evaluation.audit.membership import Bench, Given, membership, protoc
 from limbeck.evaluation.audit.nearest import Nearness, nearness
 from limbeck.evaluation.audit.result import Audit, Diversity, Leak
 from limbeck.evaluation.protocol import Context, Protocol
+from limbeck.runtime.cache import Cache
+from limbeck.runtime.random import stream
 from limbeck.spaces import Features, Space, embed_source
 
 __all__ = ["audit"]

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.core import stream
 from limbeck.evaluation.metrics import accuracy
 from limbeck.evaluation.protocol import Context
 from limbeck.evaluation.students import (
@@ -30,6 +29,7 @@ from limbeck.evaluation.students import (
     swappable,
     swapped,
 )
+from limbeck.runtime.random import stream
 
 if TYPE_CHECKING:
     from limbeck.evaluation.protocols.classification import Classification

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.core import DistilledSet, stream
+from limbeck.core import DistilledSet
 from limbeck.data.source import Source
 from limbeck.errors import DataError
 from limbeck.evaluation.metrics import retrieval
@@ -31,6 +31,7 @@ from limbeck.evaluation.students import (
     side_of,
 )
 from limbeck.objectives.contrastive import Loss, contrastive, cwcl, false_negatives, infonce
+from limbeck.runtime.random import stream
 from limbeck.spaces import Features
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from limbeck.core import DistilledSet
-from limbeck.data.cache import Cache
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.metrics import accuracy
 from limbeck.evaluation.protocol import Context, Protocol, Selection
 from limbeck.evaluation.protocols._fusion import Labelled, Training
 from limbeck.evaluation.students import Schedule, masks, mean_direction
+from limbeck.runtime.cache import Cache
 from limbeck.spaces import Space
 
 __all__ = ["Classification"]

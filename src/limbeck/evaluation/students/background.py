@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from limbeck.data.cache import Cache
 from limbeck.data.source import Source
 from limbeck.evaluation.students.inputs import CHUNK, seen_pixels
+from limbeck.runtime.cache import Cache
 
 __all__ = ["backgrounds", "composite", "masks", "swappable", "swapped"]
 

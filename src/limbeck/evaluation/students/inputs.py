@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data.augment import OPERATIONS
-from limbeck.data.cache import Cache, digest
 from limbeck.data.source import Source
 from limbeck.errors import DataError
+from limbeck.runtime.cache import Cache, digest
 from limbeck.spaces import Features
 from limbeck.spaces.pictures import picture
 from limbeck.spaces.preprocess import resize

@@ -13,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from limbeck.core import stream
 from limbeck.errors import ConfigError
 from limbeck.networks._spec import network as by_name
+from limbeck.runtime.random import stream
 from limbeck.spaces.trainable import TrainableEncoder
 
 __all__ = ["Candidate", "Schedule", "Tower", "best_student", "chunk_of", "fit", "last_student", "noisy"]

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from limbeck.data.cache import digest
 from limbeck.errors import ConfigError
+from limbeck.runtime.cache import digest
 from limbeck.spaces import pe_audio
 from limbeck.spaces.hearing import AudioNetwork, check_rate, read_features
 from limbeck.spaces.hub import licence_of, read

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from limbeck.data.files import flush_all, foreign_files, save_tensors, settle, work_folder
-from limbeck.data.files import writing as _writing
 from limbeck.errors import LimbeckWarning, StorageError
+from limbeck.runtime.files import flush_all, foreign_files, save_tensors, settle, work_folder
+from limbeck.runtime.files import writing as _writing
 
 __all__ = ["Cache", "Contents", "digest", "verifying"]
 

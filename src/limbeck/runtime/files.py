@@ -18,8 +18,8 @@ from typing import Any
 
 from torch import Tensor
 
-from limbeck.data.locks import LOCK, guard, is_mine, lock, unlock
 from limbeck.errors import LimbeckError, StorageError
+from limbeck.runtime.locks import LOCK, guard, is_mine, lock, unlock
 
 __all__ = [
     "WORK",
