@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,13 @@ from limbeck.errors import ConfigError, DataError, LimbeckWarning, StorageError
 from limbeck.runtime.cache import digest
 from limbeck.runtime.files import flush_all, write_bytes, write_text, writing
 from limbeck.runtime.locks import owned
+from limbeck.runtime.progress import ProgressCallback
 
 __all__ = ["TABLE", "annotate"]
 
 FACTS, TABLE = "annotated.json", "annotated.jsonl"
 SAME = ("data", "splits", "captions", "masks")  # what calls that continue each other agree in
 BATCH = 8  # images at a time, where neither annotator says how many
-
-Tick = Callable[[str, int, int], None]
 
 
 def annotate(
@@ -40,7 +39,7 @@ def annotate(
     *,
     splits: Sequence[str] | None = None,
     device: str = "cpu",
-    tick: Tick | None = None,
+    tick: ProgressCallback | None = None,
 ) -> dict[str, Any]:
     """Writes a table that the source `manifest` opens: the data, with captions and masks where they had none.
 
@@ -202,7 +201,7 @@ def _write_rows(
     captions: Captioner | None,
     masks: Segmenter | None,
     device: str,
-    tick: Tick | None,
+    tick: ProgressCallback | None,
 ) -> None:
     """Appends the rows that the table lacks, batch by batch; the batches are the same wherever it was stopped."""
     write_text(folder / FACTS, _json(facts))

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from limbeck.commands._options import Command, Part, part
-from limbeck.commands._progress import Tick
 from limbeck.errors import ConfigError, StorageError
+from limbeck.runtime.progress import ProgressCallback
 from limbeck.terminal import note
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class OfSet(Encoded):
     depth: Part | None = part("encoder", name="space.depth")
 
 
-def made_from(small: "DistilledSet", cure: str, tick: Tick, **options: Any) -> "Source":
+def made_from(small: "DistilledSet", cure: str, tick: ProgressCallback, **options: Any) -> "Source":
     """The data that a set was distilled from.
 
     Args:
@@ -227,7 +227,7 @@ def report_opened(
         note(f"{', '.join(found)}: opened because {small.name} names it")
 
 
-def open_source(asked: Part | None, tick: Tick, split: str = "train") -> "Source":
+def open_source(asked: Part | None, tick: ProgressCallback, split: str = "train") -> "Source":
     """The source that a command line names; the folder of a run stands for its finished set."""
     from limbeck.sources import source
 

@@ -17,9 +17,9 @@ from typing import Any, ClassVar, TypeVar, get_type_hints
 from limbeck import registry
 from limbeck.commands._describe import arguments, options
 from limbeck.commands._line import Line, read_line
-from limbeck.commands._progress import Tick
 from limbeck.commands._types import Option, add, is_mapping, typed
 from limbeck.errors import ConfigError, MissingDependency, UnknownName
+from limbeck.runtime.progress import ProgressCallback
 
 __all__ = ["Answer", "Command", "Part", "help_of", "parse", "part"]
 
@@ -99,7 +99,7 @@ class Command(ABC):
     named: frozenset[str] = field(default=frozenset(), metadata={"hidden": True})  # the options that were given
 
     @abstractmethod
-    def execute(self, tick: Tick) -> Answer:
+    def execute(self, tick: ProgressCallback) -> Answer:
         """Does it; `tick` is called with (what, done, total)."""
 
 

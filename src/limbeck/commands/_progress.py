@@ -8,9 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from limbeck.terminal import say, visible
 
-__all__ = ["Progress", "Tick"]
-
-Tick = Callable[[str, int, int], None]
+__all__ = ["Progress"]
 
 
 @runtime_checkable

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from limbeck.commands._open import Encoded, open_source
 from limbeck.commands._options import Part, part
 from limbeck.commands._pixels import Pixelled
-from limbeck.commands._progress import Tick
 from limbeck.commands._stored import Stored
 from limbeck.errors import ConfigError
+from limbeck.runtime.progress import ProgressCallback
 
 if TYPE_CHECKING:
     from limbeck.core import Method, Problem
@@ -39,7 +39,7 @@ class Task(Pixelled, Stored, Encoded):
     pixels: Literal["uint8", "float32"] = "uint8"
     seed: int = 0
 
-    def problem(self, tick: Tick) -> "tuple[Problem, Method, Source]":
+    def problem(self, tick: ProgressCallback) -> "tuple[Problem, Method, Source]":
         """Opens the data: what to distil, how, and the data themselves, of which the problem only shows a part.
 
         Raises:
@@ -49,7 +49,7 @@ class Task(Pixelled, Stored, Encoded):
         problem, source = self.opened(tick)
         return problem, method, source
 
-    def opened(self, tick: Tick) -> "tuple[Problem, Source]":
+    def opened(self, tick: ProgressCallback) -> "tuple[Problem, Source]":
         """What to distil, and the data themselves.
 
         Raises:

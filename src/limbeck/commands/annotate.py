@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.commands._open import check_device, open_source, report_skipped
 from limbeck.commands._options import Answer, Command, Part, part
-from limbeck.commands._progress import Tick
+from limbeck.runtime.progress import ProgressCallback
 from limbeck.terminal import note
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Annotate(Command):
     def __post_init__(self) -> None:
         check_device(self.device)
 
-    def execute(self, tick: Tick) -> Answer:
+    def execute(self, tick: ProgressCallback) -> Answer:
         """Writes the folder."""
         from limbeck.annotation import annotate
         from limbeck.annotation.annotate import TABLE

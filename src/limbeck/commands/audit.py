@@ -18,7 +18,7 @@ from limbeck.commands._open import (
     space_of,
 )
 from limbeck.commands._options import Answer, Part, part
-from limbeck.commands._progress import Tick
+from limbeck.runtime.progress import ProgressCallback
 
 if TYPE_CHECKING:
     from limbeck.core import DistilledSet
@@ -52,7 +52,7 @@ class Audit(OfSet):
     shadows: int = 16
     out: Path | None = None
 
-    def execute(self, tick: Tick) -> Answer:
+    def execute(self, tick: ProgressCallback) -> Answer:
         """Compares, attacks and measures."""
         from limbeck.evaluation.audit import audit
 
@@ -77,7 +77,7 @@ class Audit(OfSet):
         page = audit_page(self.out, found, small, source)
         return Answer(f"{found.text()}\n\npage: {page.resolve()}", {**data, "page": str(page)})
 
-    def _source(self, small: "DistilledSet", tick: Tick) -> "Source":
+    def _source(self, small: "DistilledSet", tick: ProgressCallback) -> "Source":
         if self.against is not None:
             return open_source(self.against, tick)
         return made_from(small, "name the data to compare with: --against SOURCE", tick)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from limbeck.commands._open import Encoded, check_device, open_source, report_skipped
 from limbeck.commands._options import Answer, Part, part
-from limbeck.commands._progress import Tick
 from limbeck.errors import ConfigError
+from limbeck.runtime.progress import ProgressCallback
 from limbeck.spaces.binder import Binding
 from limbeck.terminal import note
 
@@ -51,7 +51,7 @@ class Bind(Encoded, Binding):
             raise ConfigError(f"--weights takes MODALITY=NUMBER, got {dict(self.weights)}") from error
         return Binding(**given)
 
-    def execute(self, tick: Tick) -> Answer:
+    def execute(self, tick: ProgressCallback) -> Answer:
         """Trains, keeps and reports."""
         from limbeck.evaluation.alignment import alignment
         from limbeck.spaces.binder import bind

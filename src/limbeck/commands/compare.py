@@ -15,9 +15,9 @@ from limbeck.commands._open import (
 )
 from limbeck.commands._options import Answer, Part, part
 from limbeck.commands._pixels import Pixelled
-from limbeck.commands._progress import Tick
 from limbeck.commands._stored import Stored
 from limbeck.commands._vary import varied
+from limbeck.runtime.progress import ProgressCallback
 
 __all__ = ["Compare"]
 
@@ -62,7 +62,7 @@ class Compare(Pixelled, Stored, Encoded):
     on: Part | None = part("source", split="test")
     out: Path
 
-    def execute(self, tick: Tick) -> Answer:
+    def execute(self, tick: ProgressCallback) -> Answer:
         """Runs the grid."""
         from limbeck.evaluation import compare
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from limbeck.commands._open import scored
 from limbeck.commands._options import Answer, Command
-from limbeck.commands._progress import Tick
 from limbeck.errors import MissingDependency
+from limbeck.runtime.progress import ProgressCallback
 from limbeck.terminal import note
 
 __all__ = ["Demo"]
@@ -40,7 +40,7 @@ class Demo(Command):
     seeds: int = 3
     steps: int = 150
 
-    def execute(self, tick: Tick) -> Answer:
+    def execute(self, tick: ProgressCallback) -> Answer:
         """Compares random, herding, label_distillation, the better of the two coresets at its bytes, and the full data."""
         from limbeck import registry
         from limbeck.core import DistilledSet, Recipe, Storage

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from limbeck.commands._open import report_ceiling, report_incomplete, report_skipped, report_small_classes
 from limbeck.commands._options import AUTO, Answer, Part, part
-from limbeck.commands._progress import Tick
 from limbeck.commands._task import Task
 from limbeck.errors import ConfigError
+from limbeck.runtime.progress import ProgressCallback
 from limbeck.terminal import note
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Distill(Task):
                     f"--{name} is an option of --method auto, and this is {self.method.spec}; leave it out"
                 )
 
-    def execute(self, tick: Tick) -> Answer:
+    def execute(self, tick: ProgressCallback) -> Answer:
         """Distils to the end."""
         from limbeck.engine import distill
 
@@ -89,7 +89,7 @@ class Distill(Task):
             data |= {"method": method.describe(), "trials": [asdict(trial) for trial in found.trials]}
         return Answer(text, {**data, "fingerprint": small.fingerprint, "seconds": seconds, "skipped": skipped})
 
-    def _chosen(self, tick: Tick) -> "tuple[Problem, Method, Source, SearchResult | None]":
+    def _chosen(self, tick: ProgressCallback) -> "tuple[Problem, Method, Source, SearchResult | None]":
         """The task with its method, as it was named or is found by a search."""
         if not self.method.is_search:
             return *self.problem(tick), None

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from limbeck.commands._open import ceiling_said, classes_without, open_source
 from limbeck.commands._options import Answer
-from limbeck.commands._progress import Tick
 from limbeck.commands._task import Task
+from limbeck.runtime.progress import ProgressCallback
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +50,7 @@ class Doctor(Task):
         pairs: how many pairs the set may hold; 100 where bytes are not given either.
     """
 
-    def execute(self, tick: Tick) -> Answer:
+    def execute(self, tick: ProgressCallback) -> Answer:
         """Looks at everything; stops at data that cannot be used at all."""
         from limbeck.data import verifying
         from limbeck.data.plausible import depth_doubts
@@ -89,7 +89,7 @@ class Doctor(Task):
         """Whether no budget is given."""
         return self.pairs is None and self.bytes is None
 
-    def _problem(self, source: "Source", space: "Space", tick: Tick) -> "Problem":
+    def _problem(self, source: "Source", space: "Space", tick: ProgressCallback) -> "Problem":
         """The task, before anything is encoded."""
         from limbeck.core import Budget, Problem
 

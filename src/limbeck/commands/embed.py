@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from limbeck.commands._open import Encoded, open_source, report_skipped
 from limbeck.commands._options import Answer, Part, part
-from limbeck.commands._progress import Tick
+from limbeck.runtime.progress import ProgressCallback
 
 if TYPE_CHECKING:
     from limbeck.data import Source
@@ -36,7 +36,7 @@ class Embed(Encoded):
     batch_size: int = 128
     out: Path | None = None
 
-    def execute(self, tick: Tick) -> Answer:
+    def execute(self, tick: ProgressCallback) -> Answer:
         """Encodes every modality of every split."""
         from limbeck.data import Cache
         from limbeck.spaces import embed_source
@@ -63,7 +63,7 @@ class Embed(Encoded):
         name = next(iter(splits.values())).name
         return Answer(text, {"source": name, "seconds": seconds, "shapes": shapes, "cache": str(cache.root)})
 
-    def _splits(self, tick: Tick) -> "dict[str, Source]":
+    def _splits(self, tick: ProgressCallback) -> "dict[str, Source]":
         """The split that was asked for, or all of them; `all` where the data have none."""
         first = open_source(self.source, tick)
         if self.source is not None and "split" in self.source.options:

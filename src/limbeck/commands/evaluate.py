@@ -20,8 +20,8 @@ from limbeck.commands._open import (
     space_of,
 )
 from limbeck.commands._options import Answer, Part, part
-from limbeck.commands._progress import Tick
 from limbeck.errors import ConfigError
+from limbeck.runtime.progress import ProgressCallback
 from limbeck.terminal import note
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Evaluate(OfSet):
     name: str | None = None
     out: Path | None = None
 
-    def execute(self, tick: Tick) -> Answer:
+    def execute(self, tick: ProgressCallback) -> Answer:
         """Judges the set."""
         from limbeck.evaluation import evaluate, table, write_scores
 
@@ -96,7 +96,7 @@ class Evaluate(OfSet):
         train = on.split("train")
         return [] if train.fingerprint == small.fingerprint else [train]
 
-    def _on(self, small: "Source", tick: Tick) -> "Source":
+    def _on(self, small: "Source", tick: ProgressCallback) -> "Source":
         from limbeck.core import DistilledSet
 
         if self.on is not None:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from limbeck.commands._open import open_set
 from limbeck.commands._options import Answer, Command
-from limbeck.commands._progress import Tick
+from limbeck.runtime.progress import ProgressCallback
 
 __all__ = ["Export"]
 
@@ -27,7 +27,7 @@ class Export(Command):
     to: Literal["hf", "webdataset", "folder"] = "hf"
     out: Path
 
-    def execute(self, tick: Tick) -> Answer:
+    def execute(self, tick: ProgressCallback) -> Answer:
         """Writes the folder."""
         from limbeck.core.export import export
 

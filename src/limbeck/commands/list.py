@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from limbeck import registry
 from limbeck.commands._describe import spaces, summary
 from limbeck.commands._options import Answer, Command
-from limbeck.commands._progress import Tick
 from limbeck.commands._recipes import recipes
 from limbeck.errors import UnknownName
+from limbeck.runtime.progress import ProgressCallback
 
 __all__ = ["List"]
 
@@ -26,7 +26,7 @@ class List(Command):
 
     kind: str = "all"
 
-    def execute(self, tick: Tick) -> Answer:
+    def execute(self, tick: ProgressCallback) -> Answer:
         """Reads the registry, and source text; imports none of what it names."""
         known = [f"{kind}s" for kind in (*registry.KINDS, *OTHERS)]
         wanted = list(known) if self.kind == "all" else [self.kind if self.kind.endswith("s") else f"{self.kind}s"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from limbeck.commands._open import open_set, open_source
 from limbeck.commands._options import Answer, Command, Part, part
-from limbeck.commands._progress import Tick
+from limbeck.runtime.progress import ProgressCallback
 
 __all__ = ["Show"]
 
@@ -28,7 +28,7 @@ class Show(Command):
     source: Part | None = part("source")
     out: Path | None = None
 
-    def execute(self, tick: Tick) -> Answer:
+    def execute(self, tick: ProgressCallback) -> Answer:
         """Writes the page."""
         from rich.console import Console
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from limbeck.commands._open import check_device, open_source, report_skipped
 from limbeck.commands._options import Answer, Command, Part, part
-from limbeck.commands._progress import Tick
 from limbeck.errors import ConfigError
 from limbeck.generation.training import PriorTraining, losses, train_prior
+from limbeck.runtime.progress import ProgressCallback
 from limbeck.terminal import note
 
 __all__ = ["TrainPrior"]
@@ -42,7 +42,7 @@ class TrainPrior(PriorTraining, Command):
             raise ConfigError(f"--save_every takes a number of steps of at least 1, got {self.save_every}")
         super().__post_init__()
 
-    def execute(self, tick: Tick) -> Answer:
+    def execute(self, tick: ProgressCallback) -> Answer:
         """Trains to the end, and tells what the losses have come to."""
         start = time.perf_counter()
         source = open_source(self.source, tick)

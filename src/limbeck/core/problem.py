@@ -20,6 +20,7 @@ from limbeck.data.captions import check_captions
 from limbeck.data.source import Source, TrainingView
 from limbeck.errors import ConfigError, DataError
 from limbeck.runtime.cache import Cache
+from limbeck.runtime.progress import ProgressCallback
 from limbeck.runtime.random import stream
 from limbeck.spaces import Features, Space, embed_source
 
@@ -79,7 +80,7 @@ class Problem:
     seed: int = 0
     device: str = "cpu"
     cache: Cache = field(default_factory=Cache)
-    tick: Callable[[str, int, int], None] | None = None
+    tick: ProgressCallback | None = None
     storage: Storage = field(default_factory=Storage)
     pixels: Pixels = field(default_factory=Pixels)
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -25,10 +25,10 @@ from limbeck.data.store import Store, open_store
 from limbeck.errors import DataError
 from limbeck.runtime.cache import Cache, digest
 from limbeck.runtime.files import write_text
+from limbeck.runtime.progress import ProgressCallback
 
 __all__ = ["RecordSource"]
 
-Tick = Callable[[str, int, int], None]
 CHUNK = 1024  # masks that are looked at together
 REASONS = 5  # that an error tells
 CURES = {
@@ -57,7 +57,12 @@ class RecordSource(Source):
     """
 
     def __init__(
-        self, layout: Layout, listing: Listing, split: str, cache: Cache | None = None, tick: Tick | None = None
+        self,
+        layout: Layout,
+        listing: Listing,
+        split: str,
+        cache: Cache | None = None,
+        tick: ProgressCallback | None = None,
     ) -> None:
         self.name = layout.name
         self.licence = listing.licence

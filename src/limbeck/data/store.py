@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from limbeck.data.layout import ImageRef
 from limbeck.data.parse import Unreadable
 from limbeck.errors import DataError, LimbeckWarning, OutOfMemory, StorageError
 from limbeck.runtime.cache import Cache, Contents, asked, digest, writing
+from limbeck.runtime.progress import ProgressCallback
 
 __all__ = ["Store", "open_store"]
 
@@ -52,7 +53,7 @@ def open_store(
     workers: int | None,
     cache: Cache,
     split: str,
-    tick: Callable[[str, int, int], None] | None = None,
+    tick: ProgressCallback | None = None,
 ) -> Store:
     """Opens the store of these files, decoding them first where that has not been done.
 
@@ -99,7 +100,7 @@ def _opened(
     cache: Cache,
     quick: str,
     split: str,
-    tick: Callable[[str, int, int], None] | None,
+    tick: ProgressCallback | None,
 ) -> Found | None:
     """What the cache holds of these files; `None` where it holds nothing, or what it holds is no longer so."""
     opened = cache.whole("opened", quick)
@@ -120,7 +121,7 @@ def _changed(
     digests: Sequence[str | None],
     contents: Contents,
     split: str,
-    tick: Callable[[str, int, int], None] | None,
+    tick: ProgressCallback | None,
 ) -> bool:
     """Reads every file: whether one holds other bytes than those with these digests."""
     changed = []
@@ -165,7 +166,7 @@ def _fill(
     cache: Cache,
     quick: str,
     what: str,
-    tick: Callable[[str, int, int], None] | None,
+    tick: ProgressCallback | None,
 ) -> Found:
     """Decodes all files into the cache."""
     at = [i for i, ref in enumerate(images) if ref is not None]

@@ -14,8 +14,8 @@ from limbeck.errors import ConfigError
 from limbeck.evaluation.metrics import accuracy, first_hit
 from limbeck.objectives.binding import centroid
 from limbeck.runtime.cache import Cache
+from limbeck.runtime.progress import ProgressCallback
 from limbeck.spaces import Features, Space, embed_source
-from limbeck.spaces.embed import Tick
 
 __all__ = ["Alignment", "alignment", "effective_rank"]
 
@@ -65,7 +65,7 @@ def alignment(
     *,
     cache: Cache | None = None,
     device: str = "cpu",
-    tick: Tick | None = None,
+    tick: ProgressCallback | None = None,
 ) -> Alignment:
     """Measures a space whose modalities have one dimension, bound here or ready-made, on data it was not trained on.
 

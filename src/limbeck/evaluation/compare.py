@@ -3,7 +3,7 @@
 import json
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -22,11 +22,11 @@ from limbeck.evaluation.unseen import Maker, Spec, Unseen, home_name, open_unsee
 from limbeck.runtime.cache import Cache, digest
 from limbeck.runtime.files import settle_within, sha256, write_text
 from limbeck.runtime.locks import owned
+from limbeck.runtime.progress import ProgressCallback
 from limbeck.spaces import Space, embed_source
 
 __all__ = ["Comparison", "compare"]
 
-Tick = Callable[[str, int, int], None]
 SECONDS = "seconds.json"  # in the folder of a run: how long it took
 SUM = ".sha256"  # beside the scores of a cell
 
@@ -45,7 +45,7 @@ def compare(
     full: bool = True,
     cache: Cache | None = None,
     device: str = "cpu",
-    tick: Tick | None = None,
+    tick: ProgressCallback | None = None,
     storage: Storage | None = None,
     pixels: Pixels | None = None,
     bytes: Sequence[int | str] = (),
@@ -186,7 +186,7 @@ class _Bench:
     seeds: tuple[int, ...]
     cache: Cache
     device: str
-    tick: Tick | None
+    tick: ProgressCallback | None
     storage: Storage
     unseen: tuple[Unseen, ...] = ()
     pixels: Pixels = field(default_factory=Pixels)

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from limbeck.evaluation.unseen import (
     refuse_unread,
 )
 from limbeck.runtime.cache import Cache
+from limbeck.runtime.progress import ProgressCallback
 from limbeck.spaces import Space
 
 __all__ = ["evaluate", "open_protocol", "refuse_leaks", "student_seeds", "test_split"]
@@ -39,7 +40,7 @@ def evaluate(
     name: str | None = None,
     cache: Cache | None = None,
     device: str = "cpu",
-    tick: Callable[[str, int, int], None] | None = None,
+    tick: ProgressCallback | None = None,
     unseen: Sequence[Spec] = (),
     **options: Any,
 ) -> list[Score]:

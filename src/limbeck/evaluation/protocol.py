@@ -10,6 +10,7 @@ from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.students import Candidate, Components, Pretrained, Samples, Schedule, Trainer, pictures
 from limbeck.networks._spec import network
 from limbeck.runtime.cache import Cache, digest
+from limbeck.runtime.progress import ProgressCallback
 from limbeck.spaces import Features, Space, embed_source
 from limbeck.spaces.pictures import PICTURED
 
@@ -34,7 +35,7 @@ class Context:
     seed: int
     cache: Cache
     device: str = "cpu"
-    tick: Callable[[str, int, int], None] | None = None
+    tick: ProgressCallback | None = None
 
     def say(self, what: str, done: int, total: int) -> None:
         """Tells `tick`, where there is one."""

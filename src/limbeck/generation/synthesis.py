@@ -17,6 +17,7 @@ from limbeck.errors import ConfigError, DataError, LimbeckWarning
 from limbeck.runtime import processes
 from limbeck.runtime.cache import digest
 from limbeck.runtime.files import write_text
+from limbeck.runtime.progress import ProgressCallback
 
 __all__ = [
     "Synthesised",
@@ -115,7 +116,7 @@ def described(
     prompts: Sequence[str],
     count: int,
     folder: Path | None = None,
-    tick: Callable[[str, int, int], None] | None = None,
+    tick: ProgressCallback | None = None,
 ) -> Synthesised:
     """`count` new captions of each generated image, by what it looks like.
 
@@ -139,7 +140,7 @@ def rewritten(
     prompts: Sequence[str],
     count: int,
     folder: Path | None = None,
-    tick: Callable[[str, int, int], None] | None = None,
+    tick: ProgressCallback | None = None,
 ) -> Synthesised:
     """`count` captions that say what each prompt says in other words: text alone, without a look at any image.
 
@@ -158,7 +159,7 @@ def _asked(
     prompts: Sequence[str],
     count: int,
     folder: Path | None,
-    tick: Callable[[str, int, int], None] | None,
+    tick: ProgressCallback | None,
 ) -> list[list[str]]:
     """The texts of every value, chunk by chunk; processes share the chunks where there is a folder to leave them in."""
     parts = [range(i, min(i + CHUNK, len(prompts))) for i in range(0, len(prompts), CHUNK)]

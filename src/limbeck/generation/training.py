@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import cos, pi
 from pathlib import Path
@@ -23,12 +23,12 @@ from limbeck.generation.prior import DiffusersPrior
 from limbeck.generation.small import small_pipeline
 from limbeck.objectives.diffusion import denoising_target
 from limbeck.runtime.files import settle_within
+from limbeck.runtime.progress import ProgressCallback
 from limbeck.runtime.random import stream
 from limbeck.runtime.signals import asked, deferred
 
 __all__ = ["PriorTraining", "losses", "train_prior"]
 
-Tick = Callable[[str, int, int], None]
 CHUNK = 256  # images at a time
 
 
@@ -94,7 +94,7 @@ def train_prior(
     *,
     save_every: int = 200,
     device: str = "cpu",
-    tick: Tick | None = None,
+    tick: ProgressCallback | None = None,
 ) -> DiffusersPrior:
     """Trains a small pipeline on images and their captions; the same call continues, or opens what is finished.
 
@@ -146,7 +146,9 @@ def train_prior(
     return DiffusersPrior.open(str(folder), device)
 
 
-def _train(run: Run, source: Source, how: PriorTraining, save_every: int, device: str, tick: Tick | None) -> None:
+def _train(
+    run: Run, source: Source, how: PriorTraining, save_every: int, device: str, tick: ProgressCallback | None
+) -> None:
     held, images = _read(source)
     captions = [text for i in held for text in source.captions[i]]
     side = source.modalities["image"].shape[-1]
@@ -200,7 +202,7 @@ class _Trainer:
         pipe: Any,
         how: PriorTraining,
         device: str,
-        tick: Tick | None,
+        tick: ProgressCallback | None,
     ) -> None:
         self.source, self.held, self.how, self.device, self.tick = source, held, how, device, tick
         self.prior = DiffusersPrior(pipe).to(device)

@@ -1,7 +1,7 @@
 """Sources: one file is one layout of data on disk. `source` opens any of them by name."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from limbeck.data.records import RecordSource
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
 from limbeck.runtime.cache import Cache
+from limbeck.runtime.progress import ProgressCallback
 
 __all__ = ["source"]
 
@@ -20,7 +21,7 @@ def source(
     split: str | None = None,
     *,
     cache: Cache | None = None,
-    tick: Callable[[str, int, int], None] | None = None,
+    tick: ProgressCallback | None = None,
     **options: Any,
 ) -> Source:
     """Opens one split of a dataset.

@@ -18,7 +18,8 @@ from limbeck.objectives.binding import all_pairs, centroid, centroid_terms, fixe
 from limbeck.objectives.contrastive import infonce
 from limbeck.runtime.cache import Cache, digest
 from limbeck.runtime.locks import owned
-from limbeck.spaces.embed import Features, Tick, embed_source
+from limbeck.runtime.progress import ProgressCallback
+from limbeck.spaces.embed import Features, embed_source
 from limbeck.spaces.encoders.bound import Bound
 from limbeck.spaces.heads import Head, read_manifest, refuse_other, write_heads
 from limbeck.spaces.space import Space
@@ -145,7 +146,7 @@ def bind(
     *,
     cache: Cache | None = None,
     device: str = "cpu",
-    tick: Tick | None = None,
+    tick: ProgressCallback | None = None,
 ) -> Space:
     """Trains a head on each frozen encoder, so that the modalities of a source share one space; keeps it in a folder.
 
@@ -190,7 +191,7 @@ def bind(
 
 
 def _bound(
-    source: Source, shared: Space, binding: Binding, cache: Cache | None, device: str, tick: Tick | None
+    source: Source, shared: Space, binding: Binding, cache: Cache | None, device: str, tick: ProgressCallback | None
 ) -> tuple[dict[str, Head], dict[str, Any]]:
     """Trained heads, and what the manifest tells of them."""
     features = embed_source(source, shared, cache, device=device, tick=tick)
@@ -283,7 +284,9 @@ def _heads(space: Space, features: Mapping[str, Features], binding: Binding) -> 
     return heads
 
 
-def _train(data: _Rows, heads: Mapping[str, Head], binding: Binding, tick: Tick | None) -> list[dict[str, float]]:
+def _train(
+    data: _Rows, heads: Mapping[str, Head], binding: Binding, tick: ProgressCallback | None
+) -> list[dict[str, float]]:
     """Trains the heads in place, a frozen anchor's alone and first; returns what the last training logged."""
     moving, anchor = dict(heads), binding.fixed
     if anchor and binding.state != "trainable":
@@ -313,7 +316,7 @@ def _descend(
     binding: Binding,
     terms: Terms,
     what: str,
-    tick: Tick | None,
+    tick: ProgressCallback | None,
 ) -> list[dict[str, float]]:
     """Steps of AdamW on the heads that move; returns loss, terms and centroid length at some of the steps."""
     order, views = _stream(binding.seed, f"{what} order"), _stream(binding.seed, f"{what} views")

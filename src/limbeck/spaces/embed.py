@@ -13,6 +13,7 @@ from torch import Tensor
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
 from limbeck.runtime.cache import Cache, digest
+from limbeck.runtime.progress import ProgressCallback
 from limbeck.spaces.encoders.pool import members_of
 from limbeck.spaces.encoders.vectors import Vectors
 from limbeck.spaces.space import Encoder, Space
@@ -20,7 +21,6 @@ from limbeck.spaces.space import Encoder, Space
 __all__ = ["Features", "check_features", "embed_source"]
 
 SHARD = 4096  # values a cache entry
-Tick = Callable[[str, int, int], None]  # (what, done, total), called as work proceeds
 Read = Callable[[int, int], tuple[Any, Tensor]]  # values `start` to `stop`, and the sample each belongs to
 
 
@@ -78,7 +78,7 @@ def embed_source(
     batch_size: int = 128,
     shard: int = SHARD,
     device: str = "cpu",
-    tick: Tick | None = None,
+    tick: ProgressCallback | None = None,
 ) -> dict[str, Features]:
     """Features of every modality that source and space share.
 
@@ -233,7 +233,7 @@ def _encode(
     total: int,
     batch_size: int,
     device: str,
-    tick: Tick | None,
+    tick: ProgressCallback | None,
 ) -> dict[str, Tensor]:
     """The vectors and owners of the values in `span`, batch by batch."""
     encoder.to(device)

@@ -1,6 +1,6 @@
 """`audit()`: everything that is asked of a set, in one call."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -17,6 +17,7 @@ from limbeck.evaluation.audit.nearest import Nearness, nearness
 from limbeck.evaluation.audit.result import Audit, Diversity, Leak
 from limbeck.evaluation.protocol import Context, Protocol
 from limbeck.runtime.cache import Cache
+from limbeck.runtime.progress import ProgressCallback
 from limbeck.runtime.random import stream
 from limbeck.spaces import Features, Space, embed_source
 
@@ -38,7 +39,7 @@ def audit(
     shadows: int = 16,
     cache: Cache | None = None,
     device: str = "cpu",
-    tick: Callable[[str, int, int], None] | None = None,
+    tick: ProgressCallback | None = None,
 ) -> Audit:
     """Compares a set with the data it was made from: nearest neighbours, membership inference on students, diversity.
 
