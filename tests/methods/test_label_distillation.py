@@ -512,7 +512,7 @@ def test_labels_begin_at_herding_and_captions_at_random_samples() -> None:
     )
 
 
-@pytest.mark.parametrize(("samples", "temperature"), [(1, 0.3), (10, 0.3), (40, 0.14), (400, 0.077)])
+@pytest.mark.parametrize(("samples", "temperature"), [(1, 0.3), (20, 0.3), (100, 0.14), (400, 0.0875)])
 def test_the_temperature_falls_with_the_number_of_samples(samples: int, temperature: float) -> None:
     assert LabelDistillation().temperature_of(samples) == pytest.approx(temperature)
     assert LabelDistillation(temperature=0.5).temperature_of(samples) == 0.5
