@@ -516,3 +516,9 @@ def test_labels_begin_at_herding_and_captions_at_random_samples() -> None:
 def test_the_temperature_falls_with_the_number_of_samples(samples: int, temperature: float) -> None:
     assert LabelDistillation().temperature_of(samples) == pytest.approx(temperature)
     assert LabelDistillation(temperature=0.5).temperature_of(samples) == 0.5
+
+
+def test_none_is_refused_where_it_is_no_default() -> None:
+    assert LabelDistillation(lr=None, temperature=None).lr is None
+    with pytest.raises(ConfigError, match="steps of label_distillation must be 0 or more, got None"):
+        LabelDistillation(steps=None)  # type: ignore[arg-type]

@@ -167,7 +167,7 @@ class Method(ABC):
         return "lower the learning rate"
 
     def require(self, **least: float) -> None:
-        """Refuses hyper-parameters that are too small to work; for `__post_init__`. `None` is a default and passes.
+        """Refuses hyper-parameters that are too small to work; for `__post_init__`. `None` passes where it is the default.
 
         Args:
             least: the smallest value of each field.
@@ -177,7 +177,9 @@ class Method(ABC):
         """
         for field, limit in least.items():
             value = getattr(self, field)
-            if value is not None and not value >= limit:
+            if value is None and getattr(type(self), field, 0) is None:
+                continue
+            if value is None or not value >= limit:
                 raise ConfigError(f"{field} of {self.describe()['name']} must be {limit} or more, got {value}")
 
     def describe(self) -> dict[str, Any]:

@@ -67,8 +67,8 @@ class LabelDistillation(Method):
     computed once, of what is stored, so that a step runs no network and takes milliseconds, and no pixel is a parameter. Every
     input modality, and every member of a pool (`--space.image pool:NAME+NAME`), has a tower and a loss of its own; the mean of all is
     minimised. A learned caption starts as the mean direction of the sample's own captions, a soft label as nine tenths of the label
-    itself; s_e is the scale at which the scores of these fit the real labels best. What was learned leans on pretrained features: networks from
-    random weights gain little of it.
+    itself; s_e is the scale at which the scores of these fit the real labels best. What was learned leans on pretrained features:
+    networks from random weights gain little of it.
 
     Args:
         steps: number of steps; with 0 nothing is learned, and each sample has the mean direction of its captions (or its label), the
