@@ -17,9 +17,8 @@ from limbeck.core import DistilledSet, Storage
 from limbeck.core.codec import pack, stored_files
 from limbeck.evaluation import read_scores, table, write_scores
 
-EXACT = Storage()
 CODECS = {
-    "exact": EXACT,
+    "exact": Storage(),
     "webp 80": Storage("webp", 80, vectors="int8"),
     "avif 60": Storage("avif", 60, vectors="int8"),
     "avif 40": Storage("avif", 40, vectors="int4"),
@@ -27,7 +26,7 @@ CODECS = {
 }
 
 
-def kept_as(small: DistilledSet, storage: Storage) -> DistilledSet:
+def stored_as(small: DistilledSet, storage: Storage) -> DistilledSet:
     """The same learned values, stored in another way."""
     stored = dict(small.stored)
     if "image" in small.tensors:
@@ -58,20 +57,20 @@ def main(words: Sequence[str] | None = None) -> None:
         method = registry.get("method", name)()
         if given.steps is not None and "steps" in {f.name for f in fields(method)}:
             method = replace(method, steps=given.steps)
-        kept = given.out / name / "scores.json"
-        if not kept.is_file():
+        file = given.out / name / "scores.json"
+        if not file.is_file():
             problems = [lb.Problem(train, space, lb.Budget(pairs=given.pairs), seed) for seed in range(given.seeds)]
             start = time.perf_counter()
             sets = [lb.distill(p, method, run=given.out / name / f"seed{p.seed}") for p in problems]
             print(f"{name}: {(time.perf_counter() - start) / len(sets):.0f} s a set", flush=True)
             rows = []
             for how, storage in CODECS.items():
-                again = [kept_as(small, storage) for small in sets]
+                again = [stored_as(small, storage) for small in sets]
                 small = again if len(again) > 1 else again[0]
-                found = lb.evaluate(small, train, space=space, seeds=given.seeds, unseen=[given.unseen])
-                rows += [replace(s, name=f"{name}, {how}") for s in found]
-            write_scores(kept, rows)
-        scores += read_scores(kept)
+                judged = lb.evaluate(small, train, space=space, seeds=given.seeds, unseen=[given.unseen])
+                rows += [replace(s, name=f"{name}, {how}") for s in judged]
+            write_scores(file, rows)
+        scores += read_scores(file)
         print(f"\n{table(scores)}", flush=True)
 
 
