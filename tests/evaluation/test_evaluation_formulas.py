@@ -414,7 +414,7 @@ def test_every_step_epoch_and_seed_draws_anew(space: Space, cache: Cache, monkey
 
     keep(_towers, "noisy", "noise", True)
     keep(_towers, "shaken", "pixels", False)
-    keep(_towers.Side, "draw", "captions", False)
+    keep(_towers.PairIndex, "draw_one", "captions", False)
     inner = _towers.Training.loss
     monkeypatch.setattr(
         _towers.Training,

@@ -267,7 +267,7 @@ def test_pairs_taken_and_joined_are_those_of_a_source_of_them_alone(space: Space
         own = [whole[m].vectors[whole[m].owner == row] for row in joined.rows.tolist()]
         assert torch.equal(joined.features[m].vectors, torch.cat(own))
         assert joined.features[m].owner.tolist() == [i for i, v in enumerate(own) for _ in v]
-        assert joined.sides[m].count.tolist() == [len(v) for v in own]
+        assert joined.index.counts[m].tolist() == [len(v) for v in own]
 
 
 def test_what_is_taught_of_pairs_is_taken_along(carrier: DistilledSet, space: Space, cache: Cache) -> None:

@@ -26,10 +26,8 @@ from limbeck.evaluation.students import (
     noisy,
     pictures,
     shaken,
-    side_of,
 )
 from limbeck.runtime.cache import digest
-from limbeck.spaces import Features
 
 
 def random(*shape, seed=0):
@@ -83,14 +81,6 @@ def test_directions_that_the_set_does_not_span_are_not_seen():
 
 def test_identical_samples_have_no_components():
     assert Components.of(torch.ones(4, 8), 8).whiten(torch.ones(2, 8), 1.0).isfinite().all()
-
-
-def test_each_caption_is_drawn_and_only_its_own():
-    features = Features(torch.arange(6.0)[:, None], torch.tensor([0, 0, 2, 2, 2, 3]))
-    side = side_of(features, torch.tensor([0, 2, 3]), 5)
-    g = torch.Generator().manual_seed(0)
-    rows = torch.stack([side.draw(torch.arange(3), g) for _ in range(100)])
-    assert [set(c.tolist()) for c in rows.T] == [{0, 1}, {2, 3, 4}, {5}]
 
 
 def test_noise_has_the_norm_it_says():

@@ -162,7 +162,7 @@ def test_missing_modalities_are_counted_and_what_they_hold_is_not_read(tmp_path:
 
 def test_each_caption_is_met(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     rows: set[int] = set()
-    original = binder._Rows.read
+    original = binder._Data.read
 
     def spy(self: Any, modality: str, samples: Tensor, generator: torch.Generator) -> Any:
         found = original(self, modality, samples, generator)
@@ -173,7 +173,7 @@ def test_each_caption_is_met(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
             rows.update(equal.nonzero()[:, 1].tolist())
         return found
 
-    monkeypatch.setattr(binder._Rows, "read", spy)
+    monkeypatch.setattr(binder._Data, "read", spy)
     bind(lb.check.toy_source(), encoders(), tmp_path / "a", replace(FEW, steps=20))
     assert rows == set(range(48))
 

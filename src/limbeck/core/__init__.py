@@ -8,7 +8,7 @@ from limbeck.core.fit import fitted
 from limbeck.core.masks import object_masks
 from limbeck.core.method import Method
 from limbeck.core.pixels import Pixels
-from limbeck.core.problem import Pairs, Problem
+from limbeck.core.problem import Problem
 from limbeck.core.rate import LearnedRate
 from limbeck.core.recipe import Recipe
 from limbeck.core.synthetic import Synthetic, chosen_pairs, learned_pairs, select
@@ -20,7 +20,6 @@ __all__ = [
     "DistilledSet",
     "LearnedRate",
     "Method",
-    "Pairs",
     "Pixels",
     "Problem",
     "Recipe",

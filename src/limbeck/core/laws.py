@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from limbeck.core.encode import encode
-from limbeck.core.problem import Pairs, Problem
+from limbeck.core.problem import Problem
 from limbeck.core.synthetic import Synthetic
 from limbeck.core.views import Views, spread
+from limbeck.data.pairs import PairIndex
 from limbeck.errors import LimbeckWarning
 from limbeck.objectives.characteristic import (
     characteristic,
@@ -242,8 +243,8 @@ class Look:
         }
 
     @property
-    def _pairs(self) -> Pairs:
-        return self.problem.once(("holding", self.modalities), lambda: self.problem.holding(self.modalities))
+    def _pairs(self) -> PairIndex:
+        return self.problem.once(("aligned", self.modalities), lambda: self.problem.index.aligned(self.modalities))
 
     def _among(self, label: int | None) -> Tensor:
         """The real pairs of a class."""

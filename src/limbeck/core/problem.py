@@ -17,6 +17,7 @@ from limbeck.core.estimate import image_bytes, text_bytes
 from limbeck.core.pixels import Pixels
 from limbeck.data.batch import Batch
 from limbeck.data.captions import check_captions
+from limbeck.data.pairs import PairIndex
 from limbeck.data.source import Source, TrainingView
 from limbeck.errors import ConfigError, DataError
 from limbeck.runtime.cache import Cache
@@ -24,28 +25,12 @@ from limbeck.runtime.progress import ProgressCallback
 from limbeck.runtime.random import stream
 from limbeck.spaces import Features, Space, embed_source
 
-__all__ = ["Pairs", "Problem"]
+__all__ = ["Problem"]
 
 T = TypeVar("T")
 CHUNK = 256  # images that are stored at a time
 FIXED = 7_000  # bytes of card, manifest and the frame of the table, with a recipe of many options
 PREVIEW = 2_000  # bytes of a picture of sound or depth, at most
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Every real pair that could be chosen: one for each caption of each complete sample.
-
-    Args:
-        sample: `int64 [R]`, the sample that each pair belongs to.
-        rows: modality to `int64 [R]`, the row of that modality's features.
-    """
-
-    sample: Tensor
-    rows: dict[str, Tensor]
-
-    def __len__(self) -> int:
-        return len(self.sample)
 
 
 @dataclass(frozen=True)
@@ -120,9 +105,14 @@ class Problem:
         return embed_source(self.source, self.space, self.cache, device=self.device, tick=self.tick)
 
     @cached_property
-    def candidates(self) -> Pairs:
+    def index(self) -> PairIndex:
+        """Which rows of the features belong to which sample."""
+        return PairIndex.of({m: f.owner for m, f in self.features.items()}, len(self.source))
+
+    @cached_property
+    def candidates(self) -> PairIndex:
         """Every real pair: an image with one of its captions, or a sample alone where there is no text."""
-        pairs = self.holding(self.modalities)
+        pairs = self.index.aligned(self.modalities)
         if len(pairs) == 0:
             raise self._none_complete()
         return pairs
@@ -138,24 +128,6 @@ class Problem:
         """The samples that hold every modality, `int64`: those a pair can be taken from."""
         index: Tensor = self.candidates.sample.unique()
         return index
-
-    def holding(self, modalities: tuple[str, ...]) -> Pairs:
-        """Every real pair of these modalities alone; a sample that misses others has its own among them.
-
-        Args:
-            modalities: which a sample must hold.
-        """
-        held = torch.ones(len(self.source), dtype=torch.bool)
-        for name in modalities:
-            held &= self.features[name].counts(len(held)) > 0
-        if "text" in modalities:
-            owner = self.features["text"].owner
-            caption = held[owner].nonzero().squeeze(1)
-            sample = owner[caption]
-        else:
-            caption, sample = None, held.nonzero().squeeze(1)
-        rows = {m: self.features[m].first(len(held))[sample] for m in modalities if m != "text"}
-        return Pairs(sample, rows if caption is None else {**rows, "text": caption})
 
     @cached_property
     def captions(self) -> list[str]:

@@ -2,8 +2,9 @@
 
 from limbeck.data.batch import Batch, Captions
 from limbeck.data.modality import Modality
+from limbeck.data.pairs import PairIndex
 from limbeck.data.source import Source
 from limbeck.limits import scaled_limits
 from limbeck.runtime.cache import Cache, digest, verifying
 
-__all__ = ["Batch", "Cache", "Captions", "Modality", "Source", "digest", "scaled_limits", "verifying"]
+__all__ = ["Batch", "Cache", "Captions", "Modality", "PairIndex", "Source", "digest", "scaled_limits", "verifying"]

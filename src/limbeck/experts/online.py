@@ -67,11 +67,9 @@ class OnlineTowers:
 
     def real(self, cycle: int, step: int) -> tuple[Tensor, Tensor]:
         """What the towers read of the real pairs that they are trained on at this step: images and texts."""
-        total, text = len(self.problem.source), self.problem.features["text"]
         sample = self.problem.draw(self.batch, step, f"online samples {cycle}")
-        counts, first = text.counts(total)[sample], text.first(total)[sample]
-        drawn = torch.rand(len(sample), generator=self.problem.rng(f"online captions {cycle}", step))
-        image, words = self.towers.real(self.problem, sample, first + (drawn * counts).long(), None)
+        caption = self.problem.index.draw_one("text", sample, self.problem.rng(f"online captions {cycle}", step))
+        image, words = self.towers.real(self.problem, sample, caption, None)
         return image, words
 
     def features(self, parameters: Mapping[str, Tensor], modality: str, values: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.core import Problem
+from limbeck.data.pairs import first_of_each
 from limbeck.errors import ConfigError, DataError, Diverged, StorageError
 from limbeck.evaluation.students import noisy
 from limbeck.experts.towers import TwoTowers
@@ -222,10 +223,7 @@ class Experts:
         pairs, generator = self.problem.candidates, stream(0, f"expert {expert} order", epoch)
         order = torch.randperm(len(pairs), generator=generator)
         if self.training.captions == "one":
-            _, position = torch.unique(pairs.sample[order], return_inverse=True)
-            first = torch.full((int(position.max()) + 1,), len(order))
-            first = first.scatter_reduce(0, position, torch.arange(len(order)), "amin")
-            order = order[first.sort().values]
+            order = order[first_of_each(pairs.sample[order]).sort().values]
         total = len(order) // self.training.batch
         for i in range(total):
             chosen = order[i * self.training.batch : (i + 1) * self.training.batch]

@@ -120,8 +120,7 @@ class TwoTowers:
             moved: draws a light augmentation of images that are pixels; `None` for none.
         """
         if self.image == "frozen":
-            first = problem.once("first image", lambda: problem.features["image"].first(len(problem.source)))
-            image = self._frozen(problem, "image")[first[sample].to(problem.device)]
+            image = self._frozen(problem, "image")[problem.index.first["image"][sample].to(problem.device)]
         else:
             image = problem.source.batch(sample)["image"]
             image = self._pixels(image if moved is None else shaken(image, moved)).to(problem.device)

@@ -120,10 +120,9 @@ class AVDD(Method):
         self, problem: Problem, synthetic: Synthetic, m: str, index: Tensor, t: int
     ) -> tuple[Tensor, Tensor]:
         """Frozen embeddings of real and synthetic values."""
-        features = problem.features[m]
-        rows = features.first(len(problem.source))[index]
+        rows = problem.index.first[m][index]
         own = problem.space.embed(Batch({m: synthetic.value(m)}))[m]
-        return features.vectors[rows].to(problem.device), own
+        return problem.features[m].vectors[rows].to(problem.device), own
 
 
 def _pictured(value: Tensor) -> bool:

@@ -93,9 +93,8 @@ class DM(Method):
             logs["image"] = self._image_loss(problem, synthetic, t, index, group, own, groups)
             loss = loss + logs["image"]
         if "text" in synthetic.modalities:
-            text = problem.features["text"]
-            rows = text.first(len(problem.source))[index]
-            target = group_mean(text.vectors[rows], group, groups).to(problem.device)
+            rows = problem.index.first["text"][index]
+            target = group_mean(problem.features["text"].vectors[rows], group, groups).to(problem.device)
             logs["text"] = mean_distance(
                 group_mean(problem.space.embed(synthetic.batch())["text"], own, groups), target
             )

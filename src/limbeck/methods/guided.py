@@ -240,9 +240,8 @@ class Guided(Method):
         )  # before both are moved
         texts = None
         if "text" in problem.modalities:
-            held = problem.features["text"]
-            rows = held.first(len(problem.source))[index]
-            texts = held.vectors[rows].to(device), synthetic.value("text")
+            rows = problem.index.first["text"][index]
+            texts = problem.features["text"].vectors[rows].to(device), synthetic.value("text")
 
         def move(g: int, parts: list[Tensor]) -> list[Tensor]:
             x, m = siamese_masked(parts[:2], parts[2:4], problem.rng(f"augment {g}", t), self.augment)

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from limbeck.data.pairs import first_of_each
 from limbeck.errors import UnknownName
 
 __all__ = ["RULES", "Rule", "View", "herding", "kcenter", "kmeans", "prototypes", "random", "rule"]
@@ -32,10 +33,7 @@ def random(views: Sequence[View], sample: Int[Tensor, " r"], k: int, generator: 
         3
     """
     order = torch.randperm(len(sample), generator=generator)
-    _, position = torch.unique(sample[order], return_inverse=True)
-    first = torch.full((int(position.max()) + 1,), len(order)).scatter_reduce(
-        0, position, torch.arange(len(order)), "amin"
-    )
+    first = first_of_each(sample[order])
     chosen = torch.randperm(len(first), generator=generator)[:k]
     return order[first[chosen]]
 

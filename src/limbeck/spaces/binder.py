@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck import __version__
+from limbeck.data.pairs import PairIndex
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError, Diverged
 from limbeck.objectives.binding import all_pairs, centroid, centroid_terms, fixed_terms, mean_of_terms
@@ -195,7 +196,7 @@ def _bound(
 ) -> tuple[dict[str, Head], dict[str, Any]]:
     """Trained heads, and what the manifest tells of them."""
     features = embed_source(source, shared, cache, device=device, tick=tick)
-    data = _Rows(features, len(source), source.name, device)
+    data = _Data.of(features, len(source), source.name, device)
     heads = _heads(shared, features, binding)
     for head in heads.values():
         head.to(device)
@@ -207,7 +208,7 @@ def _bound(
         "licences": shared.licences,
         "binding": asdict(binding),
         "source": {**source.describe(), "fingerprint": source.fingerprint, "licence": source.licence},
-        "samples": data.counts,
+        "samples": data.counts(),
         "history": history,
         "versions": {"limbeck": __version__, "torch": torch.__version__.split("+")[0]},
     }
@@ -240,37 +241,40 @@ def _refuse(source: Source, space: Space, binding: Binding) -> None:
         )
 
 
-class _Rows:
-    """Features of all samples, of which batches are drawn."""
+@dataclass(frozen=True)
+class _Data:
+    """Features of all samples on one device, of which batches are drawn."""
 
-    def __init__(self, features: Mapping[str, Features], samples: int, name: str, device: str) -> None:
-        self.vectors = {m: f.vectors.to(device) for m, f in features.items()}
-        self.count = {m: f.counts(samples) for m, f in features.items()}
-        self.first = {m: f.first(samples).clamp(min=0) for m, f in features.items()}
-        held = torch.stack([c > 0 for c in self.count.values()]).sum(0)
-        if absent := [m for m, c in self.count.items() if not c.any()]:
+    vectors: Mapping[str, Tensor]
+    index: PairIndex
+
+    @classmethod
+    def of(cls, features: Mapping[str, Features], samples: int, name: str, device: str) -> "_Data":
+        index = PairIndex.of({m: f.owner for m, f in features.items()}, samples)
+        if absent := [m for m in features if not index.present(m).any()]:
             raise DataError(f"no sample of {name} has {absent[0]}; leave it out of the space")
-        if int((held > 1).sum()) < 2:
-            raise DataError(
-                f"{name}: only {int((held > 1).sum())} samples have two of {', '.join(features)}; 2 are needed"
-            )
-        self.samples = (held > 0).nonzero().squeeze(1)
-        self.counts = {"all": samples, "of one modality": int((held == 1).sum()), "of none": int((held == 0).sum())}
-        self.counts |= {m: int((c > 0).sum()) for m, c in self.count.items()}
+        if (several := int((index.num_present > 1).sum())) < 2:
+            raise DataError(f"{name}: only {several} samples have two of {', '.join(features)}; 2 are needed")
+        return cls({m: f.vectors.to(device) for m, f in features.items()}, index)
 
-    def orders(self, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
+    def counts(self) -> dict[str, int]:
+        """How many samples there are, have one modality or none, and have each."""
+        present, index = self.index.num_present, self.index
+        counts = {"all": len(index), "of one modality": int((present == 1).sum()), "of none": int((present == 0).sum())}
+        return counts | {m: int(index.present(m).sum()) for m in self.vectors}
+
+    def batches(self, size: int, generator: torch.Generator) -> Iterator[Tensor]:
         """Samples of one step after the other: each once an epoch; what is left of an epoch is dropped."""
+        samples = (self.index.num_present > 0).nonzero().squeeze(1)
         while True:
-            order = self.samples[torch.randperm(len(self.samples), generator=generator)]
-            yield from (part for part in order.split(batch) if len(part) == min(batch, len(order)))
+            order = samples[torch.randperm(len(samples), generator=generator)]
+            yield from (part for part in order.split(size) if len(part) == min(size, len(order)))
 
     def read(self, modality: str, samples: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """A feature of each sample, drawn among its own, and whether it has one; where it has none, another's stands."""
-        count = self.count[modality][samples]
-        drawn = (torch.rand(len(samples), generator=generator) * count).long().minimum((count - 1).clamp(min=0))
         vectors = self.vectors[modality]
-        rows = (self.first[modality][samples] + drawn).to(vectors.device)
-        return vectors[rows], (count > 0).to(vectors.device)
+        rows = self.index.draw_one(modality, samples, generator)
+        return vectors[rows.to(vectors.device)], (self.index.counts[modality][samples] > 0).to(vectors.device)
 
 
 def _heads(space: Space, features: Mapping[str, Features], binding: Binding) -> dict[str, Head]:
@@ -285,7 +289,7 @@ def _heads(space: Space, features: Mapping[str, Features], binding: Binding) -> 
 
 
 def _train(
-    data: _Rows, heads: Mapping[str, Head], binding: Binding, tick: ProgressCallback | None
+    data: _Data, heads: Mapping[str, Head], binding: Binding, tick: ProgressCallback | None
 ) -> list[dict[str, float]]:
     """Trains the heads in place, a frozen anchor's alone and first; returns what the last training logged."""
     moving, anchor = dict(heads), binding.fixed
@@ -310,7 +314,7 @@ def _self_contrast(
 
 
 def _descend(
-    data: _Rows,
+    data: _Data,
     heads: Mapping[str, Head],
     moving: Mapping[str, Head],
     binding: Binding,
@@ -325,7 +329,7 @@ def _descend(
     parameters = [p for head in moving.values() for p in head.parameters()]
     groups: list[dict[str, Any]] = [{"params": parameters}, {"params": [log_temperature], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups[: 1 + binding.learn_temperature], lr=binding.rate, weight_decay=binding.decay)
-    history, batches = [], data.orders(binding.batch, order)
+    history, batches = [], data.batches(binding.batch, order)
     told = {round(i * (binding.steps - 1) / (LOGGED - 1)) for i in range(LOGGED)}
     for step in range(binding.steps):
         for group in optimizer.param_groups:
@@ -352,7 +356,7 @@ def _descend(
 
 
 def _views(
-    data: _Rows, heads: Mapping[str, Head], samples: Tensor, binding: Binding, generator: torch.Generator
+    data: _Data, heads: Mapping[str, Head], samples: Tensor, binding: Binding, generator: torch.Generator
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
     """Unit vectors of two views of each modality, and which samples have it."""
     first, second, here = {}, {}, {}

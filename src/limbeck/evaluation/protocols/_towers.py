@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck.core import DistilledSet
+from limbeck.data.pairs import PairIndex
 from limbeck.data.source import Source
 from limbeck.errors import DataError
 from limbeck.evaluation.metrics import retrieval
@@ -19,16 +20,13 @@ from limbeck.evaluation.students import (
     Candidate,
     Components,
     Samples,
-    Side,
     Tower,
     Trainer,
     best_student,
     fit,
     last_student,
-    mean_direction,
     noisy,
     shaken,
-    side_of,
 )
 from limbeck.objectives.contrastive import Loss, contrastive, cwcl, false_negatives, infonce
 from limbeck.runtime.random import stream
@@ -44,29 +42,35 @@ USUAL = ("image", "text")  # what a set may carry a similarity of
 
 @dataclass(frozen=True)
 class Pairs(Samples):
-    """Samples of several modalities, which of the rows of each they may draw from, and how they are to be learned.
+    """Samples of several modalities, which rows of the features are theirs, and how they are to be learned.
 
     Args:
         features: by modality.
-        sides: by modality, the rows of `features` that belong to each sample.
-        rows: `int64 [n]`, which samples of their source they are.
+        index: which rows of `features` belong to each sample.
         lesson: what a student is taught of them.
     """
 
     features: dict[str, Features]
-    sides: dict[str, Side]
-    rows: Tensor
+    index: PairIndex
     lesson: "Lesson"
+
+    @property
+    def rows(self) -> Tensor:  # type: ignore[override]
+        """Which samples of their source they are, `int64 [n]`."""
+        return self.index.sample
 
     @property
     def complete(self) -> Tensor:
         """Those that hold every modality."""
-        return torch.stack([side.count > 0 for side in self.sides.values()]).all(0)
+        return self.index.complete
 
     def take(self, index: Tensor) -> "Pairs":
         """Those at `index` and their own features, without what the source has beside them."""
-        features = {m: _rows_of(side, index) for m, side in self.sides.items()}
-        return Pairs._of(features, self.rows[index], self.lesson.take(index))
+        chosen, features = self.index.take(index), {}
+        for m in chosen.counts:
+            rows, owner = chosen.all_rows(m)
+            features[m] = Features(self.features[m].vectors[rows], owner)
+        return Pairs._of(features, chosen.sample, self.lesson.take(index))
 
     @classmethod
     def join(cls, parts: Sequence["Pairs"]) -> "Pairs":
@@ -82,17 +86,9 @@ class Pairs(Samples):
         return cls._of(features, torch.cat([part.rows for part in parts]), parts[0].lesson)
 
     @classmethod
-    def _of(cls, features: dict[str, Features], rows: Tensor, lesson: "Lesson") -> "Pairs":
-        every = torch.arange(len(rows))
-        return cls(features, {m: side_of(f, every, len(rows)) for m, f in features.items()}, rows, lesson)
-
-
-def _rows_of(side: Side, index: Tensor) -> Features:
-    """The rows of the samples at `index`, who are numbered anew."""
-    count = side.count[index]
-    owner = torch.arange(len(index)).repeat_interleave(count)
-    within = torch.arange(len(owner)) - (count.cumsum(0) - count)[owner]
-    return Features(side.values[side.start[index][owner] + within], owner)
+    def _of(cls, features: dict[str, Features], sample: Tensor, lesson: "Lesson") -> "Pairs":
+        index = PairIndex.of({m: f.owner for m, f in features.items()}, len(sample))
+        return cls(features, replace(index, sample=sample), lesson)
 
 
 @dataclass(frozen=True)
@@ -233,15 +229,15 @@ class Training(Trainer[Pairs]):
     def loss(self, student: nn.ModuleDict, inputs: dict[str, Tensor], noise: float, index: Tensor, t: int) -> Tensor:
         """What is taught of the samples at `index` in step t, each seen through noise or augmentation."""
         generator = stream(self.context.seed, "student draws", t)
-        sides = self.pairs.sides
-        drawn = {m: inputs[m][sides[m].draw(index, generator).to(inputs[m].device)] for m in inputs}
+        rows = self.pairs.index
+        drawn = {m: inputs[m][rows.draw_one(m, index, generator).to(inputs[m].device)] for m in inputs}
         for m in reversed(inputs):
             if m in self.of:
                 drawn[m] = noisy(drawn[m], noise, len(self.of[m].mean), generator)
             elif self.protocol.augment:
                 drawn[m] = shaken(drawn[m], generator, mirror=m != "audio")
         vectors = {m: F.normalize(student[m](x), dim=1) for m, x in drawn.items()}
-        here = {m: sides[m].count[index] > 0 for m in inputs}
+        here = {m: rows.counts[m][index] > 0 for m in inputs}
         return self.lesson(vectors, here, index)
 
     def vectors(self, student: nn.Module, pairs: Pairs) -> dict[str, Tensor]:
@@ -254,7 +250,7 @@ class Training(Trainer[Pairs]):
     def answers(self, student: nn.Module, samples: Pairs) -> list[tuple[Tensor, Tensor]]:
         """Of every two modalities, both ways: which sample does this one belong to? Several captions are one mean direction."""
         vectors = self.vectors(student, samples)
-        means = [mean_direction(Features(x, samples.features[m].owner), len(samples)) for m, x in vectors.items()]
+        means = [Features(x, samples.features[m].owner).directions(len(samples)) for m, x in vectors.items()]
         logits = [a @ b.T / self.lesson.temperature for a, b in combinations(means, 2)]
         own = torch.arange(len(samples))
         return [(way, own) for both in logits for way in (both, both.T)]

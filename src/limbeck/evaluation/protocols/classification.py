@@ -15,7 +15,7 @@ from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.metrics import accuracy
 from limbeck.evaluation.protocol import Context, Protocol, Selection
 from limbeck.evaluation.protocols._fusion import Labelled, Training
-from limbeck.evaluation.students import Schedule, masks, mean_direction
+from limbeck.evaluation.students import Schedule, masks
 from limbeck.runtime.cache import Cache
 from limbeck.spaces import Space
 
@@ -278,7 +278,7 @@ class Classification(Protocol):
         if len(index) == 0:
             raise DataError(f"{source.name}: no sample has a label and all of {', '.join(modalities)}")
         values = {
-            m: (found.vectors[found.first(len(source))] if m in trained else mean_direction(found, len(source)))[index]
+            m: (found.vectors[found.first(len(source))] if m in trained else found.directions(len(source)))[index]
             for m, found in seen.items()
         }
         objects = masks(source, side, context.cache) if "image" in trained else None

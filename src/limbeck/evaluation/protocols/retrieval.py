@@ -5,16 +5,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-import torch
 from torch import nn
 
 from limbeck.core import DistilledSet
 from limbeck.data.captions import check_captions
+from limbeck.data.pairs import PairIndex
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.protocol import Context, Protocol
 from limbeck.evaluation.protocols._towers import USUAL, Lesson, Pairs, Training, learned_rates
-from limbeck.evaluation.students import Side, side_of
 from limbeck.spaces import Space
 
 __all__ = ["Retrieval"]
@@ -138,11 +137,10 @@ class Retrieval(Protocol):
 
     def read(self, source: Source, modalities: tuple[str, ...], space: Space, context: Context, side: int) -> Pairs:
         """The samples that hold two modalities or more; every feature, also of the others, can be found, and is no stranger."""
-        features, every = self.seen(source, modalities, space, context, side), torch.arange(len(source))
-        sides = {m: side_of(features[m], every, len(source)) for m in modalities}
-        rows = (torch.stack([side.count > 0 for side in sides.values()]).sum(0) >= 2).nonzero().squeeze(1)
-        sides = {m: Side(s.values, s.start[rows], s.count[rows]) for m, s in sides.items()}
-        return Pairs(features, sides, rows, Lesson.of(self, source, rows))
+        features = self.seen(source, modalities, space, context, side)
+        every = PairIndex.of({m: features[m].owner for m in modalities}, len(source))
+        index = every.take((every.num_present >= 2).nonzero().squeeze(1))
+        return Pairs(features, index, Lesson.of(self, source, index.sample))
 
 
 def _found(modalities: Iterable[str]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from limbeck.evaluation.students.background import backgrounds, composite, masks, swappable, swapped
 from limbeck.evaluation.students.components import Components
-from limbeck.evaluation.students.inputs import Side, distorted, mean_direction, pictures, shaken, side_of
+from limbeck.evaluation.students.inputs import distorted, pictures, shaken
 from limbeck.evaluation.students.pretrained import Pretrained
 from limbeck.evaluation.students.trainer import Samples, Trainer
 from limbeck.evaluation.students.training import (
@@ -22,7 +22,6 @@ __all__ = [
     "Pretrained",
     "Samples",
     "Schedule",
-    "Side",
     "Tower",
     "Trainer",
     "backgrounds",
@@ -33,11 +32,9 @@ __all__ = [
     "fit",
     "last_student",
     "masks",
-    "mean_direction",
     "noisy",
     "pictures",
     "shaken",
-    "side_of",
     "swappable",
     "swapped",
 ]

@@ -1,7 +1,5 @@
 """What a student reads of a source: feature rows or pictures, and the sample that each belongs to."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
@@ -13,49 +11,9 @@ from limbeck.spaces import Features
 from limbeck.spaces.pictures import picture
 from limbeck.spaces.preprocess import resize
 
-__all__ = ["Side", "distorted", "mean_direction", "pictures", "seen_pixels", "shaken", "side_of"]
+__all__ = ["distorted", "pictures", "seen_pixels", "shaken"]
 
 CHUNK = 256  # images decoded at a time
-
-
-@dataclass(frozen=True)
-class Side:
-    """One modality of the samples that take part: which rows each sample may draw from.
-
-    Args:
-        values: `[R, ...]`, features or `uint8` pixels.
-        start, count: `int64 [n]`, the rows of each sample are `start` to `start + count - 1`.
-    """
-
-    values: Tensor
-    start: Tensor
-    count: Tensor
-
-    def draw(self, samples: Tensor, generator: torch.Generator) -> Tensor:
-        """One row of each of `samples`, uniformly: `int64`."""
-        pick = torch.rand(len(samples), generator=generator) * self.count[samples]
-        return self.start[samples] + pick.long().clamp(max=int(self.count.max()) - 1)
-
-
-def side_of(features: Features, samples: Tensor, total: int) -> Side:
-    """The side of a modality whose features are given.
-
-    Args:
-        features: of the whole source.
-        samples: `int64 [n]`, the samples that take part.
-        total: samples of the source.
-    """
-    return Side(features.vectors, features.first(total)[samples], features.counts(total)[samples])
-
-
-def mean_direction(features: Features, samples: int) -> Tensor:
-    """The mean direction of each sample's rows: `float [samples, D]`; zero where it has none.
-
-    Args:
-        features: of the samples.
-        samples: how many there are.
-    """
-    return features.directions(samples)
 
 
 def pictures(source: Source, modality: str, resolution: int, cache: Cache) -> Features:
