@@ -24,8 +24,8 @@ from limbeck.annotation.captioners.scenes import Scenes
 from limbeck.data.scene import told
 from limbeck.evaluation.audit.diversity import vendi
 from limbeck.evaluation.metrics import retrieval
-from limbeck.generation.prior import DiffusersPrior
-from limbeck.generation.sampling import Sampling, sampled
+from limbeck.methods.generative.diffusion.prior import DiffusersPrior
+from limbeck.methods.generative.diffusion.sampling import Sampling, sampled
 from limbeck.objectives.contrastive import directions, false_negatives
 from limbeck.objectives.diffusion import clean_estimate, denoising_target
 from limbeck.objectives.diversity import diversity

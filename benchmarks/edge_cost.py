@@ -17,7 +17,7 @@ import torch
 from edge_students import parsed
 
 import limbeck as lb
-from limbeck.generation.features import caption_vectors, joint_space
+from limbeck.methods.generative.diffusion.features import caption_vectors, joint_space
 
 
 def main() -> None:

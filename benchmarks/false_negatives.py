@@ -21,7 +21,7 @@ from torch import Tensor
 import limbeck as lb
 from limbeck.core import Recipe, freeze
 from limbeck.evaluation.protocols.retrieval import Retrieval
-from limbeck.experts import TrajectoryMatching
+from limbeck.methods.trajectory.experts.matching import TrajectoryMatching
 from limbeck.objectives.similarity import centred
 from limbeck.runtime.random import stream
 

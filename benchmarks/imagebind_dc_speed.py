@@ -22,13 +22,13 @@ from torch import Tensor
 
 import limbeck as lb
 from limbeck.core import Problem, Synthetic
-from limbeck.core.views import spread
 from limbeck.data.batch import Batch
 from limbeck.data.factors import factors
 from limbeck.data.modality import Modality
 from limbeck.data.source import Source
 from limbeck.data.vectors import VectorSource
-from limbeck.methods.imagebind_dc import ImageBindDC
+from limbeck.methods.matching._views import spread
+from limbeck.methods.matching.imagebind_dc import ImageBindDC
 from limbeck.objectives.characteristic import characteristic, gaussian_kernel, kernel_distance, square_distance
 from limbeck.runtime.random import stream
 

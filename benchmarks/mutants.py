@@ -29,10 +29,10 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "limbeck"
 TESTS = {  # folder of the source to folders of tests; by default the one of its name
-    "objectives": ("objectives", "core", "methods", "experts"),
-    "methods": ("methods", "core"),
+    "objectives": ("objectives", "core", "methods"),
+    "methods": ("methods", "core", "students"),
     "core": ("core", "methods", "objectives", "engine"),
-    "experts": ("experts", "methods"),
+    "students": ("students", "evaluation", "methods"),
 }
 OPERATORS: dict[type[ast.AST], type[ast.AST]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult, ast.FloorDiv: ast.Mult,
@@ -258,7 +258,7 @@ def test_files(folders: Sequence[str]) -> list[str]:
     """The files of tests that judge changes in these folders or files of the source."""
     parts = [folder.split("/")[0] for folder in folders]
     names = dict.fromkeys(name for part in parts for name in TESTS.get(part, (part,)))
-    found = [sorted((ROOT / "tests" / name).glob("test_*.py")) for name in names]
+    found = [sorted((ROOT / "tests" / name).rglob("test_*.py")) for name in names]
     return [file.relative_to(ROOT).as_posix() for files in found for file in files]
 
 

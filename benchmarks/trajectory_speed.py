@@ -23,12 +23,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import limbeck as lb
-from limbeck.experts import Experts, ExpertTraining, TwoTowers
-from limbeck.methods.lors import LoRS
+from limbeck.methods.trajectory.experts.store import Experts, ExpertTraining
+from limbeck.methods.trajectory.lors import LoRS
 from limbeck.networks.convnet import ConvNet
 from limbeck.objectives.contrastive import wbce
 from limbeck.objectives.similarity import Similarity
 from limbeck.objectives.trajectory import Gradient, Student, match
+from limbeck.students.two_towers import TwoTowers
 
 PAIRS = 99
 

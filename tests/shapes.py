@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from limbeck.data import Batch, Captions, Modality, Source
-from limbeck.evaluation.students import Tower
 from limbeck.networks.convnet import ConvNet
 from limbeck.runtime.cache import digest
 from limbeck.runtime.random import stream
 from limbeck.spaces import Encoder, Space
 from limbeck.spaces.encoders.bag_of_words import BagOfWords
+from limbeck.students import Tower
 
 __all__ = ["PLANTED", "Pretrained", "Shapes", "space"]
 

@@ -10,7 +10,11 @@ import limbeck
 from limbeck.errors import MissingDependency
 
 MODULES = [m.name for m in pkgutil.walk_packages(limbeck.__path__, "limbeck.") if not m.name.endswith("__main__")]
-DEAR = ("limbeck.generation.", "limbeck.evaluation.compare", "limbeck.evaluation.audit.run")  # take seconds
+DEAR = (
+    "limbeck.methods.generative.diffusion.",
+    "limbeck.evaluation.compare",
+    "limbeck.evaluation.audit.run",
+)  # take seconds
 
 
 @pytest.mark.draws_globally  # an example may say torch.rand

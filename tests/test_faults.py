@@ -15,7 +15,7 @@ from PIL import Image
 from limbeck.cli import EXIT_CODES, main
 from limbeck.commands._faults import explain
 from limbeck.errors import DataError, OutOfMemory, StorageError
-from limbeck.methods.cf import CF
+from limbeck.methods.matching.cf import CF
 
 SMALL = ["--space.image", "convnet", "--space.text", "bag_of_words"]
 

@@ -87,7 +87,7 @@ def test_doctor_needs_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def _parts(folder: Path) -> list[Any]:
-    from limbeck.generation.prior import DiffusersPrior
+    from limbeck.methods.generative.diffusion.prior import DiffusersPrior
 
     pipe = DiffusersPrior.open(str(folder)).pipe
     return [pipe.unet, pipe.vae, pipe.text_encoder]

@@ -76,9 +76,9 @@ def test_a_seed_draws_the_same_and_more_draw_the_same_first(mutants: ModuleType)
 
 
 def test_a_file_is_drawn_from_alone_and_judged_by_the_tests_of_its_folder(mutants: ModuleType) -> None:
-    found = mutants.drawn(["spaces/binder.py", "experts"], 15, 0)
+    found = mutants.drawn(["spaces/binder.py", "students"], 15, 0)
     assert {mutant["file"] for mutant in found[:15]} == {"spaces/binder.py"} and len(found) == 30
-    assert {mutant["file"].split("/")[0] for mutant in found[15:]} == {"experts"}
+    assert {mutant["file"].split("/")[0] for mutant in found[15:]} == {"students"}
     assert (
         set(mutants.test_files(["spaces/binder.py"]))
         == set(mutants.test_files(["spaces"]))

@@ -222,7 +222,7 @@ def test_mtt_vl_has_the_published_figures() -> None:
 
 def test_the_rate_of_the_students_rates_makes_the_published_step() -> None:
     """A step of 0.01 g of the rate itself, at 0.1, is one of `lr_rate` of the parameter that it is learned through."""
-    from limbeck.core import LearnedRate
+    from limbeck.methods.trajectory.experts.learned_rate import LearnedRate
 
     rate = LearnedRate(0.1)
     (slope,) = torch.autograd.grad(rate(), rate.parameter)

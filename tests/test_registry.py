@@ -95,7 +95,7 @@ def plug(monkeypatch: pytest.MonkeyPatch, *points: EntryPoint) -> None:
 def test_a_plugin_cannot_take_a_name_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     plug(monkeypatch, point("cf", "no_such_module:Evil"), point("folder", "no_such_module:Evil", "source"))
     with pytest.warns(LimbeckWarning, match=r"no_such_module:Evil has a method 'cf', which is a name of Limbeck's own"):
-        assert registry.get("method", "cf").__module__ == "limbeck.methods.cf"
+        assert registry.get("method", "cf").__module__ == "limbeck.methods.matching.cf"
     with pytest.warns(LimbeckWarning, match="has a source 'folder'"):
         assert registry.get("source", "folder").__module__ == "limbeck.sources.folder"
     assert registry.names("method").count("cf") == 1

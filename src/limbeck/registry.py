@@ -1,5 +1,8 @@
 """Names to things: a method, source, encoder or another of `KINDS` is one file, and the file's name is its name.
 
+A file may lie in a folder of its family, such as `methods/coreset/random.py`. Files whose names begin with `_`, and folders within a
+family, hold what its members share.
+
 Nothing is imported to list names. A plug-in adds names by an entry point of the group `limbeck.<kind>` (for example
 `limbeck.methods`), whose value is `package.module:Class`. It cannot take a name of ours.
 
@@ -23,7 +26,18 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from limbeck.errors import ConfigError, LimbeckWarning, MissingDependency, UnknownName
 
-__all__ = ["KINDS", "allow", "check_options", "command_line", "get", "is_allowed", "named", "names", "parse_spec"]
+__all__ = [
+    "KINDS",
+    "allow",
+    "check_options",
+    "command_line",
+    "file_of",
+    "get",
+    "is_allowed",
+    "named",
+    "names",
+    "parse_spec",
+]
 
 KINDS = {
     "method": "limbeck.methods",
@@ -36,6 +50,7 @@ KINDS = {
 }
 
 
+ROOT = Path(__file__).parent
 CALLS = {("captioner", "call")}  # what runs any function that follows its colon
 
 _words: frozenset[str] | None = None  # of the command line; None in Python, where whoever calls names what is used
@@ -96,7 +111,7 @@ def names(kind: str) -> list[str]:
         >>> "herding" in names("method")
         True
     """
-    return sorted(_own(kind) | _plugins(kind).keys())
+    return sorted(_own(kind).keys() | _plugins(kind).keys())
 
 
 def get(kind: str, name: str) -> Any:
@@ -110,8 +125,9 @@ def get(kind: str, name: str) -> Any:
     """
     if name not in names(kind):
         raise UnknownName(kind, name, names(kind))
-    if name in _own(kind):
-        found = _only(importlib.import_module(f"{KINDS[kind]}.{name}"))
+    if (path := file_of(kind, name)) is not None:
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found = _only(importlib.import_module(".".join((ROOT.name, *parts))))
         if name in _plugins(kind):
             warnings.warn(
                 f"{_of(_plugins(kind)[name][0])} has a {kind} {name!r}, which is a name of Limbeck's own, and is not used",
@@ -126,9 +142,21 @@ def get(kind: str, name: str) -> Any:
     return found
 
 
-def _own(kind: str) -> set[str]:
-    folder = Path(__file__).parent.joinpath(*KINDS[kind].split(".")[1:])
-    return {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
+def file_of(kind: str, name: str) -> Path | None:
+    """The file of a name of Limbeck's own; `None` for any other.
+
+    Example:
+        >>> file_of("method", "herding").parent.name
+        'coreset'
+    """
+    return _own(kind).get(name)
+
+
+def _own(kind: str) -> dict[str, Path]:
+    """Name to file."""
+    folder = ROOT.joinpath(*KINDS[kind].split(".")[1:])
+    files = (*folder.glob("*.py"), *folder.glob("*/*.py"))
+    return {path.stem: path for path in files if not path.stem.startswith("_")}
 
 
 def _plugins(kind: str) -> dict[str, list[EntryPoint]]:

@@ -12,8 +12,9 @@ from torch.optim import SGD, Optimizer
 
 import limbeck as lb
 from limbeck.check import check_method, toy_source
-from limbeck.core import DistilledSet, LearnedRate, Method, Problem, Synthetic, chosen_pairs
+from limbeck.core import DistilledSet, Method, Problem, Synthetic, chosen_pairs
 from limbeck.errors import ConfigError
+from limbeck.methods.trajectory.experts.learned_rate import LearnedRate
 from limbeck.objectives.contrastive import wbce
 from limbeck.objectives.similarity import Similarity
 from tiers import slow_but

@@ -13,8 +13,8 @@ from limbeck.errors import ConfigError
 from limbeck.evaluation import compare, evaluate
 from limbeck.evaluation.protocols.classification import Classification
 from limbeck.evaluation.protocols.retrieval import Retrieval
-from limbeck.evaluation.students import backgrounds, composite, masks, shaken, swappable, swapped
 from limbeck.runtime.cache import digest
+from limbeck.students import backgrounds, composite, masks, shaken, swappable, swapped
 
 SIDE = 16
 COLOURS = torch.tensor([[0.8, 0.2, 0.2], [0.2, 0.8, 0.2]])
@@ -172,7 +172,7 @@ def test_rows_say_how_they_were_trained_and_what_is_better(judged):
 
 def test_backgrounds_are_fresh_at_every_step_and_objects_stay(space, cache, monkeypatch):
     """What the network is shown: the object's pixels as they were, all else new each time."""
-    from limbeck.evaluation.students import Tower
+    from limbeck.students import Tower
 
     shown, read = [], Tower.forward
     monkeypatch.setattr(Tower, "forward", lambda self, x: (shown.append(x) if self.training else None) or read(self, x))

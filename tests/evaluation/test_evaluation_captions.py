@@ -13,7 +13,7 @@ from limbeck.evaluation import evaluate
 from limbeck.evaluation.protocol import Context
 from limbeck.evaluation.protocols._fusion import Fusion, Labelled, Training
 from limbeck.evaluation.protocols.classification import Classification
-from limbeck.evaluation.students import Tower
+from limbeck.students import Tower
 
 SHORT: dict[str, Any] = {"looks": 1, "noise": (0.5,), "steps": 60}
 SPACE = lb.space(image={"name": "convnet", "resolution": 16, "width": 8}, text="bag_of_words")

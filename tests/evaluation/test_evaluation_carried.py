@@ -14,11 +14,11 @@ from limbeck.errors import UnknownName
 from limbeck.evaluation import evaluate
 from limbeck.evaluation.protocols import _towers as module
 from limbeck.evaluation.protocols.retrieval import Retrieval
-from limbeck.evaluation.students import Schedule, fit
-from limbeck.methods.random import Random
+from limbeck.methods.coreset.random import Random
 from limbeck.objectives.contrastive import bce, false_negatives, wbce
 from limbeck.objectives.similarity import Similarity
 from limbeck.runtime.random import stream
+from limbeck.students import Schedule, fit
 
 QUICK = {"steps": 12, "noise": (0.5, 1.0)}
 

@@ -16,8 +16,8 @@ from limbeck.errors import ConfigError, DataError, LimbeckWarning, StorageError
 from limbeck.evaluation import Context, compare, paired, read_scores
 from limbeck.evaluation.compare import _Bench
 from limbeck.evaluation.plot import score_vs_bytes
-from limbeck.methods.dm import DM
-from limbeck.methods.random import Random
+from limbeck.methods.coreset.random import Random
+from limbeck.methods.matching.dm import DM
 from limbeck.runtime.locks import owned
 
 QUICK = {"steps": 5, "noise": (1.0,), "looks": 1}

@@ -15,7 +15,7 @@ from limbeck.evaluation.filesize import file_bytes
 from limbeck.evaluation.protocols import _fusion, _towers
 from limbeck.evaluation.protocols.classification import Classification
 from limbeck.evaluation.protocols.retrieval import Retrieval
-from limbeck.methods.random import Random
+from limbeck.methods.coreset.random import Random
 from limbeck.runtime.cache import digest
 from limbeck.spaces import Space
 
@@ -307,7 +307,7 @@ def test_a_relation_changes_what_is_learned(small, train, space, cache):
 
 
 def test_learned_text_is_judged_by_its_embeddings(train, small, space, cache):
-    from limbeck.methods.dm import DM
+    from limbeck.methods.matching.dm import DM
 
     made = distill(Problem(train, space, Budget(pairs=8), cache=cache), DM(steps=1))
     assert "text" in made.tensors

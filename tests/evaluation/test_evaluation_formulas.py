@@ -20,9 +20,9 @@ from limbeck.evaluation.protocol import Context, Protocol
 from limbeck.evaluation.protocols import _fusion, _towers
 from limbeck.evaluation.protocols.classification import Classification
 from limbeck.evaluation.protocols.retrieval import Retrieval
-from limbeck.evaluation.students import Schedule, Tower, fit, training
 from limbeck.runtime.random import stream
 from limbeck.spaces import Space
+from limbeck.students import Schedule, Tower, fit, training
 
 D = {"a": 7, "b": 5}
 

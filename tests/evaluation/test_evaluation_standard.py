@@ -11,8 +11,8 @@ from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation import Score, compare, evaluate
 from limbeck.evaluation.protocols.classification import Classification
 from limbeck.evaluation.protocols.retrieval import Retrieval
-from limbeck.evaluation.students import Schedule, distorted, fit
 from limbeck.evaluation.table import across, titles
+from limbeck.students import Schedule, distorted, fit
 
 
 def test_the_standard_is_one_option():

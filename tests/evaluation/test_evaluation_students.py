@@ -15,7 +15,8 @@ from limbeck.data.vectors import VectorSource
 from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation import evaluate
 from limbeck.evaluation.protocols.retrieval import Retrieval
-from limbeck.evaluation.students import (
+from limbeck.runtime.cache import digest
+from limbeck.students import (
     Components,
     Pretrained,
     Schedule,
@@ -27,7 +28,6 @@ from limbeck.evaluation.students import (
     pictures,
     shaken,
 )
-from limbeck.runtime.cache import digest
 
 
 def random(*shape, seed=0):

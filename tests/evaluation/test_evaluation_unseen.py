@@ -23,7 +23,7 @@ from limbeck.evaluation.encoders import by_encoder, encoder_table
 from limbeck.evaluation.plot import score_vs_bytes
 from limbeck.evaluation.protocols.retrieval import Retrieval
 from limbeck.evaluation.unseen import Maker, home_name, open_unseen
-from limbeck.methods.random import Random
+from limbeck.methods.coreset.random import Random
 from limbeck.spaces import Encoder, Space
 from limbeck.spaces.encoders.convnet import ConvNet
 

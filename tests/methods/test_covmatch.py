@@ -15,10 +15,10 @@ import limbeck as lb
 from limbeck.check import toy_source
 from limbeck.core import Problem, whitening_of
 from limbeck.errors import ConfigError, Diverged, LimbeckError
-from limbeck.evaluation.students import Tower
-from limbeck.experts.online import OnlineTowers
-from limbeck.experts.towers import Head, TwoTowers, stages
+from limbeck.methods.matching._online_encoders import OnlineTowers
 from limbeck.objectives.covariance import cross_covariance
+from limbeck.students import Tower
+from limbeck.students.two_towers import Head, TwoTowers, stages
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 import limbeck as lb
 from limbeck.check import check_method, toy_source
 from limbeck.core import Method, Problem, chosen_pairs
-from limbeck.core.views import spread
 from limbeck.data.batch import Batch
 from limbeck.data.modality import Modality
 from limbeck.data.source import Source
 from limbeck.data.vectors import VectorSource
 from limbeck.errors import LimbeckError, LimbeckWarning, UnknownName
+from limbeck.methods.matching._views import spread
 from limbeck.networks.convnet import ConvNet
 from limbeck.objectives.characteristic import characteristic, root_distance
 
@@ -148,7 +148,9 @@ def test_at_banked_frequencies_no_real_vector_is_read_either(monkeypatch: pytest
     of, method = problem(), DC(**SMALL)
     synthetic = method.start(of)
     first = [method.step(of, synthetic, t)["loss"] for t in range(2)]
-    monkeypatch.setattr("limbeck.core.laws.Look.vectors", lambda self, among: pytest.fail("it read real vectors"))
+    monkeypatch.setattr(
+        "limbeck.methods.matching._targets.Look.vectors", lambda self, among: pytest.fail("it read real vectors")
+    )
     assert [method.step(of, synthetic, t)["loss"] for t in range(2, 4)] == first
 
 

@@ -22,7 +22,7 @@ from limbeck.data.vectors import VectorSource
 from limbeck.errors import ConfigError, DataError, StorageError
 from limbeck.evaluation import evaluate
 from limbeck.evaluation.protocols.classification import Classification
-from limbeck.methods.label_distillation import LabelDistillation, fitted_scale
+from limbeck.methods.labels.label_distillation import LabelDistillation, fitted_scale
 from limbeck.objectives.kernel import ridge_map
 from limbeck.report.gallery import cards
 from limbeck.spaces import Space, embed_source

@@ -13,7 +13,7 @@ from followed import follow, groups, real_samples
 from limbeck.check import toy_source
 from limbeck.core import Problem, Synthetic
 from limbeck.data.augment import siamese
-from limbeck.experts.trainee import Trainee
+from limbeck.methods.matching._classifier import Trainee
 from limbeck.networks.convnet import ConvNet
 from naive_classifier import Classifier
 

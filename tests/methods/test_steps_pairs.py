@@ -13,9 +13,9 @@ from followed import follow
 from limbeck import registry
 from limbeck.check import toy_source
 from limbeck.core import Problem, Synthetic
-from limbeck.core.rows import RowAdam
-from limbeck.experts.online import OnlineTowers
-from limbeck.experts.towers import TwoTowers, stages
+from limbeck.methods.matching._online_encoders import OnlineTowers
+from limbeck.methods.matching._row_adam import RowAdam
+from limbeck.students.two_towers import TwoTowers, stages
 from tiers import slow_but
 
 BOTH = ("image", "text")

@@ -230,9 +230,9 @@ def test_compiled_gradients_are_the_same() -> None:
 TOWERS = """
 import torch
 from limbeck.runtime.random import stream
-from limbeck.experts import TwoTowers
-from limbeck.experts.towers import _Pair
-from limbeck.evaluation.students import Tower
+from limbeck.students.two_towers import TwoTowers
+from limbeck.students.two_towers import _Pair
+from limbeck.students import Tower
 from limbeck.networks.convnet import ConvNet
 from limbeck.objectives.trajectory import Student, match
 rng = stream(0, "test")

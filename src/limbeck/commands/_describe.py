@@ -30,8 +30,8 @@ def options(kind: str, name: str) -> list[str]:
         >>> options("method", "herding"), "steps" in options("method", "lors")
         (['per_class'], True)
     """
-    path, found = _path(kind, name), _parse(kind, name)
-    return list(dict.fromkeys(_fields(path, found))) if found else []
+    path, found = registry.file_of(kind, name), _parse(kind, name)
+    return list(dict.fromkeys(_fields(path, found))) if path and found else []
 
 
 def arguments(cls: type) -> dict[str, str]:
@@ -91,14 +91,10 @@ def _find(path: Path, name: str) -> tuple[Path, ast.ClassDef] | None:
     return None
 
 
-def _path(kind: str, name: str) -> Path:
-    return ROOT.joinpath(*registry.KINDS[kind].split(".")[1:], f"{name}.py")
-
-
 @lru_cache
 def _parse(kind: str, name: str) -> ast.ClassDef | None:
-    path = _path(kind, name)
-    if not path.is_file():
+    path = registry.file_of(kind, name)
+    if path is None:
         return None
     tree = ast.parse(path.read_text(encoding="utf-8"))
     exported = _strings(_assigned(tree, "__all__"))

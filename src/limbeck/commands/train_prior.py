@@ -8,7 +8,7 @@ from pathlib import Path
 from limbeck.commands._open import check_device, open_source, report_skipped
 from limbeck.commands._options import Answer, Command, Part, part
 from limbeck.errors import ConfigError
-from limbeck.generation.training import PriorTraining, losses, train_prior
+from limbeck.methods.generative.diffusion.training import PriorTraining, losses, train_prior
 from limbeck.runtime.progress import ProgressCallback
 from limbeck.terminal import note
 

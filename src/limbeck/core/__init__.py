@@ -9,7 +9,6 @@ from limbeck.core.masks import object_masks
 from limbeck.core.method import Method
 from limbeck.core.pixels import Pixels
 from limbeck.core.problem import Problem
-from limbeck.core.rate import LearnedRate
 from limbeck.core.recipe import Recipe
 from limbeck.core.synthetic import Synthetic, chosen_pairs, learned_pairs, select
 from limbeck.core.whiten import whitened, whitening_of
@@ -18,7 +17,6 @@ from limbeck.runtime.random import stream
 __all__ = [
     "Budget",
     "DistilledSet",
-    "LearnedRate",
     "Method",
     "Pixels",
     "Problem",

@@ -7,12 +7,12 @@ from typing import Any, ClassVar, Literal
 
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
-from limbeck.evaluation.students import Candidate, Components, Pretrained, Samples, Schedule, Trainer, pictures
 from limbeck.networks._spec import network
 from limbeck.runtime.cache import Cache, digest
 from limbeck.runtime.progress import ProgressCallback
 from limbeck.spaces import Features, Space, embed_source
 from limbeck.spaces.pictures import PICTURED
+from limbeck.students import Candidate, Components, Pretrained, Samples, Schedule, Trainer, pictures
 
 __all__ = ["Context", "Protocol", "Selection"]
 

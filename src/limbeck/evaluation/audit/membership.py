@@ -12,9 +12,9 @@ from limbeck.evaluation.audit.result import Leak
 from limbeck.evaluation.protocol import Context, Protocol
 from limbeck.evaluation.protocols.classification import Classification
 from limbeck.evaluation.protocols.retrieval import Retrieval
-from limbeck.evaluation.students import Samples
 from limbeck.runtime.random import stream
 from limbeck.spaces import Space
+from limbeck.students import Samples
 
 __all__ = ["Bench", "Given", "membership", "protocol_of"]
 

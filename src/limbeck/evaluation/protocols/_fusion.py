@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from limbeck.evaluation.metrics import accuracy
 from limbeck.evaluation.protocol import Context
-from limbeck.evaluation.students import (
+from limbeck.runtime.random import stream
+from limbeck.students import (
     Candidate,
     Components,
     Samples,
@@ -29,7 +30,6 @@ from limbeck.evaluation.students import (
     swappable,
     swapped,
 )
-from limbeck.runtime.random import stream
 
 if TYPE_CHECKING:
     from limbeck.evaluation.protocols.classification import Classification

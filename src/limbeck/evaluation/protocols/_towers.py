@@ -16,7 +16,10 @@ from limbeck.data.source import Source
 from limbeck.errors import DataError
 from limbeck.evaluation.metrics import retrieval
 from limbeck.evaluation.protocol import Context
-from limbeck.evaluation.students import (
+from limbeck.objectives.contrastive import Loss, contrastive, cwcl, false_negatives, infonce
+from limbeck.runtime.random import stream
+from limbeck.spaces import Features
+from limbeck.students import (
     Candidate,
     Components,
     Samples,
@@ -28,9 +31,6 @@ from limbeck.evaluation.students import (
     noisy,
     shaken,
 )
-from limbeck.objectives.contrastive import Loss, contrastive, cwcl, false_negatives, infonce
-from limbeck.runtime.random import stream
-from limbeck.spaces import Features
 
 if TYPE_CHECKING:
     from limbeck.evaluation.protocols.retrieval import Retrieval

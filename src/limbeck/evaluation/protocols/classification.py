@@ -15,9 +15,9 @@ from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.metrics import accuracy
 from limbeck.evaluation.protocol import Context, Protocol, Selection
 from limbeck.evaluation.protocols._fusion import Labelled, Training
-from limbeck.evaluation.students import Schedule, masks
 from limbeck.runtime.cache import Cache
 from limbeck.spaces import Space
+from limbeck.students import Schedule, masks
 
 __all__ = ["Classification"]
 

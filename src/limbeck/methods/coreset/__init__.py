@@ -1,0 +1,1 @@
+"""Coresets: real samples that a rule chooses."""

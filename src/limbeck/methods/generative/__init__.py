@@ -1,0 +1,1 @@
+"""Methods that draw samples from a generative prior."""

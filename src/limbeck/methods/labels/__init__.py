@@ -1,0 +1,1 @@
+"""Real samples whose captions or labels are learned."""

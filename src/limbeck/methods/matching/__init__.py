@@ -1,0 +1,1 @@
+"""Methods that match what encoders or networks see of real and synthetic samples."""

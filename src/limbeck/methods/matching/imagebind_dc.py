@@ -1,0 +1,250 @@
+"""ImageBindDC: matches laws in a unified space: each modality, every two together, all together."""
+
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from limbeck.core import Method, Problem, Synthetic, learned_pairs
+from limbeck.core.options import refuse_unread
+from limbeck.data.augment import check_operations
+from limbeck.errors import ConfigError, DataError
+from limbeck.methods.matching._row_adam import RowAdam, rates
+from limbeck.methods.matching._targets import JOINT, Group, Laws, Look, pair_name
+from limbeck.methods.matching._views import Views, spread
+from limbeck.objectives.characteristic import (
+    characteristic,
+    gaussian_kernel,
+    kernel_distance,
+    root_distance,
+    square_distance,
+)
+from limbeck.objectives.pairing import Moments, cosine_terms, hybrid_sums, pair_moments
+from limbeck.objectives.selection import rule
+
+__all__ = ["ImageBindDC"]
+
+PUBLISHED = 1 / 30  # weight of the cosine terms beside a distance that is not multiplied by 300
+CHOICES = {"variant": ("cf", "hybrid", "cosine"), "distance": ("square", "root")}
+
+
+@dataclass(frozen=True)
+class ImageBindDC(Method):
+    """Matches characteristic functions in a unified space on three levels: each modality, every two together, all together.
+
+        L = mean_c ( uni * sum_m D(x_m) + cross * sum_(m < n) D(x_m, x_n) + joint * D(x_1, ..., x_M) ),
+        D = mean_k |Phi_S(t_k) - Phi_T(t_k)|^2
+
+    for each class c. What stands for two modalities and for all is the `variant`:
+
+    - cf: the laws of the paired sums x_m + x_n, and of the concatenation of all. Both see which sample belongs to which.
+    - hybrid: the joint law as in cf, but D between the laws of a_i + w_i and v_i + b_i, where (a, v) are as many real pairs as
+      there are synthetic ones (b, w), drawn anew at each step. It hardly sees the pairing, and less the larger the set.
+    - cosine: two inner products, as published, see `limbeck.objectives.pairing.cosine_terms`. They are no distances.
+
+    Hybrid and cosine add and multiply embeddings of two modalities component by component, so they mean something in a space
+    with shared coordinates alone, and encoders of different widths are refused; in cf the narrower is padded.
+
+    Every tenth step logs how hard each level pulls at the embeddings, as the norm of its weighted gradient: a level that is far
+    below the others has no say. A real sample that misses a modality has its part in the laws that do not ask for it.
+
+    Real samples are encoded once, and at banked frequencies a step reads none of them, only the laws of all. Every step treats
+    all classes, each of which is compared with its own real samples; with `RowAdam`, no class moves another.
+
+    Args:
+        steps: number of steps.
+        variant: cf, hybrid or cosine.
+        uni: weight of the modalities alone.
+        cross: weight of every two; by default 1, and for cosine 1/30, as published.
+        joint: weight of all together; by default as cross.
+        frequencies: K Gaussian frequencies; 0 takes the closed form of infinitely many, which is also the cheaper for few samples.
+        bank: sets of frequencies that are drawn once and used in turn, at which the real functions are computed once, over all
+            real pairs; 0 draws anew at each step.
+        batch: real pairs a class and step, at most, where there is no bank.
+        scale: of the frequencies, in units of 1 / (median distance of real embeddings).
+        drop: probability with which a joint frequency leaves out a modality, each by itself; then joint sees every few, too.
+        distance: square, or root for the mean of |Phi_S - Phi_T| / sqrt(2), which the published code takes.
+        lr: learning rate (RowAdam), in units of the range of a modality. Larger ones make images that no other encoder can read;
+            plain vectors take 0.01 and more.
+        lr_text: learning rate of the text embeddings.
+        init: which real pairs to start from: random, herding, kcenter, prototypes or kmeans.
+        augment: Siamese operations to draw from, for images alone; empty for none.
+        views: augmented views of the real images that are encoded and kept.
+        per_class: match class by class; by default where the source is labelled and has no text.
+
+    Paper: ImageBindDC, arXiv 2511.08263. Its abstract describes hybrid, its formulas cosine; cf is ours.
+
+    Example:
+        >>> import limbeck as lb
+        >>> problem = lb.Problem(lb.check.toy_source(), lb.space(image="convnet"), lb.Budget(pairs=4))
+        >>> len(lb.distill(problem, ImageBindDC(steps=2, frequencies=64)))
+        4
+    """
+
+    pools = "drawn"
+
+    steps: int = 100
+    variant: Literal["cf", "hybrid", "cosine"] = "cf"
+    uni: float = 1.0
+    cross: float | None = None
+    joint: float | None = None
+    frequencies: int = 1024
+    bank: int = 8
+    batch: int = 4096
+    scale: float = 1.0
+    drop: float = 0.0
+    distance: Literal["square", "root"] = "square"
+    lr: float = 0.001
+    lr_text: float = 0.01
+    init: str = "herding"
+    augment: tuple[str, ...] = ()
+    views: int = 8
+    per_class: bool | None = None
+
+    def __post_init__(self) -> None:
+        self.require(
+            steps=1, uni=0, frequencies=0, bank=0, batch=1, scale=1e-6, drop=0, lr=0, lr_text=0, views=1
+        )  # fmt: skip
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name} is one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if min(self.weights.values()) < 0 or not any(self.weights.values()):
+            raise ConfigError(f"uni, cross and joint are 0 or more, and one of them is more; got {self.weights}")
+        if self.drop >= 1:
+            raise ConfigError(f"drop is a probability below 1, got {self.drop}")
+        self._refuse_unread()
+        check_operations(self.augment)
+        rule(self.init)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of the three levels."""
+        usual = PUBLISHED if self.variant == "cosine" else 1.0
+        cross = usual if self.cross is None else self.cross
+        return {"uni": self.uni, "cross": cross, "joint": usual if self.joint is None else self.joint}
+
+    @property
+    def learns_text(self) -> bool:
+        """Text is an embedding."""
+        return True
+
+    def rate(self, t: int) -> float:
+        """Cosine decay to zero."""
+        return self.cosine(t)
+
+    def check(self, problem: Problem) -> None:
+        """Refuses a space whose embeddings cannot be added or multiplied, and a loss without a term."""
+        super().check(problem)
+        widths = {m: problem.space.dims[m] for m in problem.modalities}
+        if self.variant != "cf" and len(set(widths.values())) > 1:
+            raise DataError(
+                f"variant = {self.variant!r} takes embeddings component by component, so all need one width, got {widths}; bind "
+                "the encoders into one space, or use variant = 'cf'"
+            )
+        if len(widths) == 1 and not self.uni:
+            raise DataError(f"uni = 0 leaves no term for {problem.source.name}, which has one modality with this space")
+
+    def start(self, problem: Problem) -> Synthetic:
+        """Real pairs, all of whose modalities are learned."""
+        synthetic = learned_pairs(problem, rule(self.init), self.per_class)
+        self._laws.warn_of_noise(problem, len(synthetic), self.per_class)
+        return synthetic
+
+    def prepares(self, problem: Problem) -> tuple[float, int]:
+        """Those of the augmented views."""
+        return self._laws.views.cost(problem, self.steps)
+
+    def optimizer(self, synthetic: Synthetic) -> Optimizer:
+        """Adam that leaves a class without a gradient alone."""
+        return RowAdam(rates(synthetic, self.lr, self.lr_text))
+
+    def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:
+        """Encodes the synthetic samples, and compares their laws with those of the real data, group by group."""
+        look, weights = self._laws.at(problem, t), self.weights
+        logs: dict[str, Tensor] = {}
+        zero = torch.zeros((), device=problem.device)
+        levels = {name: zero for name, weight in weights.items() if weight}
+        groups = list(look.groups(synthetic, self.per_class))
+        for group in groups:
+            terms = look.terms(group, self._distance)
+            if self.variant == "hybrid" and weights["cross"]:
+                terms |= self._hybrid(look, group)
+            if self.variant == "cosine":
+                terms |= self._cosine(look, group)
+            for name, value in terms.items():
+                level = "uni" if name in group.own else JOINT if name.split()[0] == JOINT else "cross"
+                if level in levels:
+                    levels[level] = levels[level] + weights[level] * value / len(groups)
+                logs[name] = logs.get(name, zero) + value.detach() / len(groups)
+        if t % 10 == 0:
+            logs |= _pulls(levels, [z for group in groups for z in group.own.values()])
+        loss = torch.stack([*levels.values()]).sum()
+        loss.backward()
+        return {"loss": loss.detach(), **logs}
+
+    @property
+    def _laws(self) -> Laws:
+        cf, joint = self.variant == "cf", self.variant != "cosine" and bool(self.weights["joint"])
+        cross, views = cf and bool(self.weights["cross"]), Views(self.augment, self.views)
+        return Laws(self.frequencies, self.bank, self.batch, views, self.scale, self.drop, cross, joint)
+
+    def _distance(self, x: Tensor, y: Tensor) -> Tensor:
+        return square_distance(x, y) if self.distance == "square" else root_distance(x, y)
+
+    def _hybrid(self, look: Look, group: Group) -> dict[str, Tensor]:
+        """The hybrid sums of every two modalities, with real pairs drawn for this step."""
+        among, own = group.among, group.own
+        order = torch.randperm(len(among), generator=look.problem.rng(f"hybrid {group.number}", look.t))
+        real = look.vectors(among[order[: len(next(iter(own.values())))]])
+        kernel = partial(gaussian_kernel, scale=self.scale)
+        terms = {}
+        for m, n in combinations(own, 2):
+            x, y = hybrid_sums((real[m], real[n]), (own[m], own[n]))
+            if self.frequencies:
+                value = self._distance(characteristic(x @ look.waves[m]), characteristic(y @ look.waves[m]))
+            else:
+                value = kernel_distance(kernel(x, x), kernel(x, y), kernel(y, y))
+            terms[pair_name(m, n)] = value
+        return terms
+
+    def _cosine(self, look: Look, group: Group) -> dict[str, Tensor]:
+        """The two published terms of every two modalities, of unit vectors, against all real pairs of the group."""
+        terms = {}
+        for m, n in combinations(group.own, 2):
+            sizes = [spread(look.problem, x) for x in (m, n)]
+            key = (self, "moments", m, n, group.number, len(group.among), look.view)
+            real = look.problem.once(key, partial(self._moments, look, group.among, (m, n), sizes))
+            own = pair_moments(group.own[m] * sizes[0], group.own[n] * sizes[1])
+            terms[pair_name(m, n)], terms[f"{JOINT} {pair_name(m, n)}"] = cosine_terms(real, own)
+        return terms
+
+    def _moments(self, look: Look, among: Tensor, names: tuple[str, str], sizes: list[float]) -> Moments:
+        vectors = look.vectors(among)
+        x, y = (vectors[m] * size for m, size in zip(names, sizes, strict=True))
+        return pair_moments(x, y)
+
+    def _refuse_unread(self) -> None:
+        """Refuses what was given and would have no say."""
+        if not self.frequencies:
+            why = "the closed form is taken; leave it out, or set frequencies"
+            refuse_unread(self, why, "bank", "distance")
+        elif self.bank:
+            refuse_unread(self, "the real functions are banked; leave it out, or set bank to 0", "batch")
+        if not self._laws.joint:
+            refuse_unread(self, "no joint law is compared; leave it out", "drop")
+        if not self.augment:
+            refuse_unread(self, "nothing is augmented; leave it out, or name operations in augment", "views")
+
+
+def _pulls(levels: dict[str, Tensor], vectors: list[Tensor]) -> dict[str, Tensor]:
+    """The norm of each level's gradient in the embeddings."""
+    norms = {}
+    for name, value in levels.items():
+        if value.requires_grad:
+            found = torch.autograd.grad(value, vectors, retain_graph=True, allow_unused=True)
+            norms[f"{name} gradient"] = torch.cat([g.flatten() for g in found if g is not None]).norm()
+    return norms
