@@ -162,3 +162,19 @@ def test_text_is_printed_in_one_place() -> None:
         assert not printed or path.name == "terminal.py", (
             f"{path.relative_to(ROOT)} prints; call limbeck.terminal.say or note"
         )
+
+
+GENERIC = ("engine", "evaluation", "report", "search", "commands", "spaces", "core")
+PROBED = {"source", "small", "split", "problem", "method", "encoder", "space"}  # what has a contract
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if area(p) in GENERIC], ids=lambda p: str(p.relative_to(ROOT)))
+def test_generic_code_asks_contracts_and_not_types(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or len(node.args) < 2:
+            continue
+        name, first, second = node.func.id, ast.unparse(node.args[0]), node.args[1]
+        if name == "isinstance":
+            assert ast.unparse(second) != "DistilledSet", f"line {node.lineno}: ask the source"
+        if name in ("getattr", "hasattr") and isinstance(second, ast.Constant):
+            assert first not in PROBED, f"line {node.lineno}: {ast.unparse(node)}: give the contract a default"

@@ -133,7 +133,7 @@ def test_a_search_is_of_distill_alone(command: list[str], data: str, limbeck_say
     assert code == 2 and "auto is no method but a search for one, by limbeck distill; name a method here" in err
 
 
-def test_data_without_a_validation_split_are_told_the_cure(data: str, tmp_path: Path, limbeck_says: Limbeck) -> None:
+def test_data_without_a_validation_split_are_told_the_remedy(data: str, tmp_path: Path, limbeck_says: Limbeck) -> None:
     """Data in files always have one; a set has not."""
     some = ["distill", data, *TINY, *TEXT, "--method", "random", "--pairs", "6", "--run", tmp_path / "some"]
     assert limbeck_says(*some)[0] == 0

@@ -160,7 +160,7 @@ def test_help_shows_the_options_of_what_was_chosen_and_of_nothing_else(limbeck: 
         (["compare", "demo", "--protocol.student", "convnet", "--out", "a"], "--protocol.student is --students here"),
     ],
 )
-def test_mistakes_get_one_line_with_the_cure(words: list[str], says: str, limbeck: Run) -> None:
+def test_mistakes_get_one_line_with_the_remedy(words: list[str], says: str, limbeck: Run) -> None:
     code, out, err = limbeck(words)
     assert (code, out) == (2, "")
     assert says in err and err.startswith("error: ") and err.count("\n") == 1

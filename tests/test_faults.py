@@ -1,4 +1,4 @@
-"""Memory that runs out, disks, rights and signals: one line with the cure, and an exit code that says which."""
+"""Memory that runs out, disks, rights and signals: one line with the remedy, and an exit code that says which."""
 
 import errno
 import os

@@ -54,7 +54,7 @@ def test_a_plugin_is_a_method_like_any_other() -> None:
 
 
 @pytest.mark.usefixtures("plugin")
-def test_a_missing_package_is_named_with_its_cure() -> None:
+def test_a_missing_package_is_named_with_its_remedy() -> None:
     with pytest.raises(
         MissingDependency,
         match=r"no_such_package_here.*pip install 'limbeck\[needy\]' \(in a clone: pip install -e '\.\[needy\]'\)",

@@ -12,11 +12,13 @@ LimbeckError
 
 import difflib
 from collections.abc import Iterable
+from typing import NamedTuple
 
 __all__ = [
     "ConfigError",
     "DataError",
     "Diverged",
+    "Fault",
     "LimbeckError",
     "LimbeckWarning",
     "MissingDependency",
@@ -94,3 +96,15 @@ class Diverged(LimbeckError, RuntimeError):
     """A logged value, gradient or parameter stopped being finite; the last good state is kept."""
 
     exit_code = 6
+
+
+class Fault(NamedTuple):
+    """What is wrong with a state, and what to do; a value, of which the loop makes a `Diverged` that names step and checkpoint.
+
+    Args:
+        what: is wrong.
+        remedy: what to do in a new run; empty where nobody knows.
+    """
+
+    what: str
+    remedy: str = ""

@@ -182,7 +182,7 @@ def test_one_call_at_a_time_works_on_a_folder(pets: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("held", ["", "{", "[]", "7", "[" * 99_999])
-def test_damaged_facts_are_told_with_their_cure(pets: Path, tmp_path: Path, held: str) -> None:
+def test_damaged_facts_are_told_with_their_remedy(pets: Path, tmp_path: Path, held: str) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "annotated.json").write_text(held)
     with pytest.raises(StorageError, match=r"annotated\.json.*name another folder with --out, or remove this one"):

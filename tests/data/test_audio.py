@@ -125,7 +125,7 @@ def test_a_cut_that_cannot_be() -> None:
         (b"#!AMR\n", "AMR is not read: convert it: ffmpeg -i x.amr x.wav"),
     ],
 )
-def test_a_kind_that_is_not_read_is_named_with_its_cure(begin: bytes, reason: str) -> None:
+def test_a_kind_that_is_not_read_is_named_with_its_remedy(begin: bytes, reason: str) -> None:
     for read in (lambda data: decode_audio(data, 8000, 100), lambda data: cut_audio(data, 0, 1)):
         with pytest.raises(Unreadable) as caught:
             read(begin + bytes(200))

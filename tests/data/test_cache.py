@@ -232,7 +232,7 @@ def test_of_two_processes_the_first_wins(tmp_path: Path) -> None:
     assert [p.name for p in cache.folder.iterdir()] == ["features"], "no work folder is left"
 
 
-def test_what_cannot_be_written_names_the_path_and_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_written_names_the_path_and_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match=r"file/limbeck-2.* cannot be written: .*LIMBECK_CACHE"):
         Cache(tmp_path / "file").tensors("features", "abcd", ones)

@@ -205,7 +205,7 @@ def test_a_lock_outlives_no_process_and_is_not_inherited(tmp_path: Path) -> None
     unlock(tmp_path / LOCK, descriptor)
 
 
-def test_a_folder_that_cannot_be_owned_is_told_with_its_cure(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_owned_is_told_with_its_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with (
         pytest.raises(StorageError, match=r"cannot be written: .*; free space there, or choose"),
@@ -259,7 +259,7 @@ def test_everything_is_on_the_disk_before_it_is_seen(tmp_path: Path, monkeypatch
     assert [p.split("/")[-1] for p in done[:at]] == ["a", "new"] and done[at + 1] == str(tmp_path)
 
 
-def test_a_full_disk_is_told_with_its_cure(tmp_path: Path) -> None:
+def test_a_full_disk_is_told_with_its_remedy(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     with (

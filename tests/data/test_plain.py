@@ -114,17 +114,17 @@ def test_what_is_no_recipe(tmp_path: Path, text: str, says: str) -> None:
 
 def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
-        read_yaml(tmp_path / "absent.yaml", "cure", ConfigError)
-    with pytest.raises(ConfigError, match="it is not a file; cure"):
-        read_yaml(tmp_path, "cure", ConfigError)
+        read_yaml(tmp_path / "absent.yaml", "remedy", ConfigError)
+    with pytest.raises(ConfigError, match="it is not a file; remedy"):
+        read_yaml(tmp_path, "remedy", ConfigError)
     (tmp_path / "large.yaml").write_text("#" * (256 * 2**10 + 1))
     with pytest.raises(ConfigError, match="more than 262,144 bytes"):
-        read_yaml(tmp_path / "large.yaml", "cure", ConfigError)
+        read_yaml(tmp_path / "large.yaml", "remedy", ConfigError)
     (tmp_path / "utf16.yaml").write_bytes("a: 1".encode("utf-16"))
     with pytest.raises(ConfigError, match=r"it is not UTF-8 \(byte 0\)"):
-        read_yaml(tmp_path / "utf16.yaml", "cure", ConfigError)
+        read_yaml(tmp_path / "utf16.yaml", "remedy", ConfigError)
     (tmp_path / "bom.yaml").write_bytes("a: 1".encode("utf-8-sig"))
-    assert read_yaml(tmp_path / "bom.yaml", "cure", ConfigError) == {"a": 1}
+    assert read_yaml(tmp_path / "bom.yaml", "remedy", ConfigError) == {"a": 1}
 
 
 SHAPE = {"name": TEXT, "n?": INTEGER, "rows?": [{"x": NUMBER}], "one?": (NONE, {"y": TEXT}), "rest?": {"*": PLAIN}}
@@ -157,7 +157,7 @@ def test_a_value_of_the_description_passes() -> None:
 def test_json_comes_back_the_same_whatever_the_text(tmp_path: Path) -> None:
     value = {"a": 'photo\udce9 \ud800 "\\udce9" \xe9', "b": [float("inf"), 1e-300]}
     (tmp_path / "a.json").write_text(dump_json(value), encoding="utf-8")
-    assert read_json(tmp_path / "a.json", PLAIN, "cure", LimbeckError) == value
+    assert read_json(tmp_path / "a.json", PLAIN, "remedy", LimbeckError) == value
     assert seal(value) == seal(seal(value)) != seal({**value, "b": []})
 
 

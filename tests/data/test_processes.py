@@ -111,7 +111,7 @@ class Greedy(ImageRef):
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_memory_that_runs_out_is_told_with_its_cure(workers: int) -> None:
+def test_memory_that_runs_out_is_told_with_its_remedy(workers: int) -> None:
     with pytest.raises(
         OutOfMemory, match=r"^memory ran out while files were decoded: .*greedy.png; use fewer processes"
     ):
@@ -119,7 +119,7 @@ def test_memory_that_runs_out_is_told_with_its_cure(workers: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_process_that_is_killed_is_told_with_its_cure() -> None:
+def test_a_process_that_is_killed_is_told_with_its_remedy() -> None:
     with pytest.raises(DataError, match=r"^a decoding process died .*If memory ran out, use fewer of them"):
         list(decode_all([Greedy(dies=True)], ImageForm(8), 1))
 

@@ -146,7 +146,7 @@ def test_checkpoints_of_before_there_were_checksums_still_load(run: Path, whole:
 
 
 @pytest.mark.parametrize("change", ["the set", "the moments", "no optimizer"])
-def test_a_checkpoint_of_something_else_has_a_cure(run: Path, problem: lb.Problem, change: str) -> None:
+def test_a_checkpoint_of_something_else_has_a_remedy(run: Path, problem: lb.Problem, change: str) -> None:
     folder = run / "checkpoint" / "step-4"
     tensors, state = load_file(folder / "state.safetensors"), json.loads((folder / "state.json").read_text())
     if change == "no optimizer":
@@ -196,7 +196,7 @@ def test_a_log_that_is_gone_or_doubled(run: Path, half: Path, whole: Path, probl
 
 
 @pytest.mark.parametrize("text", [b"", b"source: {", b"\xff\xfe", b"5", b"source: 2001-99-99", b"a: 1"])
-def test_a_damaged_recipe_has_a_cure(run: Path, problem: lb.Problem, text: bytes) -> None:
+def test_a_damaged_recipe_has_a_remedy(run: Path, problem: lb.Problem, text: bytes) -> None:
     (run / "recipe.yaml").write_bytes(text)
     with pytest.raises(StorageError, match=r"recipe\.yaml .*; put a copy of it back, or delete"):
         lb.distill(problem, METHOD, run=run)

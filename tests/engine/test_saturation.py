@@ -65,9 +65,11 @@ def test_what_counts_is_the_rise(modality: str, high: float) -> None:
 
 
 def test_the_cure_names_the_rate_of_the_modality() -> None:
-    from limbeck.engine.saturation import _cure
+    from limbeck.engine.saturation import _remedy
 
-    assert "--method.lr " in _cure(lb.methods.CF(), "image") and "--method.lr_other " in _cure(lb.methods.CF(), "audio")
+    assert "--method.lr " in _remedy(lb.methods.CF(), "image") and "--method.lr_other " in _remedy(
+        lb.methods.CF(), "audio"
+    )
     values = {"image": torch.zeros(2, 3, 4, 4), "audio": torch.zeros(2, 1, 4, 4), "text": torch.zeros(2, 5)}
     held = lb.Synthetic(values, learn=list(values), origin=torch.arange(2))
     optimizer = lb.methods.CF(lr=0.3, lr_text=0.2, lr_other=0.1).optimizer(held)

@@ -231,7 +231,7 @@ def test_columns_of_unlike_length(files: Path) -> None:
     assert reasons == ["wrong number of columns"] * 2
 
 
-def test_a_list_in_the_place_of_lines_is_told_with_its_cure(files: Path) -> None:
+def test_a_list_in_the_place_of_lines_is_told_with_its_remedy(files: Path) -> None:
     (files / "list.jsonl").write_text(
         json.dumps([{"image": "0.png", "caption": "a"}, {"image": "1.png", "caption": "b"}], indent=1)
     )

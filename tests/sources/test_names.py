@@ -295,7 +295,7 @@ def test_a_table_of_another_name_is_named(tmp_path: Path, name: str) -> None:
         ),
     ],
 )
-def test_tables_that_are_written_otherwise_get_a_cure(tmp_path: Path, text: str, encoding: str, says: str) -> None:
+def test_tables_that_are_written_otherwise_get_a_remedy(tmp_path: Path, text: str, encoding: str, says: str) -> None:
     tree(tmp_path, {".": 20})
     head, body = text.split("\n", 1) if "image" in text else ("", text)
     lines = (head + "\n" if head else "") + "".join(body.format(i) for i in range(20))

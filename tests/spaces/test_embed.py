@@ -240,6 +240,11 @@ class Listening(Encoder):
     modality = "audio"
     dim = 2
 
+    @property
+    def sample_rate(self) -> int:
+        """As it was told."""
+        return self.rate
+
     def build(self) -> nn.Module:
         """No weights."""
         return nn.Identity()

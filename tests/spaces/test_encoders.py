@@ -285,7 +285,7 @@ def test_names_and_spaces_read_no_weights(monkeypatch: pytest.MonkeyPatch) -> No
     assert space.describe() and repr(space) and hash(space["image"]) and space.dims["image"] == 1280
 
 
-def test_a_missing_package_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     from limbeck.spaces.encoders.convnet import ConvNet
 
     monkeypatch.setattr(ConvNet, "requires", (("no_such_package", "demo"),))

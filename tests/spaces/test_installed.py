@@ -283,17 +283,17 @@ def test_the_licence_reaches_the_set(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "modality", "cure"),
+    ("name", "modality", "remedy"),
     [
         ("imagebind", "image", r"pip install git\+https://github.com/facebookresearch/ImageBind$"),
         ("languagebind", "audio", r"pip install 'languagebind\[all\]'$"),
     ],
 )
-def test_missing_packages_are_named(name: str, modality: str, cure: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_named(name: str, modality: str, remedy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, name, None)
     space = lb.space(name)
     assert space.modalities == ("image", "text", "audio", "depth") and "NC" in space.licences[modality]
-    with pytest.raises(MissingDependency, match=cure):
+    with pytest.raises(MissingDependency, match=remedy):
         _ = space[modality].network
 
 

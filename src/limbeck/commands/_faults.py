@@ -17,7 +17,7 @@ MEMORY = (
     "failed to map segment",  # a library that cannot be loaded
     "can't start new thread",
 )
-CURES = {
+REMEDIES = {
     errno.ENOSPC: "free space there, or choose another place",
     errno.EDQUOT: "free space there, or choose another place",
     errno.EFBIG: "choose a place that takes files of that size, or raise ulimit -f",
@@ -34,7 +34,7 @@ class _Fault(LimbeckError):
 
 
 def explain(error: Exception, command: str = "") -> LimbeckError:
-    """The error itself where it is one of ours; else one that has a cure, and the exit code that goes with it.
+    """The error itself where it is one of ours; else one that has a remedy, and the exit code that goes with it.
 
     Args:
         error: what was raised.
@@ -57,9 +57,9 @@ def explain(error: Exception, command: str = "") -> LimbeckError:
                 )
             return StorageError(f"{where or text}: {reason}; give yourself the right to, or choose another place")
         return StorageError(
-            f"{where}: {reason}; {CURES.get(error.errno or 0, USUAL)}"
+            f"{where}: {reason}; {REMEDIES.get(error.errno or 0, USUAL)}"
             if where
-            else f"{text}; {CURES.get(error.errno or 0, USUAL)}"
+            else f"{text}; {REMEDIES.get(error.errno or 0, USUAL)}"
         )
     return _Fault(f"{type(error).__name__}: {text} (a fault of Limbeck; the same command with --debug shows where)")
 

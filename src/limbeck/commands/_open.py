@@ -189,12 +189,12 @@ class OfSet(Encoded):
     depth: Part | None = part("encoder", name="space.depth")
 
 
-def made_from(small: "DistilledSet", cure: str, tick: ProgressCallback, **options: Any) -> "Source":
+def made_from(small: "Source", remedy: str, tick: ProgressCallback, **options: Any) -> "Source":
     """The data that a set was distilled from.
 
     Args:
         small: the set.
-        cure: what to do where it does not say.
+        remedy: what to do where it does not say.
         tick: see `Progress`.
         options: of the source, such as another split.
 
@@ -204,14 +204,12 @@ def made_from(small: "DistilledSet", cure: str, tick: ProgressCallback, **option
     from limbeck.sources import source
 
     if not small.recipe.source.get("name"):
-        raise ConfigError(f"{small.name} does not say where it came from; {cure}")
-    report_opened(small, "source", {"data": small.recipe.source}, cure)
+        raise ConfigError(f"{small.name} does not say where it came from; {remedy}")
+    report_opened(small, "source", {"data": small.recipe.source}, remedy)
     return source(small.recipe.source, **options, tick=tick)
 
 
-def report_opened(
-    small: "DistilledSet", kind: Literal["source", "encoder"], things: Mapping[str, Any], instead: str
-) -> None:
+def report_opened(small: "Source", kind: Literal["source", "encoder"], things: Mapping[str, Any], instead: str) -> None:
     """Says which data or encoders from elsewhere are opened because the set names them.
 
     Args:
@@ -284,8 +282,8 @@ def ceiling_said(source: "Source") -> str:
     if "text" not in source.modalities or "text" in source.embeddings or not any(source.captions):
         return ""
     found = ceiling(source.captions)
-    cure = "" if source.labels is not None else "give the captions as labels and "
-    return f"{found}; {cure}judge with --protocol classification" if found.low else ""
+    remedy = "" if source.labels is not None else "give the captions as labels and "
+    return f"{found}; {remedy}judge with --protocol classification" if found.low else ""
 
 
 def report_incomplete(problem: "Problem") -> None:
@@ -337,12 +335,12 @@ def report_skipped(source: "Source", folder: Path | None = None) -> int:
     """
     from limbeck.data.plausible import depth_doubts
 
-    skipped = list(getattr(source, "skipped", ()))
-    if unread := getattr(source, "unread", {}):
+    skipped = source.skipped
+    if unread := source.unread:
         from limbeck.data.unread import said_unread
 
         note(f"not read of {source.name}: {said_unread(unread)}")
-    if unmasked := getattr(source, "unmasked", {}):
+    if unmasked := source.unmasked:
         said = " and ".join(f"{count} with {reason}" for reason, count in unmasked.items())
         note(f"of the {len(source)} samples of {source.name}, {said} count as object everywhere")
     for doubt in depth_doubts({source.name: source}):
@@ -352,6 +350,7 @@ def report_skipped(source: "Source", folder: Path | None = None) -> int:
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts[:REASONS])
         if others := sum(count for _, count in counts[REASONS:]):
             reasons += f", {others} others"
-        where = f"; see {source.write_skipped(folder)}" if folder and hasattr(source, "write_skipped") else ""
+        written = source.write_skipped(folder) if folder else None
+        where = f"; see {written}" if written else ""
         note(f"{len(skipped)} records of {source.name} were skipped: {reasons}{where}")
     return len(skipped)

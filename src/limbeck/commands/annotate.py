@@ -87,7 +87,7 @@ def _options(source: "Source") -> list[str]:
 
     options: dict[str, Any] = {"caption_vectors": VECTOR} if "text" in source.embeddings else {}
     options["max_pixels"] = source.describe()["max_pixels"]
-    for form in getattr(source, "forms", ()):
+    for form in source.forms:
         if isinstance(form, ImageForm):
             options["resolution"] = form.resolution
         elif isinstance(form, SoundForm):

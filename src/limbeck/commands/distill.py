@@ -73,7 +73,7 @@ class Distill(Task):
         if "text" in problem.modalities:
             report_ceiling(source)
         small = distill(problem, method, self.run, save_every=self.save_every)
-        if getattr(method, "per_class", False) is None and "text" not in problem.modalities:
+        if method.describe().get("per_class", False) is None and "text" not in problem.modalities:
             report_small_classes(small)
         skipped = report_skipped(source, self.run)
         seconds, folder = time.perf_counter() - start, self.run / "set"

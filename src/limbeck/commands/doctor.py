@@ -68,8 +68,8 @@ class Doctor(Task):
             "machine": _machine(self.device),
             "packages": {name: _version(name) for name in PACKAGES},
             "data": {
-                "split by": getattr(source, "split_by", "") or None,
-                "not read": dict(getattr(source, "unread", {})),
+                "split by": source.split_by or None,
+                "not read": dict(source.unread),
             },
             "splits": {name: _split(split) for name, split in splits.items()},
             "contents": {name: getattr(contents, name) for name in ("files", "changed", "entries", "damaged")},
@@ -108,7 +108,7 @@ class Doctor(Task):
         if self._usual:
             problem = replace(problem, budget=Budget(min(100, len(problem.complete)), pixels=self.pixels))
         pairs = problem.pairs(method.learns_text, method.text_tokens, real=method.keeps_images)
-        problem.groups(pairs, getattr(method, "per_class", None))  # refuses a budget below one a class
+        problem.groups(pairs, method.describe().get("per_class"))  # refuses a budget below one a class
         size = problem.fixed_bytes + pairs * problem.sample_bytes(
             method.learns_text, method.text_tokens, real=method.keeps_images
         )
@@ -169,8 +169,8 @@ def _split(source: "Source") -> dict[str, Any]:
         "classes": len(source.classes),
         "samples of the smallest class": min((counts[i] for i in range(len(source.classes))), default=None),
         "without label": counts[-1] if labels is not None else None,
-        "skipped": dict(Counter(row["reason"] for row in getattr(source, "skipped", ()))),
-        "object everywhere": dict(getattr(source, "unmasked", {})) if "mask" in source.modalities else None,
+        "skipped": dict(Counter(row["reason"] for row in source.skipped)),
+        "object everywhere": dict(source.unmasked) if "mask" in source.modalities else None,
     }
 
 
@@ -214,10 +214,8 @@ def _values(source: "Source", encoder: "Encoder", device: str) -> tuple[Any, int
     """Up to `PROBE` values that an encoder reads, and how many there are."""
     import torch
 
-    from limbeck.spaces.encoders.vectors import Vectors
-
     modality = encoder.modality
-    if isinstance(encoder, Vectors) and modality in source.embeddings:
+    if encoder.reads_vectors and modality in source.embeddings:
         given = source.embeddings[modality]
         return given[:PROBE].to(device), len(given)
     if modality == "text":

@@ -97,24 +97,21 @@ class Evaluate(OfSet):
         return [] if train.fingerprint == small.fingerprint else [train]
 
     def _on(self, small: "Source", tick: ProgressCallback) -> "Source":
-        from limbeck.core import DistilledSet
-
         if self.on is not None:
             if self.on.options.get("split", "test") != "test":
                 raise ConfigError("students are tested on the test split; leave --on.split out")
             return open_source(self.on, tick, split="test")
-        if not isinstance(small, DistilledSet):
+        if small.recipe is None:
             return small
         return made_from(small, "name the data to test on with --on SOURCE", tick, split="test")
 
     def _space(self, small: "Source") -> "Space | None":
-        from limbeck.core import DistilledSet
         from limbeck.spaces.build import space
 
         named = {m for m in ENCODERS if f"space.{m}" in self.named}  # also where it is named none
-        made = small.recipe.space if isinstance(small, DistilledSet) else {}
+        made = small.recipe.space if small.recipe is not None else {}
         ready = ready_parts(self.ready) if self.ready else {}
-        if isinstance(small, DistilledSet):
+        if small.recipe is not None:
             used = {m: encoder for m, encoder in made.items() if m not in named | ready.keys()}
             report_opened(small, "encoder", used, "name the encoders yourself: --space.MODALITY NAME")
             if not named and not self.ready:

@@ -18,7 +18,7 @@ MANIFEST, CARD, TABLE, TENSORS = (
     "data/train-00000-of-00001.parquet",
     "tensors.safetensors",
 )
-CURE = "fetch or make the set again"
+REMEDY = "fetch or make the set again"
 PRIOR = {"name": TEXT, "licence": TEXT, "*": PLAIN}
 PROMPTS = {"longer than the prior reads": COUNT, "*": PLAIN}
 CAPTIONS = {"by": {"name": TEXT, "*": PLAIN}, "stage": TEXT, "*": PLAIN}
@@ -60,7 +60,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise StorageError(f"{folder} holds no {MANIFEST}, so it is not a distilled set; check the path")
-    manifest = read_sealed(path, SHAPE, "a manifest of a set", SCHEMA, CURE)
+    manifest = read_sealed(path, SHAPE, "a manifest of a set", SCHEMA, REMEDY)
     for name, expected in manifest["files"].items():
         file = folder / name
         if not file.is_file() or sha256(file) != expected:

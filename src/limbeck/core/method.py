@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from limbeck.core.problem import Problem
 from limbeck.core.synthetic import Synthetic
-from limbeck.errors import ConfigError, DataError
+from limbeck.errors import ConfigError, DataError, Fault
 from limbeck.spaces.encoders.pool import members_of
 
 __all__ = ["Method"]
@@ -141,12 +141,13 @@ class Method(ABC):
         """The optimizer of the synthetic set's parameters; `None` where `step` edits in place."""
         return None
 
-    def sound(self, synthetic: Synthetic) -> None:  # noqa: B027  by default every finite set is
-        """Refuses a set that is finite but of no use, after every step; the loop keeps the one before.
+    def validate(self, synthetic: Synthetic) -> Fault | None:
+        """What is wrong with a set that is finite but of no use, after every step; the loop then stops and keeps the set before.
 
-        Raises:
-            Diverged: says what went too far and, behind a semicolon, which option to lower.
+        Returns:
+            what went too far and which option to lower; `None` where nothing did.
         """
+        return None
 
     def reads(self) -> dict[str, str]:
         """What else than source and space decides a run, such as the weights of a prior: name to digest, for its recipe."""
@@ -162,7 +163,7 @@ class Method(ABC):
         """
         return synthetic
 
-    def cure(self, name: str) -> str:
+    def remedy_for(self, name: str) -> str:
         """What to change where a logged scalar, the gradient or a parameter of this name stopped being finite."""
         return "lower the learning rate"
 

@@ -15,7 +15,7 @@ from limbeck.errors import StorageError
 
 __all__ = ["SHAPE", "Recipe", "differences"]
 
-CURE = "put a copy of it back, or delete the folder to start anew"
+REMEDY = "put a copy of it back, or delete the folder to start anew"
 _ENCODER = {"name": TEXT, "*": PLAIN}
 SHAPE = {
     "source?": {"name?": TEXT, "*": PLAIN},
@@ -94,11 +94,11 @@ class Recipe:
         Raises:
             StorageError: the file is not a recipe.
         """
-        tree = read_yaml(path, CURE, StorageError)
+        tree = read_yaml(path, REMEDY, StorageError)
         try:
             check(tree, SHAPE)
         except ValueError as error:
-            raise StorageError(f"{path} is not a recipe: {error}; {CURE}") from error
+            raise StorageError(f"{path} is not a recipe: {error}; {REMEDY}") from error
         return cls(**tree)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from limbeck.core.card import card, generated_by
 from limbeck.core.codec import Files, Packed, decoded, unpack
 from limbeck.core.distilled import DistilledSet
-from limbeck.core.manifest import CARD, CURE, MANIFEST, SCHEMA, TABLE, TENSORS, read_manifest
+from limbeck.core.manifest import CARD, MANIFEST, REMEDY, SCHEMA, TABLE, TENSORS, read_manifest
 from limbeck.core.recipe import Recipe
 from limbeck.core.sound import check_modalities, check_tensors
 from limbeck.core.table import column_sizes, read_table, write_table
@@ -125,7 +125,7 @@ def load(folder: Path) -> DistilledSet:
             if manifest.get(name, value) != value:
                 raise ValueError(f"the {name} are not those that {MANIFEST} says")
     except ValueError as error:
-        raise StorageError(f"{folder} is not a whole set: {' '.join(str(error).split())}; {CURE}") from error
+        raise StorageError(f"{folder} is not a whole set: {' '.join(str(error).split())}; {REMEDY}") from error
     return small
 
 

@@ -178,7 +178,7 @@ def _opened(data: bytes) -> Iterator[Any]:
 
 
 def _kind(data: bytes) -> str:
-    """Why a file cannot be opened: of a kind that is not read, with the cure, or no sound at all."""
+    """Why a file cannot be opened: of a kind that is not read, with the remedy, or no sound at all."""
     for begin, name, ending in FOREIGN:
         if re.match(begin, data, re.DOTALL):
             return f"{name} is not read: convert it: ffmpeg -i x.{ending} x.wav"

@@ -270,7 +270,7 @@ def decode_text(data: bytes, path: Path) -> str:
     """A file as text: UTF-8, or UTF-16 and UTF-32 where they begin with their mark, as Windows writes them.
 
     Raises:
-        DataError: neither; the message names the byte and the cure.
+        DataError: neither; the message names the byte and the remedy.
     """
     try:
         return data.decode(encoding_of(data[:4]))

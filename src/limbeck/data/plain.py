@@ -136,13 +136,13 @@ def shorten(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 
-def read_json(path: Path, shape: Any, cure: str, error: type[LimbeckError] = StorageError) -> Any:
+def read_json(path: Path, shape: Any, remedy: str, error: type[LimbeckError] = StorageError) -> Any:
     """The value in a JSON file, once it was checked.
 
     Args:
         path: of the file.
         shape: what it must be, see `check`.
-        cure: what a person can do where it is not.
+        remedy: what a person can do where it is not.
         error: to raise.
 
     Raises:
@@ -152,13 +152,13 @@ def read_json(path: Path, shape: Any, cure: str, error: type[LimbeckError] = Sto
         value = json.loads(read_text(path, JSON_FILE), object_pairs_hook=_once)
         check(value, shape)
     except RecursionError:
-        raise error(f"{path} cannot be read: it is nested too deeply; {cure}") from None
+        raise error(f"{path} cannot be read: it is nested too deeply; {remedy}") from None
     except (OSError, ValueError) as wrong:
-        raise error(f"{path} cannot be read: {wrong}; {cure}") from wrong
+        raise error(f"{path} cannot be read: {wrong}; {remedy}") from wrong
     return value
 
 
-def read_sealed(path: Path, shape: Any, what: str, schema: int, cure: str) -> dict[str, Any]:
+def read_sealed(path: Path, shape: Any, what: str, schema: int, remedy: str) -> dict[str, Any]:
     """What a JSON file says that `seal` closed, once its schema, its digest and all of it were checked; of before there were digests, without one.
 
     Args:
@@ -166,20 +166,20 @@ def read_sealed(path: Path, shape: Any, what: str, schema: int, cure: str) -> di
         shape: what it must be, see `check`.
         what: it is, as in "a manifest of a set".
         schema: the newest that is read.
-        cure: what a person can do where it is not.
+        remedy: what a person can do where it is not.
 
     Raises:
         StorageError: it is of a newer schema, or not what it should be.
     """
-    content: dict[str, Any] = read_json(path, {"schema": COUNT, "*": PLAIN}, cure)
+    content: dict[str, Any] = read_json(path, {"schema": COUNT, "*": PLAIN}, remedy)
     if content["schema"] > schema:
         raise StorageError(f"{path} has schema {content['schema']}, this version reads up to {schema}; upgrade limbeck")
     if "digest" in content and seal(content)["digest"] != content["digest"]:
-        raise StorageError(f"{path} differs from the digest in it; {cure}")
+        raise StorageError(f"{path} differs from the digest in it; {remedy}")
     try:
         check(content, {**shape, "digest?": DIGEST})
     except ValueError as error:
-        raise StorageError(f"{path} is not {what}: {error}; {cure}") from error
+        raise StorageError(f"{path} is not {what}: {error}; {remedy}") from error
     return content
 
 

@@ -15,12 +15,12 @@ __all__ = ["parse_yaml", "read_yaml"]
 DEPTH = 32  # of lists and mappings in each other
 
 
-def read_yaml(path: Path, cure: str, error: type[LimbeckError]) -> Any:
+def read_yaml(path: Path, remedy: str, error: type[LimbeckError]) -> Any:
     """The plain value in a YAML file, see `parse_yaml`.
 
     Args:
         path: of the file.
-        cure: what a person can do where it cannot be read.
+        remedy: what a person can do where it cannot be read.
         error: to raise.
 
     Raises:
@@ -29,9 +29,9 @@ def read_yaml(path: Path, cure: str, error: type[LimbeckError]) -> Any:
     try:
         return parse_yaml(read_text(path, YAML_FILE))
     except OSError as wrong:
-        raise error(f"{path} cannot be read: {wrong.strerror or wrong}; {cure}") from wrong
+        raise error(f"{path} cannot be read: {wrong.strerror or wrong}; {remedy}") from wrong
     except ValueError as wrong:
-        raise error(f"{path} is not YAML that can be read here: {wrong}; {cure}") from wrong
+        raise error(f"{path} is not YAML that can be read here: {wrong}; {remedy}") from wrong
 
 
 def parse_yaml(text: str) -> Any:

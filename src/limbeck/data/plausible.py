@@ -127,7 +127,7 @@ def depth_doubts(splits: Mapping[str, Any]) -> list[str]:
     Args:
         splits: by name; those that keep no `depth_facts` are passed over.
     """
-    facts = {name: of for name, split in splits.items() if (of := getattr(split, "depth_facts", None)) is not None}
+    facts = {name: of for name, split in splits.items() if (of := split.depth_facts) is not None}
     doubts = [doubt for name, of in facts.items() for doubt in of.doubts(name)]
     for (a, first), (b, second) in combinations(facts.items(), 2):
         here, there = float(np.median(first.median)), float(np.median(second.median))

@@ -31,7 +31,7 @@ __all__ = ["RecordSource"]
 
 CHUNK = 1024  # masks that are looked at together
 REASONS = 5  # that an error tells
-CURES = {
+REMEDIES = {
     "missing": "names of files begin beside the table: name another folder with --source.files (in Python files=)",
     "not UTF-8": "save the file as UTF-8",
     "not JSON": "JSON lines hold one object in each line, and no list: write each into a line of its own",
@@ -90,12 +90,12 @@ class RecordSource(Source):
         counts = Counter(s.reason for s in self._listing.skipped)
         reason, count = counts.most_common(1)[0] if counts else ("", 0)
         if (
-            reason not in CURES
+            reason not in REMEDIES
             or 2 * count < counts.total()
             or (reason == "missing" and not hasattr(self._layout, "files"))
         ):
             return ""
-        return f"; {CURES[reason]}"
+        return f"; {REMEDIES[reason]}"
 
     @cached_property
     def _opened(self) -> tuple[list[Record], dict[str, Store], list[Skipped], tuple[int, set[int]]]:

@@ -99,7 +99,7 @@ class Place:
     Args:
         folder: where names begin.
         more: another folder in which names may begin, and files may lie.
-        cure: what a person does about a name that leads elsewhere.
+        remedy: what a person does about a name that leads elsewhere.
 
     Example:
         >>> Place(Path("/data/pets")).path("cats/../a.jpg").as_posix()
@@ -111,7 +111,7 @@ class Place:
 
     folder: Path
     more: Path | None = None
-    cure: str = ""
+    remedy: str = ""
     _checked: dict[str, bool] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -168,7 +168,7 @@ class Place:
 
     def _out(self, whole: bool) -> str:
         where = f"{'' if whole else 'out of '}{os.path.abspath(self.folder)}"
-        return f"{where}: {self.cure}" if self.cure else where
+        return f"{where}: {self.remedy}" if self.remedy else where
 
 
 def _is_within(path: str, roots: Sequence[str]) -> bool:

@@ -3,6 +3,7 @@ are all sources, so that one path judges them all."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -27,6 +28,10 @@ class Source(ABC):
         embeddings: modality to `float32 [N, D]`, or tokens `[N, L, E]`, for modalities whose samples *are* embeddings of
             an encoder: a learned text, or captions that the data hold as vectors (zeros where a sample has none).
         embedded_by: modality to the fingerprint of the encoder that those embeddings belong to.
+        recipe: how a distilled set was made; `None` for real data.
+        training: how a student should be trained on a distilled set; see `DistilledSet`.
+        similarity: what describes the similarity that a distilled set learned.
+        origins: the key of the real sample that each sample of a distilled set started from.
     """
 
     name: str
@@ -36,6 +41,10 @@ class Source(ABC):
     fingerprint: str
     embeddings: Mapping[str, Tensor] = MappingProxyType({})
     embedded_by: Mapping[str, str] = MappingProxyType({})
+    recipe: Any = None
+    training: Mapping[str, str | float] = MappingProxyType({})
+    similarity: Mapping[str, Any] = MappingProxyType({})
+    origins: Sequence[str] = ()
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -75,6 +84,69 @@ class Source(ABC):
             index: positions.
         """
         return [None] * len(index)
+
+    @property
+    def pairs(self) -> int:
+        """What a budget in pairs counts: samples."""
+        return len(self)
+
+    @property
+    def nbytes(self) -> int | None:
+        """Bytes of the folder of a distilled set; `None` for real data."""
+        return None
+
+    @property
+    def soft_labels(self) -> Tensor | None:
+        """Learned shares of the classes, `float32 [N, C]`, of a distilled set that has them."""
+        return None
+
+    @property
+    def relation(self) -> Tensor | None:
+        """How much image i matches text j, `float32 [N, N]`, of a distilled set that learned it; `None` for the identity."""
+        return None
+
+    @property
+    def hints(self) -> Mapping[str, float]:
+        """Learned scalars for the student of a distilled set, such as a learning rate."""
+        return {}
+
+    @property
+    def skipped(self) -> Sequence[Mapping[str, str]]:
+        """What was left out of this split: key, reason and where."""
+        return ()
+
+    @property
+    def unread(self) -> Mapping[str, Mapping[str, int]]:
+        """What lies beside the samples and was not used: kind of thing to name to count."""
+        return {}
+
+    @property
+    def unmasked(self) -> Mapping[str, int]:
+        """How many samples count as object everywhere, by reason."""
+        return {}
+
+    @property
+    def split_by(self) -> str:
+        """How the splits came about; empty where nobody knows."""
+        return ""
+
+    @property
+    def forms(self) -> Sequence[Any]:
+        """How the files of each modality are decoded, see `limbeck.data.form.Form`."""
+        return ()
+
+    @property
+    def depth_facts(self) -> Any:
+        """What the depth maps are like, see `limbeck.data.plausible.DepthFacts`; `None` where there are none."""
+        return None
+
+    def write_skipped(self, folder: str | Path) -> Path | None:
+        """Writes `skipped.jsonl`, one line a record that was left out, into `folder`; `None` where no records are kept."""
+        return None
+
+    def refuse_strangers(self, kind: Any, things: Mapping[str, Any], instead: str) -> list[str]:
+        """Refuses what a set names that was made elsewhere; real data name nothing. See `DistilledSet`."""
+        return []
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -144,7 +144,7 @@ class Unread:
             options: modality to the option that names what holds it; others cannot be read by this source.
 
         Raises:
-            DataError: a modality is lost; the message has both cures.
+            DataError: a modality is lost; the message has both remedies.
         """
         modalities = {m for m in ("image", "audio") if any(record.ref(m) for record in records)}
         modalities |= {"text"} if any(record.captions for record in records) else set()
@@ -156,14 +156,14 @@ class Unread:
             option = options.get(modality)
             if modality != "text" and not any(map(_can_decode, cells)):
                 option, what = None, f"{what} in a format that nothing here decodes"
-            cure = (
+            remedy = (
                 f"name it with --source.{option} {quote(name)} (in Python {option}=), or "
                 if option
                 else "convert them, or "
             )
             count = self._counts[kind][name]
             raise DataError(
-                f"{source}: {count} {kind} {name!r} hold {what}, which would be lost, as nothing else holds any; {cure}leave "
+                f"{source}: {count} {kind} {name!r} hold {what}, which would be lost, as nothing else holds any; {remedy}leave "
                 f"it out with --source.ignore {quote(name)}"
             )
 

@@ -20,7 +20,7 @@ from limbeck.core.synthetic import Synthetic
 from limbeck.engine.pixels import in_coordinates, over_views
 from limbeck.engine.run import Run
 from limbeck.engine.saturation import saturation
-from limbeck.errors import ConfigError, Diverged
+from limbeck.errors import ConfigError, Diverged, Fault
 from limbeck.runtime import processes
 from limbeck.runtime.files import settle_within
 from limbeck.runtime.signals import asked, deferred
@@ -123,8 +123,8 @@ def _step(
 ) -> dict[str, float]:
     """Step `t`, in place; returns its scalars."""
 
-    def stop(what: str, cure: str = "") -> Diverged:
-        return _diverged(what, t, synthetic, optimizer, folder, cure)
+    def stop(fault: Fault) -> Diverged:
+        return _diverged(fault, t, synthetic, optimizer, folder)
 
     before = None
     if optimizer is not None:
@@ -133,13 +133,13 @@ def _step(
     try:
         logs = over_views(problem, synthetic, t, method.steps, lambda: method.step(seen, synthetic, t))
     except Diverged as error:
-        raise stop(str(error)) from error
+        raise stop(Fault(str(error))) from error
     if bad := [name for name, value in logs.items() if not math.isfinite(value)]:
-        raise stop(f"{bad[0]} = {logs[bad[0]]} is not finite", method.cure(bad[0]))
+        raise stop(Fault(f"{bad[0]} = {logs[bad[0]]} is not finite", method.remedy_for(bad[0])))
     if optimizer is not None:
         norm = _gradient_norm(synthetic, method.clip)
         if not math.isfinite(norm):
-            raise stop(f"the gradient norm = {norm} is not finite", method.cure("gradient"))
+            raise stop(Fault(f"the gradient norm = {norm} is not finite", method.remedy_for("gradient")))
         before = None if folder is None else copy.deepcopy((synthetic.state_dict(), optimizer.state_dict()))
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * method.rate(t)
@@ -147,11 +147,11 @@ def _step(
         logs["gradient"] = norm
     synthetic.project()
     logs |= saturation(method, synthetic, t)
-    if wrong := _wrong(method, synthetic):
+    if (fault := _fault(method, synthetic)) is not None:
         if optimizer is not None and before is not None:  # what this step was computed from was still good
             synthetic.load_state_dict(before[0])
             optimizer.load_state_dict(before[1])
-        raise stop(*wrong)
+        raise stop(fault)
     return logs
 
 
@@ -211,16 +211,11 @@ def _gradient_norm(synthetic: Synthetic, clip: float | None) -> float:
     return float(nn.utils.clip_grad_norm_(parameters, math.inf if clip is None else clip))
 
 
-def _wrong(method: Method, synthetic: Synthetic) -> tuple[str, str] | None:
-    """What is wrong with the set after a step, and the cure; `None` where nothing is."""
+def _fault(method: Method, synthetic: Synthetic) -> Fault | None:
+    """What is wrong with the set after a step; `None` where nothing is."""
     if bad := [name for name, value in synthetic.named_parameters() if not _finite(value)]:
-        return f"the parameter {bad[0]} is not finite", method.cure(bad[0])
-    try:
-        method.sound(synthetic)
-    except Diverged as error:
-        what, _, cure = str(error).rpartition("; ")
-        return (what, cure) if what else (cure, "")
-    return None
+        return Fault(f"the parameter {bad[0]} is not finite", method.remedy_for(bad[0]))
+    return method.validate(synthetic)
 
 
 def _finite(value: Tensor) -> bool:
@@ -228,9 +223,7 @@ def _finite(value: Tensor) -> bool:
     return math.isfinite(float(value.detach().sum()))
 
 
-def _diverged(
-    what: str, t: int, synthetic: Synthetic, optimizer: Optimizer | None, folder: Run | None, cure: str = ""
-) -> Diverged:
+def _diverged(fault: Fault, t: int, synthetic: Synthetic, optimizer: Optimizer | None, folder: Run | None) -> Diverged:
     """The error for step `t`; before an optimizer's step the state is still good, and is kept."""
     where = "pass `run=` to keep checkpoints"
     if folder is not None:
@@ -238,4 +231,5 @@ def _diverged(
             folder.save(t, synthetic, optimizer)
         kept = folder.latest
         where = f"the last good state is in {kept}" if kept else "it happened before the first checkpoint"
-    return Diverged(f"step {t + 1}: {what}; {where}" + (f"; {cure}, in a new run folder" if cure else ""))
+    remedy = f"; {fault.remedy}, in a new run folder" if fault.remedy else ""
+    return Diverged(f"step {t + 1}: {fault.what}; {where}{remedy}")

@@ -39,16 +39,16 @@ def saturation(method: Method, synthetic: Synthetic, t: int) -> dict[str, float]
             what = "pixels" if modality == "image" else f"values of {modality}"
             warnings.warn(
                 f"after step {t + 1}, {share:.0%} of the {what} stand at the ends of their range, {before:.0%} did at the start: the "
-                f"steps are too large; {_cure(method, modality)}, in a new run folder",
+                f"steps are too large; {_remedy(method, modality)}, in a new run folder",
                 LimbeckWarning,
                 stacklevel=2,
             )
     return logs
 
 
-def _cure(method: Method, modality: str) -> str:
+def _remedy(method: Method, modality: str) -> str:
     names = {field.name for field in fields(method)}
     rate = next(
         (name for name in (f"lr_{modality}", "lr" if modality == "image" else "lr_other", "lr") if name in names), None
     )
-    return f"lower --method.{rate} (in Python {rate}=)" if rate else method.cure(f"learned.{modality}")
+    return f"lower --method.{rate} (in Python {rate}=)" if rate else method.remedy_for(f"learned.{modality}")

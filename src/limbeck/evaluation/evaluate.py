@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck import registry
-from limbeck.core import DistilledSet, load
+from limbeck.core import load
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError
 from limbeck.evaluation.filesize import file_bytes
@@ -120,15 +120,15 @@ def _scores(
     _reset_peak(device)
     results = [judge.run(sets[i % len(sets)], test, space, context) for i, context in enumerate(contexts)]
     seconds, peak = time.perf_counter() - start, _peak_bytes(device)
-    if isinstance(first, DistilledSet):
-        made = str(first.recipe.method.get("name", "unknown"))
-    else:
+    if first.recipe is None:
         made = "full" if _is_full(first, test) else "subset"
+    else:
+        made = str(first.recipe.method.get("name", "unknown"))
     return [
         Score.of(
             [result[metric] for result in results],
             method=made,
-            pairs=first.pairs if isinstance(first, DistilledSet) else len(first),
+            pairs=first.pairs,
             protocol=judge.title,
             fingerprint=judge.fingerprint(test, space),
             metric=metric,
@@ -199,7 +199,7 @@ def refuse_leaks(sets: Sequence[Source], test: Source, protocol: Protocol) -> No
     if held_out["validation"].fingerprint == test.fingerprint:
         del held_out["validation"]
     for small in sets:
-        recipe = small.recipe if isinstance(small, DistilledSet) else None
+        recipe = small.recipe
         contents = (small.fingerprint, recipe.fingerprints.get("source") if recipe else None)
         origin = _origin(recipe.source if recipe else small.describe())
         for split, data in held_out.items():
@@ -229,7 +229,7 @@ def _space(sets: Sequence[Source]) -> Space:
     from limbeck.spaces.build import space
 
     for small in sets:
-        if isinstance(small, DistilledSet) and small.recipe.space:
+        if small.recipe is not None and small.recipe.space:
             small.refuse_strangers("encoder", small.recipe.space, "name the encoders yourself: --space.MODALITY")
             return space(**small.recipe.space)
     raise ConfigError(

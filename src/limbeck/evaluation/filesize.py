@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from limbeck.core import DistilledSet
 from limbeck.core.codec import png
 from limbeck.data.source import Source
 
@@ -33,7 +32,7 @@ def file_bytes(source: Source) -> int:
         >>> file_bytes(small) == small.nbytes
         True
     """
-    if isinstance(source, DistilledSet):
+    if source.nbytes is not None:
         return source.nbytes
     rows = torch.linspace(0, len(source) - 1, min(len(source), SAMPLE)).round().long().tolist()
     batch, counted = source.batch(rows), 0

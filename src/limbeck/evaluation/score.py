@@ -223,8 +223,8 @@ def read_scores(path: str | Path) -> list[Score]:
     path = Path(path)
     if not path.exists():
         raise StorageError(f"there is no {path}; check the path, or evaluate first")
-    cure = "evaluate again, or take the digest out if you changed it yourself"
-    content = read_sealed(path, {"schema": COUNT, "rows": [ROW]}, "a scores.json", SCHEMA, cure)
+    remedy = "evaluate again, or take the digest out if you changed it yourself"
+    content = read_sealed(path, {"schema": COUNT, "rows": [ROW]}, "a scores.json", SCHEMA, remedy)
     try:
         return [
             Score(**{**row, "values": tuple(map(float, row["values"])), "seeds": tuple(row.get("seeds", ()))})

@@ -7,7 +7,6 @@ from functools import cache
 from typing import Any
 
 from limbeck import registry
-from limbeck.core import DistilledSet
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, LimbeckError
 from limbeck.evaluation.protocol import Protocol
@@ -32,12 +31,12 @@ class Maker:
 
     encoders: Mapping[str, Any]
     method: Mapping[str, Any]
-    small: DistilledSet | None = None
+    small: Source | None = None
 
     @classmethod
     def of(cls, small: Source) -> "Maker | None":
         """What made a set; `None` of real data."""
-        if not isinstance(small, DistilledSet):
+        if small.recipe is None:
             return None
         return cls(small.recipe.space, small.recipe.method, small)
 
@@ -128,10 +127,10 @@ def _open(spec: Spec, home: Space) -> Unseen:
         )
     if modality not in home:
         held = [m for m in home.modalities if m in PICTURED]
-        cure = f"write --unseen {held[0]}:{label}" if held and modality == "image" else "leave it out"
+        remedy = f"write --unseen {held[0]}:{label}" if held and modality == "image" else "leave it out"
         raise ConfigError(
             f"the unseen encoder {label} would stand in for that of {modality}, and the space encodes "
-            f"{', '.join(home.modalities)}; {cure}"
+            f"{', '.join(home.modalities)}; {remedy}"
         )
     encoder.weights  # noqa: B018  reads the weights: what is not installed is refused before data are encoded
     return Unseen(label, modality, encoder)

@@ -136,7 +136,7 @@ def _render(
         curves=[(key, figures.curves(history, key, f"curve{i}")) for i, key in enumerate(figures.scalars(history))],
         runs=list(history),
         panels=panels,
-        skipped=list(getattr(source, "skipped", ())),
+        skipped=[] if source is None else list(source.skipped),
         has_source=source is not None,
         version=__version__,
     )

@@ -102,12 +102,12 @@ def digest(*parts: Any) -> str:
     return state.hexdigest()[:32]
 
 
-CURE = "free space there, or set LIMBECK_CACHE to a folder that can be written"
+REMEDY = "free space there, or set LIMBECK_CACHE to a folder that can be written"
 
 
 def writing(path: Path) -> AbstractContextManager[None]:
-    """As `files.writing`, with the cure of a cache."""
-    return _writing(path, CURE)
+    """As `files.writing`, with the remedy of a cache."""
+    return _writing(path, REMEDY)
 
 
 class Cache:

@@ -40,13 +40,13 @@ __all__ = [
 
 WORK = re.compile(r"\.limbeck-work-[0-9a-f]{8}")
 OWNER = "owner.json"  # in a work folder: what it is for
-CURE = "free space there, or choose another place"
+REMEDY = "free space there, or choose another place"
 GONE = "if something removed it meanwhile, give the same command again; else "
 
 
 @contextmanager
-def writing(path: Path, cure: str = CURE) -> Iterator[None]:
-    """Turns what the file system refuses, also as libraries tell it, into a `StorageError` that names the path and the cure."""
+def writing(path: Path, remedy: str = REMEDY) -> Iterator[None]:
+    """Turns what the file system refuses, also as libraries tell it, into a `StorageError` that names the path and the remedy."""
     from safetensors import SafetensorError
 
     try:
@@ -55,7 +55,7 @@ def writing(path: Path, cure: str = CURE) -> Iterator[None]:
         raise
     except (OSError, SafetensorError) as error:  # errors of input and output of safetensors are no OSError
         gone = GONE if isinstance(error, FileNotFoundError) else ""
-        raise StorageError(f"{path} cannot be written: {error}; {gone}{cure}") from error
+        raise StorageError(f"{path} cannot be written: {error}; {gone}{remedy}") from error
 
 
 @contextmanager
@@ -253,7 +253,7 @@ def write_text(path: Path, text: str) -> None:
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Writes named tensors to a safetensors file with the mode that the umask says.
 
-    Call it within `whole_folder`, `whole_file` or `writing`, which turn its errors into those that name the place and the cure.
+    Call it within `whole_folder`, `whole_file` or `writing`, which turn its errors into those that name the place and the remedy.
     """
     from safetensors.torch import save_file
 

@@ -26,7 +26,7 @@ ROW = {
     "failed": TEXT,
 }
 SHAPE = {"schema": COUNT, "limbeck": TEXT, "question": {"*": PLAIN}, "trials": [ROW], "winner": ({"*": PLAIN}, NONE)}
-CURE = "delete it to search anew"
+REMEDY = "delete it to search anew"
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Ledger:
         path = None if folder is None else folder / FILE
         if path is None or not path.is_file():
             return cls(folder, question)
-        content = read_sealed(path, SHAPE, "the trials of a search", SCHEMA, CURE)
+        content = read_sealed(path, SHAPE, "the trials of a search", SCHEMA, REMEDY)
         if changed := differences(content["question"], dict(question)):
             raise ConfigError(
                 f"the run folder {folder} belongs to another search: {'; '.join(changed[:5])}; choose another folder, or delete this "

@@ -114,8 +114,8 @@ class Folder(NamedLayout):
             unread.add("folders", top, sum(p.parts[depth] == top for p in tree.images if len(p.parts) > depth))
         self._refuse(root, rows, tree)
         more = root / Path(self.files).expanduser() if self.files else None
-        cure = "say where files may lie with --source.files FOLDER, such as .. (in Python files=)"
-        listing = list_rows(rows, Place(root, more, cure), root, unread=unread)
+        remedy = "say where files may lie with --source.files FOLDER, such as .. (in Python files=)"
+        listing = list_rows(rows, Place(root, more, remedy), root, unread=unread)
         unread.refuse_lost(self.name, listing.records, {"text": "caption"})
         if listing.records and not any(r.captions or r.label is not None for r in listing.records):
             raise DataError(

@@ -194,8 +194,8 @@ class HuggingFace(NamedLayout):
             if name and name not in table.features and "," not in name:
                 self._choose(role, name, (), table)
         if not label and not caption and not any(role_of(n, VALUES) in ("caption", "label") for n in free):
-            cure = "name one with --source.caption (in Python caption=)"
-            raise DataError(f"{self.name} has no caption or label column; {_listed(table)}; {cure}")
+            remedy = "name one with --source.caption (in Python caption=)"
+            raise DataError(f"{self.name} has no caption or label column; {_listed(table)}; {remedy}")
         return Columns(
             self.name, VALUES, {"caption": caption, "label": label, "split": self.column_of_split}, unread
         ), label

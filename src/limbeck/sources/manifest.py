@@ -121,9 +121,9 @@ class Manifest(NamedLayout):
             return held
 
         more = table.parent / Path(self.files).expanduser() if self.files else None
-        cure = "say where files may lie with --source.files FOLDER, such as .. (in Python files=)"
+        remedy = "say where files may lie with --source.files FOLDER, such as .. (in Python files=)"
         rows = translated(table_rows(table, wanted), lambda row: self._cells(columns, row))
-        listing = list_rows(rows, Place(table.parent, more, cure), table, unread=unread)
+        listing = list_rows(rows, Place(table.parent, more, remedy), table, unread=unread)
         self._refuse(table, columns, listing)
         length = next((len(record.vector) // 4 for record in listing.records if record.vector), 0)
         return replace(listing, embedded_by={"text": Vectors(str(length), "text").fingerprint} if length else {})

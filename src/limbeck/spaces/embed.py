@@ -15,7 +15,6 @@ from limbeck.errors import ConfigError, DataError
 from limbeck.runtime.cache import Cache, digest
 from limbeck.runtime.progress import ProgressCallback
 from limbeck.spaces.encoders.pool import members_of
-from limbeck.spaces.encoders.vectors import Vectors
 from limbeck.spaces.space import Encoder, Space
 
 __all__ = ["Features", "check_features", "embed_source"]
@@ -161,11 +160,11 @@ def _shards(source: Source, encoder: Encoder, total: int, size: int) -> Iterator
 def _same_rate(source: Source, encoder: Encoder) -> None:
     """Refuses waveforms of another rate than the encoder was told, where both are known."""
     found = source.modalities[encoder.modality]
-    told = getattr(encoder, "rate", found.rate)
-    if len(found.shape) == 1 and found.rate and told != found.rate:
+    rate = encoder.sample_rate
+    if len(found.shape) == 1 and found.rate and rate not in (None, found.rate):
         raise ConfigError(
             f"{source.name} has sounds of {found.rate} samples a second, and the encoder {encoder.describe()['name']!r} takes "
-            f"them for {told}; set its option, as in --space.audio.rate {found.rate}"
+            f"them for {rate}; set its option, as in --space.audio.rate {found.rate}"
         )
 
 
@@ -173,8 +172,8 @@ def _given(source: Source, modality: str, encoder: Encoder, device: str) -> Feat
     given = source.embeddings[modality]
     owner = given.flatten(1).any(dim=1).nonzero().squeeze(1)  # zeros are no vector
     given = given[owner]
-    by, below = source.embedded_by.get(modality), getattr(encoder, "member", None)  # below the head of a bound space
-    plain = isinstance(below, Vectors) and below.fingerprint == by
+    by = source.embedded_by.get(modality)
+    plain = encoder.reads_vectors and encoder.base.fingerprint == by
     if by != encoder.fingerprint and not plain:
         raise DataError(
             f"{source.name}: its {modality} is embeddings of another encoder than {encoder.describe()}; "

@@ -18,7 +18,7 @@ __all__ = ["MANIFEST", "SCHEMA", "Head", "made_of", "read_heads", "read_manifest
 
 SCHEMA = 1
 MANIFEST, TENSORS = "space.json", "tensors.safetensors"
-CURE = "fetch the space again, or bind again"
+REMEDY = "fetch the space again, or bind again"
 SHAPE = {
     "schema": Kind(f"a schema from 1 to {SCHEMA}", lambda value: type(value) is int and 1 <= value <= SCHEMA),
     "dim": SIZE,
@@ -140,11 +140,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise StorageError(
             f"{folder} holds no {MANIFEST}, so it is not a bound space; check the path, or make one with limbeck bind"
         )
-    manifest = read_sealed(path, SHAPE, "a manifest of a bound space", SCHEMA, CURE)
+    manifest = read_sealed(path, SHAPE, "a manifest of a bound space", SCHEMA, REMEDY)
     try:
         _check_heads(manifest)
     except ValueError as error:
-        raise StorageError(f"{path} is not a manifest of a bound space: {error}; {CURE}") from error
+        raise StorageError(f"{path} is not a manifest of a bound space: {error}; {REMEDY}") from error
     return manifest
 
 

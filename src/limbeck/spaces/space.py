@@ -44,6 +44,21 @@ class Encoder(ABC):
         """The licence of the weights."""
         return "unknown"
 
+    @property
+    def base(self) -> "Encoder":
+        """The encoder below a learned head; else itself."""
+        return self
+
+    @property
+    def reads_vectors(self) -> bool:
+        """Whether its values are vectors that were made elsewhere."""
+        return False
+
+    @property
+    def sample_rate(self) -> int | None:
+        """The samples a second that it takes waveforms for; `None` where it takes none."""
+        return None
+
     @abstractmethod
     def build(self) -> nn.Module:
         """The network with its weights. Called once."""

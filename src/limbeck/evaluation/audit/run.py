@@ -71,7 +71,7 @@ def audit(
         >>> sum(found.memorised("image")), len(found.leaks)
         (8, 12)
     """
-    small = small if isinstance(small, DistilledSet) else load(small)
+    small = load(small) if isinstance(small, str | Path) else small
     if seeds < 0 or shadows < 0 or shadows % 2:
         raise ConfigError(f"seeds and shadows are numbers of students, shadows an even one, got {seeds} and {shadows}")
     space = space if space is not None else _space(small)

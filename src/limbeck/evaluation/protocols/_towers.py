@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.core import DistilledSet
 from limbeck.data.pairs import PairIndex
 from limbeck.data.source import Source
 from limbeck.errors import DataError
@@ -118,7 +117,7 @@ class Lesson:
             small: a set, or real data.
             samples: `int64 [n]`, which of its samples take part.
         """
-        if not isinstance(small, DistilledSet):
+        if small.recipe is None:
             return cls(infonce, protocol.temperature, None, None, {})
         first = {key: i for i, key in reversed(list(enumerate(small.origins)))}
         origin = torch.tensor([first[key] for key in small.origins])[samples] if protocol.mask_duplicates else None
@@ -267,7 +266,7 @@ class Training(Trainer[Pairs]):
         return {**rates, "mean": sum(rates.values()) / len(rates)}
 
 
-def _shares(small: DistilledSet, similarity: Tensor) -> Tensor:
+def _shares(small: Source, similarity: Tensor) -> Tensor:
     """A similarity as soft targets: nothing below zero, something positive for every image and text."""
     similarity = similarity.clamp(min=0)
     if bool((similarity.sum(dim=0) <= 0).any() or (similarity.sum(dim=1) <= 0).any()):
@@ -277,7 +276,7 @@ def _shares(small: DistilledSet, similarity: Tensor) -> Tensor:
     return similarity
 
 
-def learned_rates(small: DistilledSet) -> dict[str, float]:
+def learned_rates(small: Source) -> dict[str, float]:
     """Tower to the learning rate that a set carries for it; empty where it has none."""
     rates = {tower: small.hints.get(f"rate_{tower}", 0.0) for tower in ("image", "text")}
     return rates if min(rates.values()) > 0 else {}

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from limbeck.core import DistilledSet
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.metrics import accuracy
@@ -282,6 +281,5 @@ class Classification(Protocol):
             for m, found in seen.items()
         }
         objects = masks(source, side, context.cache) if "image" in trained else None
-        soft = source.soft_labels if isinstance(source, DistilledSet) else None
-        objects, shares = (None if x is None else x[index] for x in (objects, soft))
+        objects, shares = (None if x is None else x[index] for x in (objects, source.soft_labels))
         return Labelled(values, labels[index], index, objects, shares)

@@ -7,7 +7,6 @@ from typing import Literal
 
 from torch import nn
 
-from limbeck.core import DistilledSet
 from limbeck.data.captions import check_captions
 from limbeck.data.pairs import PairIndex
 from limbeck.data.source import Source
@@ -112,7 +111,7 @@ class Retrieval(Protocol):
 
     def training(self, small: Source) -> str:
         """Loss, temperature, similarity and rates that the set carries, such as `"wbce, lowrank similarity"`."""
-        if not self.carried or not isinstance(small, DistilledSet):
+        if not self.carried:
             return ""
         name, said = str(small.training.get("loss", "")), [str(small.training.get("loss", ""))]
         if (temperature := small.training.get("temperature", self.temperature)) != self.temperature:

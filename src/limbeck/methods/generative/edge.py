@@ -13,7 +13,7 @@ from torch.optim import AdamW, Optimizer
 
 from limbeck.core import Problem, Synthetic
 from limbeck.core.options import refuse_unread
-from limbeck.errors import ConfigError, LimbeckWarning
+from limbeck.errors import ConfigError, Fault, LimbeckWarning
 from limbeck.methods.generative.diffusion.estimate import Cost
 from limbeck.methods.generative.diffusion.features import (
     DecodedFeatures,
@@ -213,10 +213,10 @@ class Edge(Generated):
         logs = {"loss": loss, **terms}
         return {name: processes.gathered(value.detach()[None]).mean() for name, value in logs.items()}
 
-    def sound(self, synthetic: Synthetic) -> None:
-        """Refuses trained weights that do not move."""
+    def validate(self, synthetic: Synthetic) -> Fault | None:
+        """Trained weights that do not move."""
         assert isinstance(synthetic.generator, TunedPrior)
-        synthetic.generator.check_moved()
+        return synthetic.generator.stuck()
 
     def _training(self, problem: Problem, tuned: TunedPrior) -> dict[str, Any]:
         cut = self._cut(problem, tuned.prior)

@@ -185,9 +185,9 @@ class CovMatch(Method):
         loss.backward()
         return {**logs, "loss": loss.detach(), **{name: value.detach() for name, value in terms.items()}}
 
-    def cure(self, name: str) -> str:
+    def remedy_for(self, name: str) -> str:
         """Which learning rate took the towers too far."""
-        return "lower online_rate or online_rate_head" if name == "towers" else super().cure(name)
+        return "lower online_rate or online_rate_head" if name == "towers" else super().remedy_for(name)
 
     @property
     def _ties(self) -> dict[str, tuple[str, str]]:

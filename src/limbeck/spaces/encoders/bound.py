@@ -59,6 +59,16 @@ class Bound(Encoder):
         return space(**named)[self.modality]
 
     @property
+    def base(self) -> Encoder:
+        """The frozen encoder below the head."""
+        return self.member
+
+    @property
+    def reads_vectors(self) -> bool:
+        """As of the encoder below."""
+        return self.member.reads_vectors
+
+    @property
     def parts(self) -> tuple[Encoder, ...]:
         """Those of the encoder below the head."""
         return self.member.parts

@@ -87,6 +87,11 @@ class HuggingFace(Encoder):
             del described["rate"]
         return described
 
+    @property
+    def sample_rate(self) -> int:
+        """That of its option `rate`."""
+        return self.rate
+
     @cached_property
     def dim(self) -> int:
         """Read off the vectors of one probe."""

@@ -72,6 +72,11 @@ class ImageBind(Encoder):
             raise ConfigError(f"imagebind needs clips >= 1 and 0 < near <= 100, got {self.clips} and {self.near}")
 
     @property
+    def sample_rate(self) -> int:
+        """That of its option `rate`."""
+        return self.rate
+
+    @property
     def dim(self) -> int:
         """1024."""
         return 1024

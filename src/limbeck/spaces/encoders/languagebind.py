@@ -59,6 +59,11 @@ class LanguageBind(Encoder):
             raise ConfigError(f"languagebind encodes {', '.join(CHECKPOINTS)}, got modality={self.modality!r}")
         check_rate(self.rate, "languagebind")
 
+    @property
+    def sample_rate(self) -> int:
+        """That of its option `rate`."""
+        return self.rate
+
     @cached_property
     def dim(self) -> int:
         """The width of the projection."""

@@ -38,6 +38,11 @@ class Vectors(Encoder):
             raise ConfigError(f"vectors needs the number of components, as in vectors:64; got {self.name!r}")
 
     @property
+    def reads_vectors(self) -> bool:
+        """It does."""
+        return True
+
+    @property
     def dim(self) -> int:
         """The number of components."""
         return int(self.name)

@@ -36,9 +36,9 @@ def read_index(folder: Path) -> dict[str, Any]:
     Raises:
         ConfigError: it cannot be read, or names what diffusers and transformers do not hold.
     """
-    cure = "fetch or make the pipeline again"
+    remedy = "fetch or make the pipeline again"
     found: dict[str, Any] = read_json(
-        folder / "model_index.json", {"_class_name?": TEXT, "*": PLAIN}, cure, ConfigError
+        folder / "model_index.json", {"_class_name?": TEXT, "*": PLAIN}, remedy, ConfigError
     )
     named = {"the pipeline": ["diffusers", found["_class_name"]]} if "_class_name" in found else {}
     named |= {key: value for key, value in found.items() if isinstance(value, list)}

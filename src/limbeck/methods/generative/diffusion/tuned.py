@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from limbeck.errors import ConfigError, Diverged
+from limbeck.errors import ConfigError, Fault
 from limbeck.methods.generative.diffusion.pipelines import write_pipeline
 from limbeck.methods.generative.diffusion.prior import DiffusersPrior
 from limbeck.spaces.hub import card_of, optional
@@ -118,17 +118,14 @@ class TunedPrior(nn.Module):
                 setattr(prior.denoiser.get_submodule(parent), own, module.get_base_layer())
         write_pipeline(prior.pipe, folder, card_of(prior.name))
 
-    def check_moved(self) -> None:
-        """Refuses, after some updates, weights that stay where they were.
-
-        Raises:
-            Diverged: fewer than nine in ten tensors have moved.
-        """
+    def stuck(self) -> Fault | None:
+        """That fewer than nine in ten tensors have moved, after some updates; `None` where more have, or it is too early."""
         if int(self.updates) == CHECKED and (moved := self.moved) < MOVED:
-            raise Diverged(
-                f"only {100 * moved:.0f} % of the {len(self._before)} trained tensors have moved in {CHECKED} updates; raise lr, or "
-                "choose another subset"
+            return Fault(
+                f"only {100 * moved:.0f} % of the {len(self._before)} trained tensors have moved in {CHECKED} updates",
+                "raise lr, or choose another subset",
             )
+        return None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "TunedPrior":
         raise ConfigError("a tuned prior is not copied: it holds a whole pipeline")

@@ -12,7 +12,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 from limbeck.core import Method, Problem, Synthetic, chosen_pairs, leaves, select
 from limbeck.data.augment import check_operations, siamese
-from limbeck.errors import ConfigError, Diverged
+from limbeck.errors import ConfigError, Diverged, Fault
 from limbeck.methods.trajectory.experts.draws import Mix, chunks, draw, mix
 from limbeck.methods.trajectory.experts.learned_rate import LearnedRate
 from limbeck.methods.trajectory.experts.store import Experts, ExpertTraining
@@ -26,7 +26,7 @@ __all__ = ["TrajectoryMatching"]
 
 RATES = (1e-4, 10.0)  # the least and the largest learning rate of a student
 ENDS = (1.1e-4, 9.0)  # beyond them it counts as having reached an end
-CURES = {"relation": "lr_similarity", "hints": "lr_rate", "learned.text": "lr_text", "learned.image": "lr"}
+REMEDIES = {"relation": "lr_similarity", "hints": "lr_rate", "learned.text": "lr_text", "learned.image": "lr"}
 FAR = 1e6  # and so has a student at such a distance
 RATE_BYTES = 8  # of both learned rates in a set
 
@@ -253,9 +253,9 @@ class TrajectoryMatching(Method, ABC):
         """Learning rate of the similarity."""
         return 0.0
 
-    def cure(self, name: str) -> str:
+    def remedy_for(self, name: str) -> str:
         """Which learning rate a parameter, or the student, has taken too far."""
-        field = next((field for start, field in CURES.items() if name.startswith(start)), "student_rate or lr")
+        field = next((field for start, field in REMEDIES.items() if name.startswith(start)), "student_rate or lr")
         return f"lower {field}"
 
     def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:
@@ -368,18 +368,19 @@ class TrajectoryMatching(Method, ABC):
         towers = self._towers(student)
         return problem.once(("experts", towers, training), lambda: Experts(problem, towers, training))
 
-    def sound(self, synthetic: Synthetic) -> None:
-        """Refuses a similarity or a student's learning rate that has gone too far."""
+    def validate(self, synthetic: Synthetic) -> Fault | None:
+        """A student's learning rate or a similarity that has gone too far."""
         with torch.no_grad():
             ended = [name for name, rate in synthetic.hints.items() if not ENDS[0] < float(rate()) < ENDS[1]]
         if ended:
-            raise Diverged(
-                f"the learned {ended[0]} reached an end of its range, {RATES[0]:g} to {RATES[1]:g}; lower lr_rate"
+            return Fault(
+                f"the learned {ended[0]} reached an end of its range, {RATES[0]:g} to {RATES[1]:g}", "lower lr_rate"
             )
         similarity = synthetic.relation
         if isinstance(similarity, Similarity) and (trouble := similarity.trouble()):
             bound = ", or bound it" if similarity.bound == "none" else ""
-            raise Diverged(f"the learned similarity {trouble}; lower lr_similarity{bound}")
+            return Fault(f"the learned similarity {trouble}", f"lower lr_similarity{bound}")
+        return None
 
     def _state(self, synthetic: Synthetic) -> dict[str, float | Tensor]:
         """The learned learning rates and, in numbers, the similarity."""
