@@ -5,5 +5,6 @@ from limbeck.data.modality import Modality
 from limbeck.data.source import Source
 from limbeck.limits import scaled_limits
 from limbeck.runtime.cache import Cache, digest, verifying
+from limbeck.runtime.runtime import Runtime
 
-__all__ = ["Batch", "Cache", "Captions", "Modality", "Source", "digest", "scaled_limits", "verifying"]
+__all__ = ["Batch", "Cache", "Captions", "Modality", "Runtime", "Source", "digest", "scaled_limits", "verifying"]
