@@ -559,13 +559,14 @@ def opened(case: Case, cache: Any) -> Any:
     from limbeck import registry
     from limbeck.data.records import RecordSource
     from limbeck.errors import LimbeckError
+    from limbeck.runtime.runtime import Runtime
 
     name, path = registry.parse_spec(case.spec)
     layout = registry.get("source", name)(path=path, resolution=16, max_skipped=1.0, workers=0, **case.options)
     listing = layout.read()
     for split in listing.splits:
         try:
-            source = RecordSource(layout, listing, split, cache)
+            source = RecordSource(layout, listing, split, Runtime(cache=cache))
             source.batch(range(min(len(source), 3)))
             assert source.fingerprint
         except LimbeckError:

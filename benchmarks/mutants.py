@@ -43,7 +43,7 @@ OPERATORS: dict[type[ast.AST], type[ast.AST]] = {
 NAMES = {"mean": "sum", "sum": "mean", "min": "max", "max": "min", "amin": "amax", "argmin": "argmax", "argmax": "argmin",
          "cos": "sin", "sin": "cos", "square": "abs", "all": "any", "any": "all"}  # fmt: skip
 ADDED = "--import-mode=importlib -m 'not slow and not gpu'"  # no checks of types and shapes: they double the time
-SAYS = {"tick", "warn", "print"}  # calls that only say something
+SAYS = {"report", "tick", "warn", "print"}  # calls that only say something
 TELLS = {
     "remedy_for",
     "describe",
@@ -53,7 +53,7 @@ TELLS = {
     "cost",
     "prepares",
 }  # functions that only say something
-PLACES = {"device", "tick", "warn_of_noise"}  # where something is computed, or told, and not what
+PLACES = {"device", "runtime", "tick", "warn_of_noise"}  # where something is computed, or told, and not what
 
 
 class Change(NamedTuple):

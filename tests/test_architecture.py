@@ -119,6 +119,7 @@ def test_sizes_and_manners(path: Path) -> None:
             assert size <= 60, f"{node.name} has {size} lines; at most 60"
             names = {a.arg for a in [*node.args.args, *node.args.kwonlyargs]}
             assert not names & {"args", "cfg"}, f"{node.name}: name what it takes, not a bag"
+            assert len(names & {"device", "cache", "tick"}) < 2 or "runtime" in names, f"{node.name}: take a Runtime"
         if isinstance(node, ast.keyword) and node.arg == "type":
             assert not (isinstance(node.value, ast.Name) and node.value.id == "bool"), "type=bool reads 'false' as true"
 

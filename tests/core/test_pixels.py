@@ -16,6 +16,7 @@ from limbeck.core.members import drawn_member, member_features
 from limbeck.core.pixels import Coordinates, colour_axes
 from limbeck.errors import ConfigError
 from limbeck.runtime.random import stream
+from limbeck.runtime.runtime import Runtime
 
 FORMS: list[dict[str, Any]] = [
     {"form": "pyramid", "levels": 3},
@@ -387,7 +388,7 @@ def test_a_comparison_gives_pixels_to_those_that_learn_them(tmp_path: Path) -> N
     from limbeck.evaluation.compare import _Bench
 
     source, space, pixels = toy_source(), lb.space(image="convnet", text="bag_of_words"), Pixels(form="dct")
-    bench = _Bench(tmp_path, source, space, (0,), lb.Cache(tmp_path), "cpu", None, lb.Storage(), (), pixels)
+    bench = _Bench(tmp_path, source, space, (0,), Runtime(cache=lb.Cache(tmp_path)), lb.Storage(), (), pixels)
     for method, given in ((lb.methods.CF(), pixels), (lb.methods.Random(), Pixels())):
         assert bench.problem(source, lb.Budget(pairs=4), 0, method).pixels == given
     with pytest.raises(ConfigError, match="no method here learns pixels"):

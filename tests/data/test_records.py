@@ -24,6 +24,7 @@ from limbeck.data.regular import Place
 from limbeck.data.splits import hash_split
 from limbeck.errors import ConfigError, DataError, LimbeckWarning, StorageError
 from limbeck.runtime.cache import Contents
+from limbeck.runtime.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def records(paths: list[Path], split: str = "train") -> list[Record]:
 
 def opened(listing: Listing, cache: Path, split: str = "train", tick: Any = None, **options: Any) -> RecordSource:
     layout = Given(resolution=options.pop("resolution", 8), listing=listing, **options)
-    return RecordSource(layout, layout.read(), split, Cache(cache), tick)
+    return RecordSource(layout, layout.read(), split, Runtime(cache=Cache(cache), progress=tick))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from limbeck.evaluation import evaluate
 from limbeck.evaluation.protocol import Context
 from limbeck.evaluation.protocols._fusion import Fusion, Labelled, Training
 from limbeck.evaluation.protocols.classification import Classification
+from limbeck.runtime.runtime import Runtime
 from limbeck.students import Tower
 
 SHORT: dict[str, Any] = {"looks": 1, "noise": (0.5,), "steps": 60}
@@ -97,7 +98,7 @@ def test_half_of_the_captions_are_dropped_in_training(cache: Cache) -> None:
         torch.arange(400) % 2,
         torch.arange(400),
     )
-    training = Training(protocol, samples, 2, Context(0, cache), None)
+    training = Training(protocol, samples, 2, Context(0, Runtime(cache=cache)), None)
     seen: list[dict[str, torch.Tensor]] = []
 
     class Student(torch.nn.Module):
@@ -120,7 +121,7 @@ def test_a_linear_student_with_captions_starts_from_the_student_of_images(cache:
         Classification(**SHORT, dim=0),
         Labelled(values, torch.arange(40) % 2, torch.arange(40)),
         2,
-        Context(0, cache),
+        Context(0, Runtime(cache=cache)),
         None,
     )
     alone, _, _ = training.candidate(("image",), 1.0, 0.5, None)

@@ -19,6 +19,7 @@ from limbeck.evaluation.plot import score_vs_bytes
 from limbeck.methods.coreset.random import Random
 from limbeck.methods.matching.dm import DM
 from limbeck.runtime.locks import owned
+from limbeck.runtime.runtime import Runtime
 
 QUICK = {"steps": 5, "noise": (1.0,), "looks": 1}
 
@@ -159,7 +160,7 @@ def test_everything_a_row_reads_is_in_the_cache_before_the_first_row(train, spac
     for student in ("frozen", "convnet"):
         judge = module.open_protocol("retrieval", {"student": student, "resolution": 16, "steps": 1, "looks": 1})
         for source in (train, other, other.split("val")):
-            judge.read(source, ("image", "text"), space, Context(0, cache), judge.side(train))
+            judge.read(source, ("image", "text"), space, Context(0, Runtime(cache=cache)), judge.side(train))
     assert read == []
 
 
@@ -250,7 +251,7 @@ def test_a_coreset_stands_beside_a_learned_set_with_what_its_bytes_buy(space, ca
 def test_a_coreset_of_which_one_a_class_does_not_fit_has_no_row(cache, tmp_path):
     """Its real images may be larger than those of the set that learned."""
     train, space = toy_source(100, modalities=("image", "label"), resolution=32), lb.space(image="convnet")
-    bench = _Bench(tmp_path, train, space, (0,), cache, "cpu", None, lb.Storage())
+    bench = _Bench(tmp_path, train, space, (0,), Runtime(cache=cache), lb.Storage())
     four = lb.distill(bench.problem(train, lb.Budget(pairs=4), 0, Random()), Random()).nbytes
     assert bench.as_many(train, Random(), four - 100) == 0
     assert 4 <= bench.as_many(train, Random(), four + 4000) < 100

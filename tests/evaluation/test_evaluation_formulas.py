@@ -21,6 +21,7 @@ from limbeck.evaluation.protocols import _fusion, _towers
 from limbeck.evaluation.protocols.classification import Classification
 from limbeck.evaluation.protocols.retrieval import Retrieval
 from limbeck.runtime.random import stream
+from limbeck.runtime.runtime import Runtime
 from limbeck.spaces import Space
 from limbeck.students import Schedule, Tower, fit, training
 
@@ -157,7 +158,7 @@ def test_a_student_of_pairs_is_trained_as_the_formulas_say(cache: Cache) -> None
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_towers.Training, "score", score)
-        found = how.run(source, source.split("test"), space(), Context(seed, cache))
+        found = how.run(source, source.split("test"), space(), Context(seed, Runtime(cache=cache)))
     trainer, student = kept[-1]
     hand = ByHand({m: source.batch(range(40))[m] for m in D}, seed, 4, 2.0)
     signs = signs_of(hand, trainer.of)
@@ -205,7 +206,7 @@ def test_classifiers_are_trained_as_the_formulas_say(optimizer: Any, cache: Cach
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_fusion.Training, "student", student)
-        found = how.run(source, source.split("test"), space(), Context(seed, cache))
+        found = how.run(source, source.split("test"), space(), Context(seed, Runtime(cache=cache)))
     assert set(kept) == {("a",), ("b",), ("a", "b")}
     test, logits = source.split("test"), {}
     for union, (trainer, theirs) in kept.items():
@@ -255,7 +256,9 @@ def test_late_fusion_is_the_mean_of_probabilities_and_not_of_logits(
     source, draw = vectors(labelled=True), torch.Generator().manual_seed(0)
     said = {name: 6 * torch.randn(40, 3, generator=draw) for name in ("a", "b", "ab")}
     monkeypatch.setattr(_fusion.Training, "logits", lambda self, student, samples: said["".join(student.towers)])
-    found = Classification(steps=2, looks=1).run(source, source.split("test"), space(), Context(0, cache))
+    found = Classification(steps=2, looks=1).run(
+        source, source.split("test"), space(), Context(0, Runtime(cache=cache))
+    )
     labels = source.split("test").labels
 
     def share(score: Tensor) -> float:
@@ -310,7 +313,7 @@ def test_each_tower_learns_at_the_rate_that_the_set_carries_for_it(space: Space,
     """A rate of next to nothing leaves a tower where it was, and only that one."""
     source = toy_source(32)
     small = lb.distill(lb.Problem(source, space, lb.Budget(pairs=12), cache=cache), lb.methods.Random())
-    how, context = Retrieval(steps=5), Context(0, cache)
+    how, context = Retrieval(steps=5), Context(0, Runtime(cache=cache))
     for still, rates in (("text", (0.5, 1e-12)), ("image", (1e-12, 0.5))):
         read = how.read(carried(small, *rates), ("image", "text"), space, context, 0)
         trainer = how.trainer(read, ("image", "text"), 0, context)
@@ -370,7 +373,7 @@ def test_held_out_data_have_no_say_in_what_any_student_learns(
     source = Other(24, "train", ("image", "text", "label"), 16)
     for far in (0.0, 0.9):
         test = Other(24, "test", ("image", "text", "label"), 16, far)
-        protocol.run(source, test, space, Context(0, cache))
+        protocol.run(source, test, space, Context(0, Runtime(cache=cache)))
     half = len(states) // 2
     assert half == len(protocol.grid) * (1 if isinstance(protocol, Retrieval) else half // len(protocol.grid)) > 0
     for one, two in zip(states[:half], states[half:], strict=True):
@@ -380,7 +383,7 @@ def test_held_out_data_have_no_say_in_what_any_student_learns(
 @pytest.mark.parametrize("student", ["frozen", "convnet", pytest.param("resnet18", marks=pytest.mark.slow)])
 def test_a_sample_is_judged_alone(student: str, space: Space, cache: Cache) -> None:
     """What a student says of a sample is the same whatever is judged beside it: no statistic of the test data is used."""
-    source, modalities, context = toy_source(24), ("image", "text"), Context(0, cache)
+    source, modalities, context = toy_source(24), ("image", "text"), Context(0, Runtime(cache=cache))
     index = torch.tensor([3, 17, 4])
     for kind in (Retrieval, Classification):
         how: Any = kind(student=student, steps=2, looks=1, resolution=16)
@@ -424,7 +427,7 @@ def test_every_step_epoch_and_seed_draws_anew(space: Space, cache: Cache, monkey
     for seed in (0, 1):
         for student in ("frozen", "convnet"):
             how = Retrieval(student=student, steps=4, looks=1, batch=24, noise=(1.0,), resolution=16)
-            context = Context(seed, cache)
+            context = Context(seed, Runtime(cache=cache))
             trainer = how.trainer(how.read(source, modalities, space, context, 16), modalities, 0, context)
             trainer.chosen(None)
     order = drawn["order"]

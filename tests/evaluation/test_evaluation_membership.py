@@ -23,6 +23,7 @@ from limbeck.evaluation.protocols._fusion import Labelled
 from limbeck.evaluation.protocols.classification import Classification
 from limbeck.evaluation.protocols.retrieval import Retrieval
 from limbeck.objectives.similarity import Similarity
+from limbeck.runtime.runtime import Runtime
 from limbeck.spaces import Space
 
 
@@ -45,7 +46,7 @@ class Told(Bench):
 
 
 def told(*sure: int) -> Told:
-    return Told(Classification(), ("x",), 2, None, Context(0, Cache("unread")), [], frozenset(sure))
+    return Told(Classification(), ("x",), 2, None, Context(0, Runtime(cache=Cache("unread"))), [], frozenset(sure))
 
 
 def attacked(bench: Told, seeds: int = 2, shadows: int = 4) -> list[Any]:
@@ -106,7 +107,7 @@ def test_the_likelihood_ratio_reads_who_learned_what() -> None:
             return phi.float()
 
     said: list[tuple[Tensor, Tensor]] = []
-    bench = Sure(Classification(), ("x",), 2, None, Context(0, Cache("unread")))
+    bench = Sure(Classification(), ("x",), 2, None, Context(0, Runtime(cache=Cache("unread"))))
     leaks = {(leak.target, leak.attack): leak.auc.value for leak in attacked(bench, seeds=1, shadows=8)}
     inside, phi = (torch.stack(parts) for parts in zip(*said[4:], strict=True))
     for i, target in enumerate(("the set", "its origins", "other samples", "all data")):
@@ -231,7 +232,7 @@ def gaps(splits: str = "val test") -> Source:
 def test_others_are_of_the_test_split_alone_where_students_are_chosen_on_val(
     protocol: Protocol, space: Space, cache: Cache
 ) -> None:
-    source, context = gaps(), Context(0, cache)
+    source, context = gaps(), Context(0, Runtime(cache=cache))
     small = lb.distill(lb.Problem(source, space, lb.Budget(pairs=6), cache=cache), lb.methods.Random())
 
     def given(source: Source, protocol: Protocol) -> Given | None:
@@ -256,13 +257,13 @@ def test_others_are_of_the_test_split_alone_where_students_are_chosen_on_val(
 
 def test_pairs_taken_and_joined_are_those_of_a_source_of_them_alone(space: Space, cache: Cache) -> None:
     source, protocol = gaps(), Retrieval(steps=3)
-    pairs = protocol.read(source, ("image", "text"), space, Context(0, cache), 0)
+    pairs = protocol.read(source, ("image", "text"), space, Context(0, Runtime(cache=cache)), 0)
     index = torch.tensor([9, 2, 2, 14])
     taken = pairs.take(index)
     assert taken.rows.tolist() == pairs.rows[index].tolist() == [14, 4, 4, 22]
     joined = type(pairs).join([taken, pairs.take(torch.tensor([0]))])
     assert joined.rows.tolist() == [14, 4, 4, 22, 1] and joined.complete.all()
-    whole = protocol.seen(source, ("image", "text"), space, Context(0, cache), 0)
+    whole = protocol.seen(source, ("image", "text"), space, Context(0, Runtime(cache=cache)), 0)
     for m in ("image", "text"):
         own = [whole[m].vectors[whole[m].owner == row] for row in joined.rows.tolist()]
         assert torch.equal(joined.features[m].vectors, torch.cat(own))
@@ -271,7 +272,7 @@ def test_pairs_taken_and_joined_are_those_of_a_source_of_them_alone(space: Space
 
 
 def test_what_is_taught_of_pairs_is_taken_along(carrier: DistilledSet, space: Space, cache: Cache) -> None:
-    pairs = Retrieval(mask_duplicates=True).read(carrier, ("image", "text"), space, Context(0, cache), 0)
+    pairs = Retrieval(mask_duplicates=True).read(carrier, ("image", "text"), space, Context(0, Runtime(cache=cache)), 0)
     index = torch.tensor([7, 0, 3])
     whole, part = pairs.lesson, pairs.take(index).lesson
     assert whole.similarity is not None and whole.origin is not None and carrier.relation is not None
@@ -283,8 +284,8 @@ def test_what_is_taught_of_pairs_is_taken_along(carrier: DistilledSet, space: Sp
 
 def test_a_student_of_pairs_is_asked_both_ways_with_the_mean_of_its_captions(space: Space, cache: Cache) -> None:
     source, protocol = gaps(), Retrieval(steps=3, noise=(0.5,))
-    pairs = protocol.read(source, ("image", "text"), space, Context(0, cache), 0)
-    trainer = protocol.trainer(pairs, ("image", "text"), 0, Context(0, cache))
+    pairs = protocol.read(source, ("image", "text"), space, Context(0, Runtime(cache=cache)), 0)
+    trainer = protocol.trainer(pairs, ("image", "text"), 0, Context(0, Runtime(cache=cache)))
     student = trainer.chosen(None)
     pool = pairs.take(torch.tensor([5, 1, 8]))
     (to_text, right), (to_image, again) = trainer.answers(student, pool)
@@ -301,7 +302,7 @@ def test_a_student_of_pairs_is_asked_both_ways_with_the_mean_of_its_captions(spa
 def test_without_data_to_choose_on_the_first_point_is_trained_to_its_end(
     protocol: Protocol, space: Space, cache: Cache
 ) -> None:
-    context, modalities = Context(0, cache), ("image", "text")
+    context, modalities = Context(0, Runtime(cache=cache)), ("image", "text")
     read = protocol.read(gaps(), modalities, space, context, 0)
     last = protocol.trainer(read, modalities, 4, context).chosen(None)
     alone: Any = protocol.trainer(read, modalities, 4, context)

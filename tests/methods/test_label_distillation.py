@@ -25,6 +25,7 @@ from limbeck.evaluation.protocols.classification import Classification
 from limbeck.methods.labels.label_distillation import LabelDistillation, fitted_scale
 from limbeck.objectives.kernel import ridge_map
 from limbeck.report.gallery import cards
+from limbeck.runtime.runtime import Runtime
 from limbeck.spaces import Space, embed_source
 from tiers import slow_but
 
@@ -365,7 +366,7 @@ def test_the_loss_of_a_student_is_that_of_the_shares() -> None:
     judge = Classification(selection="last", steps=80, noise=(0.5,), ridge=(1.0,))
     from limbeck.evaluation.protocol import Context
 
-    context = Context(0, of.cache)
+    context = Context(0, Runtime(cache=of.cache))
     train = judge.read(flat, ("audio",), of.space, context, 0)
     trainer = judge.trainer(train, ("audio",), 3, context)
     shares = trainer.logits(trainer.chosen(None), train).softmax(dim=1)

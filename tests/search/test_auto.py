@@ -17,6 +17,7 @@ from limbeck.core.kept import kept_vectors
 from limbeck.engine import distill
 from limbeck.errors import ConfigError, DataError, StorageError, UnknownName
 from limbeck.evaluation.protocol import Context
+from limbeck.runtime.runtime import Runtime
 from limbeck.search import auto as search
 from limbeck.search import candidates, judges
 from limbeck.search.candidates import Candidate, all_data, count_of, finer, learner, others, storages
@@ -300,7 +301,7 @@ def test_a_set_is_judged_as_if_its_files_were_read(name: str) -> None:
     small, held_out = distill(of, quick(name)), toy().split("val")
     for judge in judges_of(of, OTHER):
         protocol = protocol_of(of, **SHORT)
-        plain = protocol.run(small, held_out, judge.space, Context(0, of.cache))["mean"]
+        plain = protocol.run(small, held_out, judge.space, Context(0, Runtime(cache=of.cache)))["mean"]
         assert judge.score(of, small, held_out, protocol, kept=True) == pytest.approx(plain, abs=1e-6)
 
 

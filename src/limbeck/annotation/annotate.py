@@ -23,6 +23,7 @@ from limbeck.runtime.cache import digest
 from limbeck.runtime.files import flush_all, write_bytes, write_text, writing
 from limbeck.runtime.locks import owned
 from limbeck.runtime.progress import ProgressCallback
+from limbeck.runtime.runtime import Runtime
 
 __all__ = ["TABLE", "annotate"]
 
@@ -38,8 +39,9 @@ def annotate(
     masks: Segmenter | None = None,
     *,
     splits: Sequence[str] | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     tick: ProgressCallback | None = None,
+    runtime: Runtime | None = None,
 ) -> dict[str, Any]:
     """Writes a table that the source `manifest` opens: the data, with captions and masks where they had none.
 
@@ -57,8 +59,7 @@ def annotate(
         captions: for samples without a caption; `None` makes none.
         masks: for samples without a mask; `None` makes none.
         splits: by default all.
-        device: where models run.
-        tick: called with (what, done, total).
+        device, tick, runtime: a `Runtime`, or one by one its device and progress (`tick`); not both.
 
     Returns:
         what `annotated.json` holds.
@@ -75,6 +76,7 @@ def annotate(
         >>> annotate(scenes, tempfile.mkdtemp(), Template(), splits=["val"])["captions"]["kept"]
         6
     """
+    runtime = Runtime.of(runtime, device=device, tick=tick)
     if captions is None and masks is None:
         raise ConfigError("annotate makes captions, masks or both: name a captioner or a segmenter, as --masks grabcut")
     if not isinstance(source, RecordSource):
@@ -99,7 +101,7 @@ def annotate(
     with owned(folder, "annotate"), pixel_limit(described["max_pixels"]):
         if held := _finished(folder, facts):  # by another process, meanwhile
             return held
-        _write_rows(folder, facts, samples, captions, masks, device, tick)
+        _write_rows(folder, facts, samples, captions, masks, runtime)
         with writing(folder):
             flush_all(folder)  # what the table names is on the disk before it is called finished
         held = {**facts, **_counted(folder / TABLE, facts), "versions": _versions(captions, masks)}
@@ -200,8 +202,7 @@ def _write_rows(
     samples: Sequence[Sample],
     captions: Captioner | None,
     masks: Segmenter | None,
-    device: str,
-    tick: ProgressCallback | None,
+    runtime: Runtime,
 ) -> None:
     """Appends the rows that the table lacks, batch by batch; the batches are the same wherever it was stopped."""
     write_text(folder / FACTS, _json(facts))
@@ -210,12 +211,11 @@ def _write_rows(
     done = _kept(folder / TABLE, samples, batch)
     for part in (captions, masks):
         if part is not None and done < len(samples):
-            part.to(device)
+            part.to(runtime.device)
     for start in range(done, len(samples), batch):
         rows = _rows(samples[start : start + batch], folder, captions, masks)
         _append(folder / TABLE, rows)
-        if tick:
-            tick("annotating", start + len(rows), len(samples))
+        runtime.report("annotating", start + len(rows), len(samples))
 
 
 def _rows(

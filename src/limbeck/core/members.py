@@ -27,8 +27,7 @@ def member_features(problem: Problem, modality: str) -> list[tuple[Encoder, Feat
         found = [(first, problem.features[modality])]
         for encoder in others:
             space = Space({modality: encoder})
-            features = embed_source(problem.source, space, problem.cache, device=problem.device, tick=problem.tick)
-            found.append((encoder, features[modality]))
+            found.append((encoder, embed_source(problem.source, space, runtime=problem.runtime)[modality]))
         return found
 
     return problem.once(("members", modality), make)

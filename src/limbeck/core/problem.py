@@ -2,8 +2,8 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, partial
 from math import ceil, prod
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from limbeck.errors import ConfigError, DataError
 from limbeck.runtime.cache import Cache
 from limbeck.runtime.progress import ProgressCallback
 from limbeck.runtime.random import stream
+from limbeck.runtime.runtime import Runtime
 from limbeck.spaces import Features, Space, embed_source
 
 __all__ = ["Problem"]
@@ -42,9 +43,7 @@ class Problem:
         space: encoders of the source's modalities.
         budget: how much the synthetic set may hold.
         seed: of every named random stream.
-        device: where encoders and the synthetic set live.
-        cache: where features (and experts) are kept.
-        tick: called with (what, done, total) by long preparations; for progress bars.
+        device, cache, tick, runtime: a `Runtime`, or one by one its device, cache and progress (`tick`); not both.
         storage: in which bytes the synthetic set is stored.
         pixels: how images are learned, by methods that learn them.
 
@@ -62,15 +61,29 @@ class Problem:
     source: Source
     space: Space
     budget: Budget
-    seed: int = 0
-    device: str = "cpu"
-    cache: Cache = field(default_factory=Cache)
-    tick: ProgressCallback | None = None
-    storage: Storage = field(default_factory=Storage)
-    pixels: Pixels = field(default_factory=Pixels)
+    seed: int
+    device: str
+    cache: Cache
+    tick: ProgressCallback | None
+    storage: Storage
+    pixels: Pixels
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "source", TrainingView(self.source))
+    def __init__(
+        self,
+        source: Source,
+        space: Space,
+        budget: Budget,
+        seed: int = 0,
+        device: str | None = None,
+        cache: Cache | None = None,
+        tick: ProgressCallback | None = None,
+        storage: Storage | None = None,
+        pixels: Pixels | None = None,
+        runtime: Runtime | None = None,
+    ) -> None:
+        where = Runtime.of(runtime, device=device, cache=cache, tick=tick)
+        vars(self).update(source=TrainingView(source), space=space, budget=budget, seed=seed, pixels=pixels or Pixels())
+        vars(self).update(device=where.device, cache=where.cache, tick=where.progress, storage=storage or Storage())
         if len(self.source) == 0:
             raise DataError(f"{self.source.name} has no samples to distil")
         if not self.modalities:
@@ -87,6 +100,11 @@ class Problem:
         if self.budget.pairs is not None:  # refused again with what is encoded, but then time is spent
             self.budget.resolve(sample_bytes=1, available=self.available)
 
+    @cached_property
+    def runtime(self) -> Runtime:
+        """Device, cache and tick in one."""
+        return Runtime(self.device, self.cache, self.tick)
+
     @property
     def modalities(self) -> tuple[str, ...]:
         """The modalities that the source has and the space encodes."""
@@ -100,9 +118,8 @@ class Problem:
     @cached_property
     def features(self) -> dict[str, Features]:
         """Unit vectors of the whole source, computed once and kept in the cache."""
-        if self.tick:
-            self.tick("weights", 0, 1)
-        return embed_source(self.source, self.space, self.cache, device=self.device, tick=self.tick)
+        self.runtime.report("weights", 0, 1)
+        return embed_source(self.source, self.space, runtime=self.runtime)
 
     @cached_property
     def index(self) -> PairIndex:
@@ -150,8 +167,7 @@ class Problem:
         """
         if not self.by_class(per_class):
             return [(torch.arange(len(self.candidates)), pairs)]
-        labels = self._labels()
-        return self.once(("classes", pairs), lambda: self._classes(labels, pairs))
+        return self.once(("classes", pairs), partial(self._classes, self._labels(), pairs))
 
     def _labels(self) -> Tensor:
         if self.source.labels is None:
@@ -225,8 +241,7 @@ class Problem:
             changed: `budget` or `storage`.
         """
         other = copy.copy(self)
-        for name, value in {"_memo": self._memo, **changed}.items():
-            object.__setattr__(other, name, value)
+        vars(other).update(changed, _memo=self._memo)
         return other
 
     def stored_images(self, index: Tensor) -> Files:
@@ -244,9 +259,8 @@ class Problem:
                 made = stored_files(x[None], self.storage, [file])
                 known[i], seen[i] = (made.files[0], made.exact), made.values[0]
         height, width = self.source.modalities["image"].shape[1:]
-        for i in index.tolist():
-            if i not in seen:
-                seen[i] = decoded(known[i][0], height, width)
+        for i in set(index.tolist()) - seen.keys():
+            seen[i] = decoded(known[i][0], height, width)
         files, exact = zip(*(known[i] for i in index.tolist()), strict=True)
         return Files(torch.stack([seen[i] for i in index.tolist()]), files, all(exact))
 
@@ -276,8 +290,7 @@ class Problem:
             True
         """
         if modality != "image" or self.budget.pixels == "float32":
-            value: Tensor = self.source.batch(index)[modality]
-            return value
+            return self.source.batch(index)[modality]  # type: ignore[no-any-return]
         return self.stored_images(index).values.float().div(255)
 
     def pairs(self, learned_text: bool, tokens: int = 0, real: bool = False) -> int:

@@ -6,5 +6,17 @@ from limbeck.data.pairs import PairIndex
 from limbeck.data.source import Source
 from limbeck.limits import scaled_limits
 from limbeck.runtime.cache import Cache, digest, verifying
+from limbeck.runtime.runtime import Runtime
 
-__all__ = ["Batch", "Cache", "Captions", "Modality", "PairIndex", "Source", "digest", "scaled_limits", "verifying"]
+__all__ = [
+    "Batch",
+    "Cache",
+    "Captions",
+    "Modality",
+    "PairIndex",
+    "Runtime",
+    "Source",
+    "digest",
+    "scaled_limits",
+    "verifying",
+]

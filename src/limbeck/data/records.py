@@ -23,9 +23,9 @@ from limbeck.data.plausible import DepthFacts, DepthOf
 from limbeck.data.source import Source
 from limbeck.data.store import Store, open_store
 from limbeck.errors import DataError
-from limbeck.runtime.cache import Cache, digest
+from limbeck.runtime.cache import digest
 from limbeck.runtime.files import write_text
-from limbeck.runtime.progress import ProgressCallback
+from limbeck.runtime.runtime import Runtime
 
 __all__ = ["RecordSource"]
 
@@ -49,25 +49,17 @@ class RecordSource(Source):
         layout: where the listing came from, and the options of decoding.
         listing: what `layout.read()` found.
         split: which split.
-        cache: keeps the decoded values, addressed by content.
-        tick: called with (what, done, total) while files are decoded.
+        runtime: whose cache keeps the decoded values, addressed by content, and who hears of decoding.
 
     Raises:
         DataError: no such split; or, at first use: too many records skipped, or none left.
     """
 
-    def __init__(
-        self,
-        layout: Layout,
-        listing: Listing,
-        split: str,
-        cache: Cache | None = None,
-        tick: ProgressCallback | None = None,
-    ) -> None:
+    def __init__(self, layout: Layout, listing: Listing, split: str, runtime: Runtime | None = None) -> None:
         self.name = layout.name
         self.licence = listing.licence
         self._layout, self._listing, self._split = layout, listing, split
-        self._cache, self._tick = cache or Cache(), tick
+        self._runtime = runtime or Runtime()
         if split not in listing.splits:
             if not listing.splits and not listing.skipped:
                 raise DataError(
@@ -111,7 +103,7 @@ class RecordSource(Source):
                 if name == "depth":
                     refs = [DepthOf(r, of.image) if r and of.image else r for r, of in zip(refs, listed, strict=True)]
                 limited = replace(form, max_pixels=layout.max_pixels)
-                stores[name] = open_store(refs, limited, layout.workers, self._cache, split, self._tick)
+                stores[name] = open_store(refs, limited, layout.workers, split, self._runtime)
                 failed |= {i: (reason, name) for i, reason in stores[name].failed.items() if i not in failed}
         kept = [record for i, record in enumerate(listed) if i not in failed]
         skipped = [s for s in self._listing.skipped if s.split in (None, split)]
@@ -320,7 +312,7 @@ class RecordSource(Source):
 
     def split(self, name: str) -> "RecordSource":
         """The sibling split `name`; shares the listing, decodes at first use."""
-        return RecordSource(self._layout, self._listing, name, self._cache, self._tick)
+        return RecordSource(self._layout, self._listing, name, self._runtime)
 
     def describe(self) -> dict[str, Any]:
         """Name, split and options: what `limbeck.source` takes to open this again."""

@@ -20,8 +20,8 @@ from limbeck.data.form import Form
 from limbeck.data.layout import ImageRef
 from limbeck.data.parse import Unreadable
 from limbeck.errors import DataError, LimbeckWarning, OutOfMemory, StorageError
-from limbeck.runtime.cache import Cache, Contents, asked, digest, writing
-from limbeck.runtime.progress import ProgressCallback
+from limbeck.runtime.cache import Contents, asked, digest, writing
+from limbeck.runtime.runtime import Runtime
 
 __all__ = ["Store", "open_store"]
 
@@ -48,12 +48,7 @@ class Store:
 
 
 def open_store(
-    images: Sequence[ImageRef | None],
-    form: Form,
-    workers: int | None,
-    cache: Cache,
-    split: str,
-    tick: ProgressCallback | None = None,
+    images: Sequence[ImageRef | None], form: Form, workers: int | None, split: str, runtime: Runtime
 ) -> Store:
     """Opens the store of these files, decoding them first where that has not been done.
 
@@ -67,9 +62,8 @@ def open_store(
         images: references; `None` for a sample without the modality.
         form: into what they are decoded.
         workers: decoding processes; `None` for one a core, and none for few files.
-        cache: where both entries live.
         split: named in the progress.
-        tick: called with (what, done, total).
+        runtime: whose cache holds both entries, and who hears of progress.
 
     Raises:
         StorageError: the cache cannot be written.
@@ -77,10 +71,10 @@ def open_store(
     """
     stamps = [None if ref is None else list(ref.stamp) for ref in images]
     quick = digest("opened", *form.parts, stamps, *form.stamps)
-    with writing(cache.root):  # readers turn their errors into reasons, so these are the cache's
-        found = _opened(images, cache, quick, split, tick)
+    with writing(runtime.cache.root):  # readers turn their errors into reasons, so these are the cache's
+        found = _opened(images, quick, split, runtime)
         if found is None:
-            found = _fill(images, form, workers, cache, quick, _what(form, split), tick)
+            found = _fill(images, form, workers, quick, _what(form, split), runtime)
     index, path = found
     try:
         raw = np.memmap(path, dtype=form.dtype, mode="r") if path.stat().st_size else np.zeros(0, form.dtype)
@@ -95,33 +89,23 @@ def open_store(
     )
 
 
-def _opened(
-    images: Sequence[ImageRef | None],
-    cache: Cache,
-    quick: str,
-    split: str,
-    tick: ProgressCallback | None,
-) -> Found | None:
+def _opened(images: Sequence[ImageRef | None], quick: str, split: str, runtime: Runtime) -> Found | None:
     """What the cache holds of these files; `None` where it holds nothing, or what it holds is no longer so."""
-    opened = cache.whole("opened", quick)
+    opened = runtime.cache.whole("opened", quick)
     if opened is None:
         return None
     index = json.loads((opened / "index.json").read_text(encoding="utf-8"))
-    pixels = cache.whole("pixels", index["content"])
+    pixels = runtime.cache.whole("pixels", index["content"])
     unread = [images[int(i)] for i in index["failed"] if not index["digests"][int(i)]]
     if pixels is None or any(map(_can_be_read, unread)):
         return None
-    if (contents := asked()) and contents.first(quick) and _changed(images, index["digests"], contents, split, tick):
+    if (contents := asked()) and contents.first(quick) and _changed(images, index["digests"], contents, split, runtime):
         return None
     return index, pixels / "pixels.bin"
 
 
 def _changed(
-    images: Sequence[ImageRef | None],
-    digests: Sequence[str | None],
-    contents: Contents,
-    split: str,
-    tick: ProgressCallback | None,
+    images: Sequence[ImageRef | None], digests: Sequence[str | None], contents: Contents, split: str, runtime: Runtime
 ) -> bool:
     """Reads every file: whether one holds other bytes than those with these digests."""
     changed = []
@@ -134,8 +118,8 @@ def _changed(
                 now = ""
             if now != sha:
                 changed.append(image)
-        if tick and (i % CHUNK == 0 or i == len(images)):
-            tick(f"comparing {split}", i, len(images))
+        if i % CHUNK == 0 or i == len(images):
+            runtime.report(f"comparing {split}", i, len(images))
     contents.changed += len(changed)
     if changed:
         warnings.warn(
@@ -160,19 +144,13 @@ def _can_be_read(image: ImageRef | None) -> bool:
 
 
 def _fill(
-    images: Sequence[ImageRef | None],
-    form: Form,
-    workers: int | None,
-    cache: Cache,
-    quick: str,
-    what: str,
-    tick: ProgressCallback | None,
+    images: Sequence[ImageRef | None], form: Form, workers: int | None, quick: str, what: str, runtime: Runtime
 ) -> Found:
     """Decodes all files into the cache."""
     at = [i for i, ref in enumerate(images) if ref is not None]
     digests: list[str | None] = [None] * len(images)
     failed: dict[int, str] = {}
-    with cache.work() as work:
+    with runtime.cache.work() as work:
         with (work / "pixels.bin").open("wb") as file:
             for done, (i, (sha, pixels, reason)) in enumerate(
                 zip(at, decode_all([images[i] for i in at], form, workers), strict=True), start=1
@@ -182,17 +160,17 @@ def _fill(
                     failed[i] = reason
                 else:
                     file.write(pixels)
-                if tick and (done % CHUNK == 0 or done == len(at)):
-                    tick(what, done, len(at))
+                if done % CHUNK == 0 or done == len(at):
+                    runtime.report(what, done, len(at))
         content = digest("pixels", *form.parts, [d for i, d in enumerate(digests) if d and i not in failed])
         moved = work / "pixels.bin"  # just written, and put into an entry that is new
-        entry = cache.put("pixels", content, lambda folder: os.replace(moved, folder / moved.name))
+        entry = runtime.cache.put("pixels", content, lambda folder: os.replace(moved, folder / moved.name))
     index = {"content": content, "digests": digests, "failed": failed}
 
     def write(folder: Path) -> None:
         (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
 
-    cache.put("opened", quick, write, anew=True)
+    runtime.cache.put("opened", quick, write, anew=True)
     return index, entry / "pixels.bin"
 
 

@@ -191,9 +191,9 @@ def distill(
 def _distilled(problem: Problem, method: Method, recipe: Recipe, folder: Run | None, save_every: int) -> DistilledSet:
     states = _steps(problem, method, folder, save_every)
     for state in states:
-        if problem.tick and state.total:
+        if state.total:
             try:
-                problem.tick(f"distil {recipe.method['name']}", state.step, state.total)
+                problem.runtime.report(f"distil {recipe.method['name']}", state.step, state.total)
             except KeyboardInterrupt as stopped:
                 states.throw(stopped)
     made = method.finish(problem, state.synthetic, None if folder is None else folder.folder)

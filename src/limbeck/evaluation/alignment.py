@@ -15,6 +15,7 @@ from limbeck.evaluation.metrics import accuracy, first_hit
 from limbeck.objectives.binding import centroid
 from limbeck.runtime.cache import Cache
 from limbeck.runtime.progress import ProgressCallback
+from limbeck.runtime.runtime import Runtime
 from limbeck.spaces import Features, Space, embed_source
 
 __all__ = ["Alignment", "alignment", "effective_rank"]
@@ -64,8 +65,9 @@ def alignment(
     train: Source | None = None,
     *,
     cache: Cache | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     tick: ProgressCallback | None = None,
+    runtime: Runtime | None = None,
 ) -> Alignment:
     """Measures a space whose modalities have one dimension, bound here or ready-made, on data it was not trained on.
 
@@ -73,9 +75,7 @@ def alignment(
         source: what it is measured on.
         space: the encoders.
         train: where labels exist, linear probes are fitted on these data and tested on `source`; none without them.
-        cache: where features are kept.
-        device: where the encoders run.
-        tick: called with (what, done, total).
+        cache, device, tick, runtime: a `Runtime`, or one by one its cache, device and progress (`tick`); not both.
 
     Raises:
         ConfigError: fewer than two modalities in common, or vectors of different dimensions.
@@ -87,12 +87,13 @@ def alignment(
         >>> sorted(alignment(lb.check.toy_source(), space, cache=lb.Cache(mkdtemp())).recall)
         ['image -> text', 'text -> image']
     """
+    runtime = Runtime.of(runtime, device=device, cache=cache, tick=tick)
     shared = Space({m: e for m, e in space.encoders.items() if m in source.modalities or m in source.embeddings})
     if len(shared.modalities) < 2 or len(set(shared.dims.values())) > 1:
         raise ConfigError(
             f"what is compared are two modalities or more in one dimension; {source.name} shares {shared.dims} with the space"
         )
-    found = embed_source(source, shared, cache, device=device, tick=tick)
+    found = embed_source(source, shared, runtime=runtime)
     recall = {}
     for a, b in permutations(found, 2):
         asks = torch.isin(found[a].owner, found[b].owner)
@@ -102,7 +103,7 @@ def alignment(
     labelled = train is not None and train.labels is not None and source.labels is not None
     probes = {}
     if labelled and train is not None:
-        probes = _probes(train, embed_source(train, shared, cache, device=device, tick=tick), source, found)
+        probes = _probes(train, embed_source(train, shared, runtime=runtime), source, found)
     samples, present = _aligned(found, len(source))
     some = torch.stack(list(present.values())).any(0)
     return Alignment(

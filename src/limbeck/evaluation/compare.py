@@ -23,6 +23,7 @@ from limbeck.runtime.cache import Cache, digest
 from limbeck.runtime.files import settle_within, sha256, write_text
 from limbeck.runtime.locks import owned
 from limbeck.runtime.progress import ProgressCallback
+from limbeck.runtime.runtime import Runtime
 from limbeck.spaces import Space, embed_source
 
 __all__ = ["Comparison", "compare"]
@@ -44,12 +45,13 @@ def compare(
     protocol: str = "retrieval",
     full: bool = True,
     cache: Cache | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     tick: ProgressCallback | None = None,
     storage: Storage | None = None,
     pixels: Pixels | None = None,
     bytes: Sequence[int | str] = (),
     unseen: Sequence[Spec] = (),
+    runtime: Runtime | None = None,
     **options: Any,
 ) -> Comparison:
     """Distils and judges every cell of the grid method x budget x seed x student, and writes one table and one plot.
@@ -76,9 +78,7 @@ def compare(
         on: evaluation data, see `evaluate`; by default the test split of `train`.
         protocol: name of the protocol.
         full: also judge the whole of `train`.
-        cache: where features are kept; by default the user's cache folder.
-        device: where everything runs.
-        tick: called with (what, done, total) as work proceeds.
+        cache, device, tick, runtime: a `Runtime`, or one by one its cache, device and progress (`tick`); not both.
         storage: in which bytes the sets are stored; by default exactly.
         pixels: how images are learned by those methods that learn them.
         bytes: budgets, as bytes of files, such as `"1.2MB"`: each row then has as many samples as they hold.
@@ -98,6 +98,7 @@ def compare(
         >>> [(score.name, score.pairs) for score in found.scores]
         [('random', 4), ('random', 8), ('full data', 24)]
     """
+    runtime = Runtime.of(runtime, device=device, cache=cache, tick=tick)
     budgets = [*(Budget(pairs=n) for n in pairs), *(Budget(bytes=n) for n in bytes)]
     if not (methods and budgets and students):
         raise ConfigError("a comparison needs a method, a number of pairs or bytes, and a student or more of each")
@@ -115,9 +116,8 @@ def compare(
     refuse_unread(others, judges)
     refuse_seen(others, [Maker(space.describe(), method.describe()) for method in made])
     refuse_seen(others, [Maker.of(train)])
-    kept = cache if cache is not None else Cache()
     test, ways = on if on is not None else train, (storage or Storage(), others, pixels or Pixels())
-    bench = _Bench(Path(run), test, space, numbers, kept, device, tick, *ways)
+    bench = _Bench(Path(run), test, space, numbers, runtime, *ways)
     refuse_foreign(bench.folder)
     bench.refuse(train, judges)
     for budget in budgets:  # refuses before the first set is made
@@ -161,7 +161,7 @@ def _filled(
         for budget, rows in zip(budgets, sizes, strict=True):
             rows.append(row(label, method, budget))
             done += 1
-            bench.say(done, total)
+            bench.runtime.report("compare", done, total)
     best = _best_coresets(scores, sets, named, sizes)
     as_large: dict[tuple[str, int], tuple[str, int]] = {}
     in_pairs: dict[tuple[str, int], tuple[str, int]] = {}
@@ -174,7 +174,7 @@ def _filled(
     if full:
         whole = [s for judge in judges for s in bench.judge([train], judge, "full data", "full-data")]
         scores += [replace(s, method="full") for s in whole]  # also where `on` is not of the same data
-        bench.say(total, total)
+        bench.runtime.report("compare", total, total)
     return Comparison(scores, sets, bench.folder, runs, tuple(one_shot), as_large)
 
 
@@ -184,20 +184,14 @@ class _Bench:
     on: Source
     space: Space
     seeds: tuple[int, ...]
-    cache: Cache
-    device: str
-    tick: ProgressCallback | None
+    runtime: Runtime
     storage: Storage
     unseen: tuple[Unseen, ...] = ()
     pixels: Pixels = field(default_factory=Pixels)
 
     def problem(self, train: Source, budget: Budget, seed: int, method: Method) -> Problem:
         pixels = self.pixels if method.learns_pixels else Pixels()
-        return Problem(train, self.space, budget, seed, self.device, self.cache, self.tick, self.storage, pixels)
-
-    def say(self, done: int, total: int) -> None:
-        if self.tick:
-            self.tick("compare", done, total)
+        return Problem(train, self.space, budget, seed, storage=self.storage, pixels=pixels, runtime=self.runtime)
 
     def distil(self, train: Source, method: Method, budget: Budget) -> list[DistilledSet]:
         from limbeck.engine import distill  # engine and evaluation are on one level: neither needs the other to load
@@ -259,7 +253,7 @@ class _Bench:
     def embed(self, train: Source, judges: Sequence[Protocol], full: bool) -> None:
         """Fills the cache with what every row reads, so that no row's seconds hold the encoders' first pass."""
         test = test_split(self.on)
-        embed_source(train, self.space, self.cache, device=self.device, tick=self.tick)
+        embed_source(train, self.space, runtime=self.runtime)
         for judge in judges:
             held_out = (judge.judge(test), test)
             trained = judge.trained(train.modalities)
@@ -267,22 +261,15 @@ class _Bench:
             others = [Space({o.modality: o.encoder}) for o in self.unseen if judge.reads(o.modality)]
             for source in (*held_out, *([train] if full else [])):
                 for space in (*([] if source is train else [home]), *others):
-                    embed_source(source, space, self.cache, device=self.device, tick=self.tick)
-                judge.decode(source, train.modalities, judge.side(train), self.cache)
+                    embed_source(source, space, runtime=self.runtime)
+                judge.decode(source, train.modalities, judge.side(train), self.runtime.cache)
 
     def cells(self, method: Method, budget: Budget) -> list[Path]:
         """The folders of one row's runs, one a seed."""
         size = budget.pairs if budget.limit is None else f"{budget.limit}B"
         return [self.folder / "runs" / f"{_slug(method)}-{size}-seed{seed}" for seed in self.seeds]
 
-    def judge(
-        self,
-        sets: Sequence[Source],
-        protocol: Protocol,
-        name: str,
-        slug: str,
-        made: float = 0.0,
-    ) -> list[Score]:
+    def judge(self, sets: Sequence[Source], protocol: Protocol, name: str, slug: str, made: float = 0.0) -> list[Score]:
         """The scores of one row, with the space as it is and with each unseen encoder that the students read."""
         judge = partial(self._cell, sets, protocol, name=name, slug=slug, made=made)
         scores = [replace(s, name=name, encoder=home_name(self.space, protocol)) for s in judge(self.space)]
@@ -318,7 +305,7 @@ class _Bench:
         if (kept := _kept(path)) is not None:
             return kept
         small = sets if len(sets) > 1 else sets[0]
-        scores = evaluate(small, self.on, protocol, space, self.seeds, name, self.cache, self.device, self.tick)
+        scores = evaluate(small, self.on, protocol, space, self.seeds, name, runtime=self.runtime)
         scores = [replace(score, seconds=score.seconds + made) for score in scores]
         write_scores(path, scores)
         write_text(path.with_suffix(SUM), sha256(path))

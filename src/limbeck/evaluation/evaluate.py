@@ -14,16 +14,10 @@ from limbeck.errors import ConfigError
 from limbeck.evaluation.filesize import file_bytes
 from limbeck.evaluation.protocol import Context, Protocol
 from limbeck.evaluation.score import Score
-from limbeck.evaluation.unseen import (
-    Maker,
-    Spec,
-    home_name,
-    open_unseen,
-    refuse_seen,
-    refuse_unread,
-)
+from limbeck.evaluation.unseen import Maker, Spec, home_name, open_unseen, refuse_seen, refuse_unread
 from limbeck.runtime.cache import Cache
 from limbeck.runtime.progress import ProgressCallback
+from limbeck.runtime.runtime import Runtime
 from limbeck.spaces import Space
 
 __all__ = ["evaluate", "open_protocol", "refuse_leaks", "student_seeds", "test_split"]
@@ -39,9 +33,10 @@ def evaluate(
     seeds: int | Sequence[int] | None = None,
     name: str | None = None,
     cache: Cache | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     tick: ProgressCallback | None = None,
     unseen: Sequence[Spec] = (),
+    runtime: Runtime | None = None,
     **options: Any,
 ) -> list[Score]:
     """Trains a student a seed on `small` and tests it on held-out data.
@@ -57,9 +52,7 @@ def evaluate(
         space: frozen encoders; by default those that the set was distilled with.
         seeds: student seeds, or how many (0, 1, ...). By default 3, or one a set where several sets are given.
         name: of the row; by default the set's.
-        cache: where features are kept; by default the user's cache folder.
-        device: where encoders and students run.
-        tick: called with (what, done, total) as work proceeds.
+        cache, device, tick, runtime: a `Runtime`, or one by one its cache, device and progress (`tick`); not both.
         unseen: encoders to judge with as well: names of image encoders, `"MODALITY:NAME"` of others, mappings of a name and options,
             or encoders.
         options: of the protocol, by name.
@@ -80,6 +73,7 @@ def evaluate(
         >>> [score.metric for score in scores]
         ['accuracy']
     """
+    runtime = Runtime.of(runtime, device=device, cache=cache, tick=tick)
     sets = [_open(s) for s in ([small] if isinstance(small, Source | str | Path) else small)]
     numbers = student_seeds(seeds, len(sets))
     judge = open_protocol(protocol, options)
@@ -94,10 +88,9 @@ def evaluate(
     refuse_unread(others, [judge])
     makers = [Maker.of(s) for s in sets]
     refuse_seen(others, makers)
-    kept = cache if cache is not None else Cache()
     size = round(sum(file_bytes(s) for s in sets) / len(sets))
     common = {"name": name if name is not None else sets[0].name, "bytes": size}
-    contexts = [Context(seed, kept, device, tick) for seed in numbers]
+    contexts = [Context(seed, runtime) for seed in numbers]
     scores = _scores(sets, test, judge, home, contexts, {**common, "encoder": home_name(home, judge)})
     first = scores[0].fingerprint
     for other in others:

@@ -9,7 +9,7 @@ from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
 from limbeck.networks._spec import network
 from limbeck.runtime.cache import Cache, digest
-from limbeck.runtime.progress import ProgressCallback
+from limbeck.runtime.runtime import Runtime
 from limbeck.spaces import Features, Space, embed_source
 from limbeck.spaces.pictures import PICTURED
 from limbeck.students import Candidate, Components, Pretrained, Samples, Schedule, Trainer, pictures
@@ -23,24 +23,25 @@ Selection = Literal["clean", "paper", "last"]
 
 @dataclass(frozen=True)
 class Context:
-    """Where an evaluation runs: seed, cache, device, and who wants to hear of progress.
+    """With what an evaluation runs.
 
     Args:
         seed: of every named random stream of the student.
-        cache: where features are kept.
-        device: where encoders and students run.
-        tick: called with (what, done, total).
+        runtime: where encoders and students run, where features are kept, and who hears of progress.
     """
 
     seed: int
-    cache: Cache
-    device: str = "cpu"
-    tick: ProgressCallback | None = None
+    runtime: Runtime
 
-    def say(self, what: str, done: int, total: int) -> None:
-        """Tells `tick`, where there is one."""
-        if self.tick:
-            self.tick(what, done, total)
+    @property
+    def cache(self) -> Cache:
+        """That of the runtime."""
+        return self.runtime.cache
+
+    @property
+    def device(self) -> str:
+        """That of the runtime."""
+        return self.runtime.device
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ class Protocol(ABC):
         if self.student != "encoder":
             return None
         images = Space({"image": space["image"]})
-        features = embed_source(small, images, context.cache, device=context.device, tick=context.tick)
+        features = embed_source(small, images, runtime=context.runtime)
         components = Components.of(features["image"].vectors, self.rank)
         return lambda ridge: Pretrained(space["image"], components, ridge)
 
@@ -211,7 +212,7 @@ class Protocol(ABC):
         """What a student sees of each modality: pictures where a network is trained on it, else frozen features."""
         trained = self.trained(modalities)
         frozen = Space({m: space[m] for m in modalities if m not in trained})
-        features = embed_source(source, frozen, context.cache, device=context.device, tick=context.tick)
+        features = embed_source(source, frozen, runtime=context.runtime)
         pixels = {m: pictures(source, m, side, context.cache) for m in trained}
         return {m: (features | pixels)[m] for m in modalities}
 
@@ -264,7 +265,7 @@ class Protocol(ABC):
             small: the set to judge.
             test: the test split; `test.split("val")` is its validation split.
             space: frozen encoders.
-            context: seed, cache, device.
+            context: seed and runtime.
         """
 
     def training(self, small: Source) -> str:

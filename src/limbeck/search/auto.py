@@ -213,16 +213,14 @@ class _Search:
     def _embed(self) -> None:
         """Fills the cache: what encoders read once is in no trial's seconds."""
         _ = self.problem.features
-        p = self.problem
         for judge in self.judges:
-            embed_source(self.held_out, judge.space, p.cache, device=p.device, tick=p.tick)
+            embed_source(self.held_out, judge.space, runtime=self.problem.runtime)
 
     def _stage(self, stage: str, candidates: Sequence[Candidate], share: float, student: Mapping[str, Any]) -> Tried:
         """Those that there was time for, in order."""
         protocol, tried = protocol_of(self.problem, **student), []
         for i, candidate in enumerate(candidates):
-            if self.problem.tick:
-                self.problem.tick(f"auto: {stage}", i, len(candidates))
+            self.problem.runtime.report(f"auto: {stage}", i, len(candidates))
             done = self.ledger.found(stage, candidate.plain())
             samples = self._samples(candidate, share) if done is None else 0
             if samples and not self._is_time(stage, samples):

@@ -48,7 +48,7 @@ class Judge:
             kept: whether the set keeps real samples: those are read once, whatever sets they are in.
         """
         seen = self._read(problem, small) if kept else small
-        context = Context(problem.seed, problem.cache, problem.device)
+        context = Context(problem.seed, replace(problem.runtime, progress=None))
         found = protocol.run(seen, held_out, self.space, context)
         return found["mean"] if "mean" in found else sum(found.values()) / len(found)
 

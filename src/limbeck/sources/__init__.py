@@ -12,6 +12,7 @@ from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
 from limbeck.runtime.cache import Cache
 from limbeck.runtime.progress import ProgressCallback
+from limbeck.runtime.runtime import Runtime
 
 __all__ = ["source"]
 
@@ -22,6 +23,7 @@ def source(
     *,
     cache: Cache | None = None,
     tick: ProgressCallback | None = None,
+    runtime: Runtime | None = None,
     **options: Any,
 ) -> Source:
     """Opens one split of a dataset.
@@ -30,8 +32,7 @@ def source(
         spec: `"layout:path"` (such as `"folder:data/pets"`), `"demo"`, the folder of a distilled set (also
             `"set:folder"`), or the mapping that `source.describe()` gives.
         split: `"train"` by default; `"val"`, `"test"`, or a name of the data's own.
-        cache: keeps decoded images; the user's cache folder by default.
-        tick: called with (what, done, total) while images are decoded, which happens once.
+        cache, tick, runtime: a `Runtime`, or one by one its cache and progress (`tick`); not both.
         options: fields of the layout, such as `resolution=96`.
 
     Returns:
@@ -48,6 +49,7 @@ def source(
         Traceback (most recent call last):
         limbeck.errors.UnknownName: unknown source 'fodler'; did you mean folder?
     """
+    runtime = Runtime.of(runtime, cache=cache, tick=tick)
     if isinstance(spec, Mapping):
         given = dict(spec)
         spec, split = str(given.pop("name", "")), split or given.pop("split", None)
@@ -65,7 +67,7 @@ def source(
         raise ConfigError(f"the source {name!r} has no option {', '.join(wrong)}; its options: {', '.join(known)}")
     registry.check_options(layout, options, f"the source {name!r}")
     reader = layout(path=path, **options)
-    opened = RecordSource(reader, reader.read(), split, cache, tick)
+    opened = RecordSource(reader, reader.read(), split, runtime)
     len(opened)  # decodes now, so that bad data are reported here
     return opened
 

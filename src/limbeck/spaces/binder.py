@@ -20,6 +20,7 @@ from limbeck.objectives.contrastive import infonce
 from limbeck.runtime.cache import Cache, digest
 from limbeck.runtime.locks import owned
 from limbeck.runtime.progress import ProgressCallback
+from limbeck.runtime.runtime import Runtime
 from limbeck.spaces.embed import Features, embed_source
 from limbeck.spaces.encoders.bound import Bound
 from limbeck.spaces.heads import Head, read_manifest, refuse_other, write_heads
@@ -146,8 +147,9 @@ def bind(
     binding: Binding | None = None,
     *,
     cache: Cache | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     tick: ProgressCallback | None = None,
+    runtime: Runtime | None = None,
 ) -> Space:
     """Trains a head on each frozen encoder, so that the modalities of a source share one space; keeps it in a folder.
 
@@ -159,9 +161,7 @@ def bind(
         space: frozen encoders; those of modalities that the source lacks are left out.
         folder: where the heads go; `limbeck.space(image="bound:FOLDER", ...)` opens it again.
         binding: how they are trained.
-        cache: where features are kept.
-        device: where encoders and heads run.
-        tick: called with (what, done, total).
+        cache, device, tick, runtime: a `Runtime`, or one by one its cache, device and progress (`tick`); not both.
 
     Returns:
         the space of `Bound` encoders, all of one dimension.
@@ -182,25 +182,24 @@ def bind(
 
     Paper: CentroBind, arXiv 2410.02086; Girdhar et al., ImageBind, CVPR 2023.
     """
+    runtime = Runtime.of(runtime, device=device, cache=cache, tick=tick)
     binding, folder = binding or Binding(), Path(folder).expanduser()
     shared = Space({m: e for m, e in space.encoders.items() if m in source.modalities or m in source.embeddings})
     _refuse(source, shared, binding)
     refuse_other(folder)
     with owned(folder, "bind", beside=True):
-        write_heads(folder, *_bound(source, shared, binding, cache, device, tick))
+        write_heads(folder, *_bound(source, shared, binding, runtime))
     return load_space(folder)
 
 
-def _bound(
-    source: Source, shared: Space, binding: Binding, cache: Cache | None, device: str, tick: ProgressCallback | None
-) -> tuple[dict[str, Head], dict[str, Any]]:
+def _bound(source: Source, shared: Space, binding: Binding, runtime: Runtime) -> tuple[dict[str, Head], dict[str, Any]]:
     """Trained heads, and what the manifest tells of them."""
-    features = embed_source(source, shared, cache, device=device, tick=tick)
-    data = _Data.of(features, len(source), source.name, device)
+    features = embed_source(source, shared, runtime=runtime)
+    data = _Data.of(features, len(source), source.name, runtime.device)
     heads = _heads(shared, features, binding)
     for head in heads.values():
-        head.to(device)
-    history = _train(data, heads, binding, tick)
+        head.to(runtime.device)
+    history = _train(data, heads, binding, runtime)
     return heads, {
         "dim": binding.dim,
         "encoders": shared.describe(),
@@ -288,17 +287,17 @@ def _heads(space: Space, features: Mapping[str, Features], binding: Binding) -> 
     return heads
 
 
-def _train(
-    data: _Data, heads: Mapping[str, Head], binding: Binding, tick: ProgressCallback | None
-) -> list[dict[str, float]]:
+def _train(data: _Data, heads: Mapping[str, Head], binding: Binding, runtime: Runtime) -> list[dict[str, float]]:
     """Trains the heads in place, a frozen anchor's alone and first; returns what the last training logged."""
     moving, anchor = dict(heads), binding.fixed
     if anchor and binding.state != "trainable":
         frozen = moving.pop(anchor)
         if binding.state == "pretrained":
-            _descend(data, {anchor: frozen}, {anchor: frozen}, binding, partial(_self_contrast, anchor), "anchor", tick)
+            _descend(
+                data, {anchor: frozen}, {anchor: frozen}, binding, partial(_self_contrast, anchor), "anchor", runtime
+            )
         frozen.requires_grad_(False)
-    return _descend(data, heads, moving, binding, binding.terms, "binding", tick)
+    return _descend(data, heads, moving, binding, binding.terms, "binding", runtime)
 
 
 def _self_contrast(
@@ -320,7 +319,7 @@ def _descend(
     binding: Binding,
     terms: Terms,
     what: str,
-    tick: ProgressCallback | None,
+    runtime: Runtime,
 ) -> list[dict[str, float]]:
     """Steps of AdamW on the heads that move; returns loss, terms and centroid length at some of the steps."""
     order, views = _stream(binding.seed, f"{what} order"), _stream(binding.seed, f"{what} views")
@@ -350,8 +349,8 @@ def _descend(
             length, temperature = centroid(first, here).detach().norm(dim=1).mean(), log_temperature.detach().exp()
             row = {"step": step, "loss": value, "centroid": float(length), "temperature": float(temperature)}
             history.append({**row, **{name: float(term.detach()) for name, term in found.items()}})
-        if tick and (not step % 20 or step + 1 == binding.steps):
-            tick(what, step + 1, binding.steps)
+        if not step % 20 or step + 1 == binding.steps:
+            runtime.report(what, step + 1, binding.steps)
     return history
 
 

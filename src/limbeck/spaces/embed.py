@@ -14,6 +14,7 @@ from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
 from limbeck.runtime.cache import Cache, digest
 from limbeck.runtime.progress import ProgressCallback
+from limbeck.runtime.runtime import Runtime
 from limbeck.spaces.encoders.pool import members_of
 from limbeck.spaces.space import Encoder, Space
 
@@ -76,8 +77,9 @@ def embed_source(
     *,
     batch_size: int = 128,
     shard: int = SHARD,
-    device: str = "cpu",
+    device: str | None = None,
     tick: ProgressCallback | None = None,
+    runtime: Runtime | None = None,
 ) -> dict[str, Features]:
     """Features of every modality that source and space share.
 
@@ -87,11 +89,9 @@ def embed_source(
     Args:
         source: what to embed.
         space: the encoders.
-        cache: where shards are kept; `None` for the user's cache folder.
         batch_size: values encoded at a time.
         shard: values a cache entry.
-        device: where the encoders run.
-        tick: called with (modality, done, total) as work proceeds.
+        cache, device, tick, runtime: a `Runtime`, or one by one its cache, device and progress (`tick`); not both.
 
     Returns:
         modality name to `Features`, on the CPU.
@@ -108,13 +108,13 @@ def embed_source(
     """
     if batch_size < 1 or shard < 1:
         raise ConfigError(f"embedding needs batch_size >= 1 and shard >= 1, got {batch_size} and {shard}")
-    cache = cache or Cache()
-    given = {m: _given(source, m, e, device) for m, e in space.encoders.items() if m in source.embeddings}
+    runtime = Runtime.of(runtime, device=device, cache=cache, tick=tick)
+    given = {m: _given(source, m, e, runtime.device) for m, e in space.encoders.items() if m in source.embeddings}
     result = {}
     for modality, pooled in space.encoders.items():
         encoder = members_of(pooled)[0]
-        if device != "cpu" and (modality in given or modality in source.modalities):
-            encoder.to(device)  # also where every shard is cached: what is learned will be encoded there
+        if runtime.device != "cpu" and (modality in given or modality in source.modalities):
+            encoder.to(runtime.device)  # also where every shard is cached: what is learned will be encoded there
         if modality in given:
             result[modality] = given[modality]
         elif modality in source.modalities:
@@ -122,10 +122,9 @@ def embed_source(
             total, read = _strings(source) if modality == "text" else _decoded(source, modality)
             parts = []
             for span, key in _shards(source, encoder, total, shard):
-                make = partial(_encode, source, encoder, read, span, total, batch_size, device, tick)
-                parts.append(cache.tensors("features", key, make))
-                if tick:
-                    tick(modality, span.stop, total)
+                make = partial(_encode, source, encoder, read, span, total, batch_size, runtime)
+                parts.append(runtime.cache.tensors("features", key, make))
+                runtime.report(modality, span.stop, total)
             vectors = torch.cat([torch.zeros(0, encoder.dim), *(part["vectors"] for part in parts)])
             owner = torch.cat([torch.zeros(0, dtype=torch.long), *(part["owner"] for part in parts)])
             result[modality] = Features(vectors, owner)
@@ -225,26 +224,18 @@ def _decoded(source: Source, modality: str) -> tuple[int, Read]:
 
 
 def _encode(
-    source: Source,
-    encoder: Encoder,
-    read: Read,
-    span: range,
-    total: int,
-    batch_size: int,
-    device: str,
-    tick: ProgressCallback | None,
+    source: Source, encoder: Encoder, read: Read, span: range, total: int, batch_size: int, runtime: Runtime
 ) -> dict[str, Tensor]:
     """The vectors and owners of the values in `span`, batch by batch."""
-    encoder.to(device)
+    encoder.to(runtime.device)
     vectors, owners = [torch.zeros(0, encoder.dim)], [torch.zeros(0, dtype=torch.long)]
     with torch.no_grad():
         for start in span[::batch_size]:
             stop = min(start + batch_size, span.stop)
             values, owner = read(start, stop)
             if len(owner):
-                vectors.append(encoder(values.to(device) if isinstance(values, Tensor) else values).cpu())
+                vectors.append(encoder(values.to(runtime.device) if isinstance(values, Tensor) else values).cpu())
                 owners.append(owner)
                 _refuse_infinite(source, encoder, values, vectors[-1], owner)
-            if tick:
-                tick(encoder.modality, stop, total)
+            runtime.report(encoder.modality, stop, total)
     return {"vectors": torch.cat(vectors), "owner": torch.cat(owners)}

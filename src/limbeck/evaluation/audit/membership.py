@@ -42,7 +42,7 @@ class Bench:
         tested: the modalities that a student is asked with.
         classes: how many the data have; 0 without labels.
         judge: validation data to choose each student on; without them nothing is chosen.
-        context: device, and who wants to hear of progress; every student has a seed of its own.
+        context: device and progress; every student has a seed of its own.
     """
 
     protocol: Protocol
@@ -139,13 +139,13 @@ def membership(given: Given, origin: Tensor, bench: Bench, seeds: int, shadows: 
         for seed, train in enumerate(sets):
             found.setdefault(name, []).append(bench.ask(train, pool, seed))
             done += 1
-            context.say("students", done, total)
+            context.runtime.report("students", done, total)
     seen, halves = [], []
     for i, half in enumerate(_halves(len(pool), shadows)):
         seen.append(bench.ask(pool.take(half.nonzero().squeeze(1)), pool, SHADOWS + i))
         halves.append(half)
         done += 1
-        context.say("students", done, total)
+        context.runtime.report("students", done, total)
     fitted = (torch.stack(seen), torch.stack(halves)) if shadows else None
     return [leak for name, phi in found.items() for leak in _leaks(name, torch.stack(phi), fitted, len(members))]
 

@@ -19,6 +19,7 @@ from limbeck.evaluation.protocol import Context, Protocol
 from limbeck.runtime.cache import Cache
 from limbeck.runtime.progress import ProgressCallback
 from limbeck.runtime.random import stream
+from limbeck.runtime.runtime import Runtime
 from limbeck.spaces import Features, Space, embed_source
 
 __all__ = ["audit"]
@@ -38,8 +39,9 @@ def audit(
     seeds: int = 3,
     shadows: int = 16,
     cache: Cache | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     tick: ProgressCallback | None = None,
+    runtime: Runtime | None = None,
 ) -> Audit:
     """Compares a set with the data it was made from: nearest neighbours, membership inference on students, diversity.
 
@@ -55,9 +57,7 @@ def audit(
         seeds: students a target; 0 leaves membership inference out.
         shadows: shadow students of the likelihood-ratio attack, an even number: few, so that it takes seconds; papers take 64 to 256.
             0 leaves that attack out.
-        cache: where features are kept.
-        device: where encoders and students run.
-        tick: called with (what, done, total).
+        cache, device, tick, runtime: a `Runtime`, or one by one its cache, device and progress (`tick`); not both.
 
     Raises:
         ConfigError: an odd number of shadows, or a set that does not name its encoders.
@@ -71,11 +71,12 @@ def audit(
         >>> sum(found.memorised("image")), len(found.leaks)
         (8, 12)
     """
+    context = Context(0, Runtime.of(runtime, device=device, cache=cache, tick=tick))
     small = load(small) if isinstance(small, str | Path) else small
     if seeds < 0 or shadows < 0 or shadows % 2:
         raise ConfigError(f"seeds and shadows are numbers of students, shadows an even one, got {seeds} and {shadows}")
     space = space if space is not None else _space(small)
-    data = _Data.read(small, against, space, Context(0, cache if cache is not None else Cache(), device, tick))
+    data = _Data.read(small, against, space, context)
     leaks, students, notes = _attacked(data, student, seeds, shadows) if seeds else ([], "", [])
     return Audit(
         name=small.name,
@@ -126,7 +127,7 @@ class _Data:
         origin = torch.tensor([place.get(key, -1) for key in small.origins], dtype=torch.long)
         held_out, known = _held_out(source), Space({m: space[m] for m in shared if m in space})
         features = [
-            embed_source(data, known, context.cache, device=context.device, tick=context.tick)
+            embed_source(data, known, runtime=context.runtime)
             for data in (small, source, *(other for other, _ in held_out))
         ]
         return cls(small, source, held_out, shared, origin, features, space, context)
@@ -159,12 +160,12 @@ def _nearness(data: _Data) -> list[Nearness]:
     small, source, *others = data.features
     result = []
     for done, m in enumerate(data.modalities):
-        data.context.say("neighbours", done, len(data.modalities))
+        data.context.runtime.report("neighbours", done, len(data.modalities))
         features = {"set": small[m], "source": source[m]} if m in small and m in source else {}
         holding = [(held, found) for held, found in zip(data.held_out, others, strict=True) if m in held[0].modalities]
         rest = [found[m] for _, found in holding] if features else []
         result += nearness(m, data.small, data.source, [held for held, _ in holding], data.origin, features, rest)
-    data.context.say("neighbours", len(data.modalities), len(data.modalities))
+    data.context.runtime.report("neighbours", len(data.modalities), len(data.modalities))
     return result
 
 

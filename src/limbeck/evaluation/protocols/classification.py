@@ -229,7 +229,7 @@ class Classification(Protocol):
 
     def _tell(self, context: Context, i: int, parts: int, done: int) -> None:
         looks = self.looks * (len(self.grid) + len(self.longer))
-        context.say("student", i * looks + done, parts * looks)
+        context.runtime.report("student", i * looks + done, parts * looks)
 
     def trainer(
         self,

@@ -92,7 +92,8 @@ class Retrieval(Protocol):
         judge = self.judge(test)
         held_out = self.read(judge, modalities, space, context, side)
         student = train.chosen(
-            held_out, partial(context.say, "student", total=self.looks * (len(train.points) + len(self.longer)))
+            held_out,
+            partial(context.runtime.report, "student", total=self.looks * (len(train.points) + len(self.longer))),
         )
         if judge.fingerprint != test.fingerprint:
             held_out = self.read(test, modalities, space, context, side)

@@ -59,8 +59,8 @@ class OnlineTowers:
         if last != cycle or done > step:
             done, parameters = 0, self._start(cycle)
         for i in range(done, step):
-            if self.problem.tick and step - done > 1:
-                self.problem.tick("towers", i, step)
+            if step - done > 1:
+                self.problem.runtime.report("towers", i, step)
             parameters = self._descend(parameters, cycle, i)
         self._held["last"] = cycle, step, parameters
         return parameters

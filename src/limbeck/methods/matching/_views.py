@@ -85,8 +85,7 @@ class Views:
         encoder, owner, parts = problem.space["image"].to(problem.device), problem.features["image"].owner, []
         for index in owner.split(BATCH):
             parts.append(self._batch(problem, encoder, view, index))
-            if problem.tick:
-                problem.tick(f"view {view + 1}", sum(map(len, parts)), len(owner))
+            problem.runtime.report(f"view {view + 1}", sum(map(len, parts)), len(owner))
         return {"vectors": torch.cat(parts)}
 
     @torch.no_grad()

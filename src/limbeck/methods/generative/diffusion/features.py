@@ -119,15 +119,7 @@ def joint_space(problem: Problem) -> Space:
         return pair.to(problem.device)
 
     def make(folder: Path) -> None:
-        bind(
-            problem.source,
-            pair,
-            folder / "space",
-            BINDING,
-            cache=problem.cache,
-            device=problem.device,
-            tick=problem.tick,
-        )
+        bind(problem.source, pair, folder / "space", BINDING, runtime=problem.runtime)
 
     key = digest(problem.source.fingerprint, pair.fingerprint, repr(BINDING), str(problem.device))
     return load_space(problem.cache.entry("bound", key, make) / "space").to(problem.device)

@@ -225,10 +225,10 @@ class Generated(Method):
         if voice:
             voice.to(problem.device)
         if voice and self.stage == "paraphrase":
-            made = rewritten(voice, prompts, self.captions - 1, work, problem.tick)
+            made = rewritten(voice, prompts, self.captions - 1, work, problem.runtime)
         images = sampled(problem, prior, prompts, how, work, self.origins(problem, synthetic), agrees)
         if voice and self.stage == "describe":
-            made = described(voice, images, prompts, self.captions - 1, work, problem.tick)
+            made = described(voice, images, prompts, self.captions - 1, work, problem.runtime)
         texts, said = [(prompt,) for prompt in prompts], {}
         if voice and made:
             texts = [(prompt, *new) for prompt, new in zip(prompts, made.captions, strict=True)]

@@ -86,8 +86,7 @@ def sampled(
             found = _chunk(problem, prior, [prompts[i] for i in part], [seeds[i] for i in part], how, start, agrees)
             _write(path, found)
         done[part.start] = found
-        if problem.tick:
-            problem.tick("sample", min(part.stop, len(prompts)), len(prompts))
+        problem.runtime.report("sample", min(part.stop, len(prompts)), len(prompts))
     processes.wait()
     for part in ranges:  # those of other processes
         if part.start not in done:

@@ -17,7 +17,7 @@ from limbeck.errors import ConfigError, DataError, LimbeckWarning
 from limbeck.runtime import processes
 from limbeck.runtime.cache import digest
 from limbeck.runtime.files import write_text
-from limbeck.runtime.progress import ProgressCallback
+from limbeck.runtime.runtime import Runtime
 
 __all__ = [
     "Synthesised",
@@ -116,7 +116,7 @@ def described(
     prompts: Sequence[str],
     count: int,
     folder: Path | None = None,
-    tick: ProgressCallback | None = None,
+    runtime: Runtime | None = None,
 ) -> Synthesised:
     """`count` new captions of each generated image, by what it looks like.
 
@@ -126,31 +126,27 @@ def described(
         prompts: the caption that each was made from.
         count: new captions of each image.
         folder: where they are noted down, chunk by chunk, so that an interrupted run asks no image twice.
-        tick: called with (what, done, total).
+        runtime: who hears of progress.
 
     Raises:
         DataError: the captioner says nothing of any image.
     """
     seen = [Modality("image", tuple(image.shape)).preview(image.float() / 255) for image in images]
-    return _whole(voice, _asked(voice.describe_each, seen, prompts, count, folder, tick), prompts, count)
+    return _whole(voice, _asked(voice.describe_each, seen, prompts, count, folder, runtime), prompts, count)
 
 
 def rewritten(
-    voice: Captioner,
-    prompts: Sequence[str],
-    count: int,
-    folder: Path | None = None,
-    tick: ProgressCallback | None = None,
+    voice: Captioner, prompts: Sequence[str], count: int, folder: Path | None = None, runtime: Runtime | None = None
 ) -> Synthesised:
     """`count` captions that say what each prompt says in other words: text alone, without a look at any image.
 
     Args:
-        voice, prompts, count, folder, tick: see `described`.
+        voice, prompts, count, folder, runtime: see `described`.
 
     Raises:
         DataError: the captioner has no other words for any prompt.
     """
-    return _whole(voice, _asked(voice.rewrite, list(prompts), prompts, count, folder, tick), prompts, count)
+    return _whole(voice, _asked(voice.rewrite, list(prompts), prompts, count, folder, runtime), prompts, count)
 
 
 def _asked(
@@ -159,9 +155,10 @@ def _asked(
     prompts: Sequence[str],
     count: int,
     folder: Path | None,
-    tick: ProgressCallback | None,
+    runtime: Runtime | None,
 ) -> list[list[str]]:
     """The texts of every value, chunk by chunk; processes share the chunks where there is a folder to leave them in."""
+    runtime = runtime or Runtime()
     parts = [range(i, min(i + CHUNK, len(prompts))) for i in range(0, len(prompts), CHUNK)]
     found: dict[int, list[list[str]]] = {}
     for part in parts if folder is None else processes.share(parts):
@@ -172,8 +169,7 @@ def _asked(
             if path is not None:
                 write_text(path, json.dumps({"captions": said, "digest": digest(said)}))
         found[part.start] = said
-        if tick:
-            tick("caption", part.stop, len(prompts))
+        runtime.report("caption", part.stop, len(prompts))
     processes.wait()
     for part in parts:
         if part.start not in found and folder is not None:

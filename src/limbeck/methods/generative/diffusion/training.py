@@ -25,6 +25,7 @@ from limbeck.objectives.diffusion import denoising_target
 from limbeck.runtime.files import settle_within
 from limbeck.runtime.progress import ProgressCallback
 from limbeck.runtime.random import stream
+from limbeck.runtime.runtime import Runtime
 from limbeck.runtime.signals import asked, deferred
 
 __all__ = ["PriorTraining", "losses", "train_prior"]
@@ -93,8 +94,9 @@ def train_prior(
     how: PriorTraining | None = None,
     *,
     save_every: int = 200,
-    device: str = "cpu",
+    device: str | None = None,
     tick: ProgressCallback | None = None,
+    runtime: Runtime | None = None,
 ) -> DiffusersPrior:
     """Trains a small pipeline on images and their captions; the same call continues, or opens what is finished.
 
@@ -106,8 +108,7 @@ def train_prior(
         folder: of the pipeline.
         how: the options.
         save_every: steps between checkpoints.
-        device: where it trains.
-        tick: called with (what, done, total).
+        device, tick, runtime: a `Runtime`, or one by one its device and progress (`tick`); not both.
 
     Raises:
         DataError: no images with captions.
@@ -121,7 +122,7 @@ def train_prior(
         >>> train_prior(lb.check.toy_source(8), tempfile.mkdtemp() + "/prior", how).resolution
         16
     """
-    how = how or PriorTraining()
+    how, runtime = how or PriorTraining(), Runtime.of(runtime, device=device, tick=tick)
     if not {"image", "text"} <= set(source.modalities):
         raise DataError(
             f"a prior learns from images with captions, and {source.name} holds {', '.join(source.modalities)}"
@@ -137,18 +138,16 @@ def train_prior(
     run = Run(folder, recipe)
     if (folder / "model_index.json").is_file():  # also where others may only read
         run.settle()
-        return DiffusersPrior.open(str(folder), device)
+        return DiffusersPrior.open(str(folder), runtime.device)
     refuse_others(folder)
     with run.owned("train a prior"):
         if not (folder / "model_index.json").is_file():  # else another process has finished it meanwhile
-            _train(run, source, how, save_every, device, tick)
+            _train(run, source, how, save_every, runtime)
         settle_within(folder)
-    return DiffusersPrior.open(str(folder), device)
+    return DiffusersPrior.open(str(folder), runtime.device)
 
 
-def _train(
-    run: Run, source: Source, how: PriorTraining, save_every: int, device: str, tick: ProgressCallback | None
-) -> None:
+def _train(run: Run, source: Source, how: PriorTraining, save_every: int, runtime: Runtime) -> None:
     held, images = _read(source)
     captions = [text for i in held for text in source.captions[i]]
     side = source.modalities["image"].shape[-1]
@@ -163,7 +162,7 @@ def _train(
         seed=how.seed,
     )
     run.begin()
-    trainer = _Trainer(source, held, images, pipe, how, device, tick)
+    trainer = _Trainer(source, held, images, pipe, how, runtime)
     trainer.train(run, save_every)
     trainer.write(run.folder, source)
 
@@ -195,17 +194,10 @@ class _Trainer:
     """Both phases behind one counter of steps: t < vae_steps trains the VAE, later steps denoiser and text encoder."""
 
     def __init__(
-        self,
-        source: Source,
-        held: list[int],
-        images: Tensor,
-        pipe: Any,
-        how: PriorTraining,
-        device: str,
-        tick: ProgressCallback | None,
+        self, source: Source, held: list[int], images: Tensor, pipe: Any, how: PriorTraining, runtime: Runtime
     ) -> None:
-        self.source, self.held, self.how, self.device, self.tick = source, held, how, device, tick
-        self.prior = DiffusersPrior(pipe).to(device)
+        self.source, self.held, self.how, self.runtime, self.device = source, held, how, runtime, runtime.device
+        self.prior = DiffusersPrior(pipe).to(self.device)
         parts = {"vae": pipe.vae, "denoiser": pipe.unet, "text": pipe.text_encoder}
         self.parts = nn.ModuleDict(parts).requires_grad_(True)
         self.second = [p for name in ("denoiser", "text") for p in parts[name].parameters()]
@@ -254,10 +246,9 @@ class _Trainer:
         return {"step": t + 1, what: value}
 
     def _tell(self, done: int) -> None:
-        if self.tick:
-            first = done <= self.how.vae_steps
-            at, of = (done, self.how.vae_steps) if first else (done - self.how.vae_steps, self.how.steps)
-            self.tick(f"train {'vae' if first else 'denoiser'}", at, of)
+        first = done <= self.how.vae_steps
+        at, of = (done, self.how.vae_steps) if first else (done - self.how.vae_steps, self.how.steps)
+        self.runtime.report(f"train {'vae' if first else 'denoiser'}", at, of)
 
     def _loss(self, t: int) -> tuple[str, Tensor]:
         how = self.how

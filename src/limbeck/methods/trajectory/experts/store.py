@@ -227,8 +227,8 @@ class Experts:
         total = len(order) // self.training.batch
         for i in range(total):
             chosen = order[i * self.training.batch : (i + 1) * self.training.batch]
-            if self.problem.tick and not i % 50:
-                self.problem.tick(f"expert {expert}, epoch {epoch}", i, total)
+            if not i % 50:
+                self.problem.runtime.report(f"expert {expert}, epoch {epoch}", i, total)
             yield pairs.sample[chosen], pairs.rows["text"][chosen]
 
     def _noisy(self, x: Tensor, modality: str, generator: torch.Generator) -> Tensor:
