@@ -12,7 +12,7 @@ from PIL import Image
 
 from limbeck.cli import main
 from limbeck.commands._progress import Progress
-from limbeck.terminal import note, say, visible
+from limbeck.terminal import columns, note, say, visible
 
 ESC = "\x1b]0;owned\x07\x1b[2J"
 BIDI = "\u202e"
@@ -45,6 +45,13 @@ def test_no_encoding_ends_in_an_error(encoding: str) -> None:
     said = raw.getvalue().decode(encoding)
     assert said.endswith("\\x1b[2J\n") and len(said) > 10
     assert ("\u2588" in said) == (encoding == "utf-8") and ("\\u2588" in said) == (encoding != "utf-8")
+
+
+def test_cells_stand_below_each_other() -> None:
+    lines = [["a", "word", ""], ["long", "{x}", ""], ["b", "", ""]]
+    assert columns(lines) == ["a     word", "long   {x}", "b"]
+    assert columns(lines, left=2) == ["a     word", "long  {x}", "b"]
+    assert columns([]) == []
 
 
 def test_notes_and_progress_are_visible(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,9 +2,10 @@
 
 import re
 import sys
+from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["note", "say", "visible"]
+__all__ = ["columns", "note", "say", "visible"]
 
 # C0 but for tab and newline, DEL and C1, what turns the direction of text, other line ends, and halves of characters
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -20,6 +21,23 @@ def visible(text: str) -> str:
         a\\x1b[2J caf\\xe9.png
     """
     return CONTROL.sub(lambda found: _escape(ord(found[0])), text)
+
+
+def columns(lines: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """The lines of a table whose cells stand below each other, two blanks apart.
+
+    Args:
+        lines: their cells, as many in each.
+        left: the number of first columns that stand to the left; the others, numbers, stand to the right.
+
+    Example:
+        >>> print(*columns([["set", "pairs"], ["random", "9"]]), sep="\\n")
+        set     pairs
+        random      9
+    """
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    form = "  ".join(f"{{:{'<' if i < left else '>'}{width}}}" for i, width in enumerate(widths))
+    return [form.format(*line).rstrip() for line in lines]
 
 
 def say(text: object, stream: Any = None) -> None:

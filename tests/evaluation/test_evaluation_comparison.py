@@ -10,8 +10,9 @@ import pytest
 from limbeck.errors import StorageError
 from limbeck.evaluation import Score, paired, table
 from limbeck.evaluation.comparison import WRITTEN, Comparison, refuse_foreign, write_comparison
-from limbeck.evaluation.contrast import contrasts
+from limbeck.evaluation.gain import paired_gains
 from limbeck.evaluation.plot import _panel, score_vs_bytes
+from limbeck.evaluation.score_table import by_metric
 from limbeck.evaluation.table import across
 
 
@@ -47,9 +48,9 @@ def test_where_less_is_better_the_best_is_the_least() -> None:
     rows = [
         score((v, v + 1), name, metric="loss", higher_is_better=False) for name, v in zip("abc", (2, 1, 0), strict=True)
     ]
-    assert [c.rival for c in contrasts(rows, ["a", "b"])] == ["b"]
+    assert [c.rival for c in paired_gains(rows, ["a", "b"])] == ["b"]
     assert [
-        c.rival for c in contrasts([score((v, v + 1), n) for n, v in (("a", 2), ("b", 1), ("c", 0))], ["a", "b"])
+        c.rival for c in paired_gains([score((v, v + 1), n) for n, v in (("a", 2), ("b", 1), ("c", 0))], ["a", "b"])
     ] == ["a"]
 
 
@@ -91,7 +92,8 @@ def test_a_plot_has_a_line_a_method_and_full_data_across() -> None:
     from matplotlib.figure import Figure
 
     axes = Figure().subplots()
-    _panel(axes, [*ROWS[3:], *ROWS[:3]], "mean")
+    (table,) = by_metric([*ROWS[3:], *ROWS[:3]])
+    _panel(axes, table)
     drawn = {bars.get_label(): bars for bars in axes.containers}
     assert list(drawn) == ["random", "cf", "herding"]
     for name, bars in drawn.items():
@@ -114,7 +116,9 @@ def test_a_plot_is_of_the_metric_that_is_asked_for_with_a_panel_a_protocol(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     panels: list[tuple[str, list[Score]]] = []
-    monkeypatch.setattr("limbeck.evaluation.plot._panel", lambda axes, rows, metric: panels.append((metric, rows)))
+    monkeypatch.setattr(
+        "limbeck.evaluation.plot._panel", lambda axes, table: panels.append((table.metric, table.scores))
+    )
     other = [score((4.0, 4.5), "cf", fingerprint="g" * 32), score((1.0, 2.0), "cf", metric="IR@1")]
     score_vs_bytes([other[1], *ROWS, other[0]], tmp_path / "a.svg")
     score_vs_bytes([other[1], *ROWS], tmp_path / "b.svg", "IR@1")

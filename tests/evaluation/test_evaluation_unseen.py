@@ -18,8 +18,8 @@ from limbeck.core import Budget, Problem, Recipe
 from limbeck.engine import distill
 from limbeck.errors import ConfigError, LimbeckError, MissingDependency, UnknownName
 from limbeck.evaluation import Score, compare, evaluate, read_scores, table, write_scores
-from limbeck.evaluation.contrast import contrasts
 from limbeck.evaluation.encoders import by_encoder, encoder_table
+from limbeck.evaluation.gain import paired_gains
 from limbeck.evaluation.plot import score_vs_bytes
 from limbeck.evaluation.protocols.retrieval import Retrieval
 from limbeck.evaluation.unseen import Maker, home_name, open_unseen
@@ -391,12 +391,12 @@ def test_evaluate_judges_the_full_data_as_well_where_it_is_asked(small, train, s
 
 def test_rows_are_paired_under_each_encoder_but_those_that_it_took_part_in():
     rows = [*judged("cf", (30, 10), spread=1), *judged("random", (20, 18), spread=0.5)]
-    found = contrasts(rows, ["random"])
+    found = paired_gains(rows, ["random"])
     assert [(c.fingerprint, c.paired.difference) for c in found] == [("f", 10), ("b" * 9, -8)]
     seen = [replace(s, took_part=bool(s.home) and s.name == "cf") for s in rows]
-    assert [c.fingerprint for c in contrasts(seen, ["random"])] == ["f"]
+    assert [c.fingerprint for c in paired_gains(seen, ["random"])] == ["f"]
     learned = [replace(s, took_part=bool(s.home) and s.name == "random") for s in rows]
-    assert [c.fingerprint for c in contrasts(learned, ["random"])] == ["f"]
+    assert [c.fingerprint for c in paired_gains(learned, ["random"])] == ["f"]
 
 
 def test_recipes_of_a_comparison_are_what_its_methods_say(train, space, cache):

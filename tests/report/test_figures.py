@@ -5,7 +5,7 @@ from math import inf, nan
 from xml.etree import ElementTree
 
 from limbeck.report import figures
-from limbeck.report.results import tables
+from limbeck.report.results import groups
 
 
 def _texts(svg):
@@ -20,16 +20,16 @@ def _lines(svg, name):
 
 def test_budget_plot_names_the_full_data_and_draws_a_line_a_method(score):
     scores = [score(m, n, (v, v + 1)) for n in (10, 100) for m, v in (("random", n / 9), ("cf", n / 7))]
-    (table,) = tables([*scores, score("full", 5000, (40.0, 42.0))])
-    svg = figures.budget(table, {"random": 0, "cf": 1}, "budget")
+    (group,) = groups([*scores, score("full", 5000, (40.0, 42.0))])
+    svg = figures.budget(group.home, {"random": 0, "cf": 1}, "budget")
     assert "all 5,000 real pairs: 41.0" in _texts(svg)
     assert 2 in _lines(svg, "--s0") and 2 in _lines(svg, "--s1")
 
 
 def test_dots_name_every_set_and_survive_markup_and_mathematics_in_names(score):
     names = ["$x_", "<b>&", "plain"]
-    (table,) = tables([score("m", 5, (1.0, 2.0), name=name) for name in names])
-    assert set(names) <= set(_texts(figures.dots(table, {"m": 0}, "dots")))
+    (group,) = groups([score("m", 5, (1.0, 2.0), name=name) for name in names])
+    assert set(names) <= set(_texts(figures.dots(group.home, {"m": 0}, "dots")))
 
 
 def test_a_figure_has_no_fixed_colour_nor_address_nor_size_and_is_repeatable(history):

@@ -8,6 +8,7 @@ from limbeck.commands._options import Answer, Command
 from limbeck.commands._recipes import recipes
 from limbeck.errors import UnknownName
 from limbeck.runtime.progress import ProgressCallback
+from limbeck.terminal import columns
 
 __all__ = ["List"]
 
@@ -32,12 +33,11 @@ class List(Command):
         wanted = list(known) if self.kind == "all" else [self.kind if self.kind.endswith("s") else f"{self.kind}s"]
         if wanted[0] not in known:
             raise UnknownName("kind", self.kind, known)
-        found = {plural: _entries(plural.removesuffix("s")) for plural in wanted}
+        entries = {plural: _entries(plural.removesuffix("s")) for plural in wanted}
         lines = []
-        for plural, entries in found.items():
-            width = max(map(len, entries), default=0)
-            lines += [f"{plural}:", *[f"  {name:<{width}}  {says}" for name, says in entries.items()], ""]
-        return Answer("\n".join(lines).rstrip(), found)
+        for plural, described in entries.items():
+            lines += [f"{plural}:", *(f"  {line}" for line in columns(list(described.items()), left=2)), ""]
+        return Answer("\n".join(lines).rstrip(), entries)
 
 
 def _entries(kind: str) -> dict[str, str]:

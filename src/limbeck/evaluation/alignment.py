@@ -17,6 +17,7 @@ from limbeck.runtime.cache import Cache
 from limbeck.runtime.progress import ProgressCallback
 from limbeck.runtime.runtime import Runtime
 from limbeck.spaces import Features, Space, embed_source
+from limbeck.terminal import columns
 
 __all__ = ["Alignment", "alignment", "effective_rank"]
 
@@ -47,12 +48,11 @@ class Alignment:
 
     def text(self) -> str:
         """As a table and three lines, for a person."""
-        width = max(len(way) for way in self.recall)
-        lines = [f"{'retrieval':<{width}}  {'R@1':>6}{'R@5':>7}{'R@10':>7}"]
-        lines += [f"{way:<{width}}  {r['R@1']:6.1f}{r['R@5']:7.1f}{r['R@10']:7.1f}" for way, r in self.recall.items()]
-        told = {"modality gap": self.gap, "effective rank": self.rank, "linear probe": self.probes}
-        lines += [f"centroid length: {self.centroid:.3f}"]
-        for name, values in told.items():
+        table = [["retrieval", "   R@1", "  R@5", " R@10"]]  # wide enough for 100.0
+        table += [[way, *(f"{value:.1f}" for value in recall.values())] for way, recall in self.recall.items()]
+        lines = [*columns(table), f"centroid length: {self.centroid:.3f}"]
+        summaries = {"modality gap": self.gap, "effective rank": self.rank, "linear probe": self.probes}
+        for name, values in summaries.items():
             form = ".3f" if name == "modality gap" else ".1f"
             if values:
                 lines.append(f"{name}: " + "; ".join(f"{key} {value:{form}}" for key, value in values.items()))

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from limbeck.core import DistilledSet
 from limbeck.errors import StorageError
-from limbeck.evaluation.contrast import Contrast, contrasts
-from limbeck.evaluation.encoders import encoder_table
+from limbeck.evaluation.encoders import by_encoder
+from limbeck.evaluation.gain import PairedGain, paired_gains
 from limbeck.evaluation.plot import score_vs_bytes
 from limbeck.evaluation.score import Score, read_scores, write_scores
-from limbeck.evaluation.table import Format, across, table, titles
+from limbeck.evaluation.score_table import Format, by_metric, by_student, titles
+from limbeck.evaluation.table import table
 from limbeck.runtime.files import write_text
 
 __all__ = ["Comparison", "refuse_foreign", "write_comparison"]
@@ -39,36 +40,36 @@ class Comparison:
     one_shot: tuple[str, ...]
     as_large: dict[tuple[str, int], tuple[str, int]] = field(default_factory=dict)
 
-    def paired(self, confidence: float = 0.95) -> list[Contrast]:
-        """Each method that learns against the best one-shot method with as many pairs, and as many bytes, see `contrasts`."""
-        return contrasts(self.scores, self.one_shot, confidence, self.as_large)
+    def paired(self, confidence: float = 0.95) -> list[PairedGain]:
+        """Each method that learns against the best coreset with as many pairs, and as many bytes, see `paired_gains`."""
+        return paired_gains(self.scores, self.one_shot, confidence, self.as_large)
 
     def table(self, format: Format = "text") -> str:
         """The scores as `limbeck.evaluation.table` writes them; in text and markdown with `paired` below each table.
 
-        With unseen encoders the table of `encoder_table` leads; with several students that of `across`, where sets are rows and students
+        With unseen encoders the table of `by_encoder` leads; with several students that of `by_student`, where sets are rows and students
         columns. In markdown the long table of each student and encoder follows.
         """
         if format in ("csv", "json"):
             return table(self.scores, format)
-        home = [s for s in self.scores if not s.home]
-        names = titles(home)[1]
-        leading = [encoder_table(self.scores, format), across(home, format) if len(names) > 1 else ""]
-        parts = [part for part in leading if part]
-        if parts and format == "text":
-            return "\n\n".join([*parts, *self._contrasts("", None)])
-        for key in dict.fromkeys(s.fingerprint for s in self.scores):
-            parts.append(table([s for s in self.scores if s.fingerprint == key], format))
-            parts += self._contrasts("- " if format == "markdown" else "", key)
+        students = by_student(self.scores)
+        leading = [*by_encoder(self.scores), *(t for t in students if len(t.columns) > 1)]
+        parts = [t.render(format) for t in leading]
+        if leading and format == "text":
+            return "\n\n".join([*parts, *self._gains()])
+        for judged in by_metric(self.scores):
+            parts += [judged.render(format), *self._gains(judged.fingerprint, "- " if format == "markdown" else "")]
         return "\n\n".join(parts)
 
-    def _contrasts(self, mark: str, key: str | None) -> list[str]:
-        """The lines of `paired` in one piece, under the table of a fingerprint; those of all, each with what judged, for `None`."""
-        home = titles([s for s in self.scores if not s.home])[1]
-        names = home if len(home) > 1 else dict.fromkeys(home, "")
-        judged = {s.fingerprint: ", ".join(x for x in (names[s.home], s.encoder) if x) for s in self.scores if s.home}
-        before = {k: f"{name}: " if key is None and name else "" for k, name in {**names, **judged}.items()}
-        lines = [f"{mark}{before[c.fingerprint]}{c}" for c in self.paired() if key in (None, c.fingerprint)]
+    def _gains(self, fingerprint: str | None = None, mark: str = "") -> list[str]:
+        """The lines of `paired` in one piece: those under one fingerprint; or of all, each with the student and the encoder that judged."""
+        students = titles([s for s in self.scores if not s.home])[1]
+        judges = {s.fingerprint: [s.encoder] if s.home else [] for s in self.scores}
+        if len(students) > 1:
+            judges = {s.fingerprint: [students[s.home or s.fingerprint], *judges[s.fingerprint]] for s in self.scores}
+        gains = [gain for gain in self.paired() if fingerprint in (None, gain.fingerprint)]
+        named = [("" if fingerprint else ", ".join(judges[gain.fingerprint]), gain) for gain in gains]
+        lines = [f"{mark}{judge}: {gain}" if judge else f"{mark}{gain}" for judge, gain in named]
         return ["\n".join(lines)] if lines else []
 
     def __str__(self) -> str:
@@ -87,16 +88,16 @@ def refuse_foreign(folder: Path) -> None:
         )
 
 
-def write_comparison(found: Comparison) -> None:
+def write_comparison(comparison: Comparison) -> None:
     """Writes the scores, the tables and the plots of a comparison into its folder; each appears whole.
 
     Raises:
         StorageError: a file of that name is there that no comparison wrote, or the folder cannot be written.
     """
-    folder, scores = found.folder, found.scores
+    folder, scores = comparison.folder, comparison.scores
     refuse_foreign(folder)
     write_scores(folder / WRITTEN[0], scores)  # first: it says whose the others are
-    write_text(folder / WRITTEN[1], found.table("markdown") + "\n")
-    write_text(folder / WRITTEN[2], found.table("csv"))
+    write_text(folder / WRITTEN[1], comparison.table("markdown") + "\n")
+    write_text(folder / WRITTEN[2], comparison.table("csv"))
     for name in WRITTEN[3:]:
         score_vs_bytes(scores, folder / name)

@@ -5,47 +5,40 @@ from dataclasses import dataclass
 from typing import Any
 
 from limbeck.evaluation.score import Score
-from limbeck.evaluation.table import Format, Key, headline, laid_out, percent_of, rows_of, seeds_of
+from limbeck.evaluation.score_table import Format, ScoreTable, headline, rows_of
 
 __all__ = ["ByEncoder", "by_encoder", "encoder_table"]
 
 
 @dataclass(frozen=True)
-class ByEncoder:
-    """Sets as rows and encoders as columns, under one protocol and by its first metric.
+class ByEncoder(ScoreTable):
+    """The `ScoreTable` of one protocol whose columns are encoders, that of the space first; its cells can be counted."""
 
-    Args:
-        protocol: readable.
-        metric: the one that is shown.
-        encoders: their names, that of the space first.
-        rows: name, method, pairs and bytes of each set.
-        cells: by row and encoder; `None` where that was not judged.
-    """
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(self.columns.values())
 
-    protocol: str
-    metric: str
-    encoders: tuple[str, ...]
-    rows: tuple[Key, ...]
-    cells: tuple[tuple[Score | None, ...], ...]
-
-    def full(self, column: int) -> Score | None:
-        """The full data, judged with the same encoder."""
-        return next((row[column] for row, key in zip(self.cells, self.rows, strict=True) if key[1] == "full"), None)
+    @property
+    def cells(self) -> tuple[tuple[Score | None, ...], ...]:
+        """By row and encoder; `None` where that was not judged."""
+        return tuple(tuple(row.cells.get(column) for column in self.columns) for row in self.rows)
 
     def percent(self, row: int, column: int) -> float | None:
         """Of the full data's score with the same encoder, 100 mean / full mean; `None` where there is no such number."""
-        return percent_of(self.cells[row][column], self.full(column))
+        return self.rows[row].percent.get(list(self.columns)[column])
 
     def plain(self) -> dict[str, Any]:
         """The table as JSON types."""
         rows = []
-        for i, (name, method, pairs, size) in enumerate(self.rows):
+        for row in self.rows:
+            scores = [(row.cells[column], row.percent.get(column)) for column in self.columns if column in row.cells]
             judged = [
-                {"encoder": s.encoder, "judged": s.judged, "mean": s.mean, "std": s.std, "percent": self.percent(i, j)}
-                for j, s in enumerate(self.cells[i])
-                if s is not None
+                {"encoder": s.encoder, "judged": s.judged, "mean": s.mean, "std": s.std, "percent": percent}
+                for s, percent in scores
             ]
-            rows.append({"name": name, "method": method, "pairs": pairs, "bytes": size, "encoders": judged})
+            facts = {"name": row.name, "method": row.method, "pairs": row.pairs, "bytes": row.bytes}
+            rows.append({**facts, "encoders": judged})
         return {"protocol": self.protocol, "metric": self.metric, "rows": rows}
 
 
@@ -67,58 +60,28 @@ def by_encoder(scores: Sequence[Score]) -> list[ByEncoder]:
         >>> table.encoders, [table.percent(0, column) for column in (0, 1)]
         (('a', 'b'), [75.0, 20.0])
     """
-    found = []
-    there = {s.fingerprint for s in scores}
-    for home in (key for key in dict.fromkeys(s.home for s in scores) if key in there):
+    tables = []
+    known = {s.fingerprint for s in scores}
+    for home in (key for key in dict.fromkeys(s.home for s in scores) if key in known):
         group = [s for s in scores if home in (s.fingerprint, s.home)]
         metric = headline(group)
-        columns = dict.fromkeys([home, *(s.fingerprint for s in group)])
-        cells: dict[Key, dict[str, Score]] = {}
-        for column in columns:
-            for key, row in rows_of([s for s in group if s.fingerprint == column and s.metric == metric]).items():
-                cells.setdefault(key, {})[column] = row[metric]
-        names = {s.fingerprint: s.encoder for s in group}
-        rows = tuple(sorted(cells, key=lambda key: key[1] == "full"))
-        found.append(
+        names = {home: "", **{s.fingerprint: s.encoder for s in group}}
+        order = list(names)
+        cells = sorted((s for s in group if s.metric == metric), key=lambda s: order.index(s.fingerprint))
+        tables.append(
             ByEncoder(
+                by="encoder",
                 protocol=group[0].protocol,
                 metric=metric,
-                encoders=tuple(names[column] or "the space's own" for column in columns),
-                rows=rows,
-                cells=tuple(tuple(cells[key].get(column) for column in columns) for key in rows),
+                columns={key: name or "the space's own" for key, name in names.items()},
+                rows=tuple(sorted(rows_of(cells, "fingerprint"), key=lambda row: row.full)),
+                fingerprint=home,
+                encoder=names[home],
             )
         )
-    return found
+    return tables
 
 
 def encoder_table(scores: Sequence[Score], format: Format = "text") -> str:
-    """The tables of `by_encoder`: for the space's own encoder and each unseen one the score, and its percent of the full data there.
-
-    Args:
-        scores: what `evaluate` or `compare` returned.
-        format: `"markdown"`, or text for all others.
-    """
-    return "\n\n".join(_readable(table, format) for table in by_encoder(scores))
-
-
-def _readable(table: ByEncoder, format: Format) -> str:
-    columns = [
-        cell for i, name in enumerate(table.encoders) for cell in (f"{'unseen' if i else 'home'}: {name}", "of full")
-    ]
-    lines = [["set", "pairs", "bytes", *columns]]
-    for i, (name, _, pairs, size) in enumerate(table.rows):
-        cells: list[str] = []
-        for j, score in enumerate(table.cells[i]):
-            percent = table.percent(i, j)
-            share = "-" if percent is None else f"{percent:.0f} %"
-            if score is None:
-                cells += ["-", "-"]
-            else:
-                cells += [
-                    f"{score.mean:.2f} +- {score.std:.2f}",
-                    "(took part)" if score.judged == "took part" else share,
-                ]
-        lines.append([name, str(pairs), str(size), *cells])
-    shown = [s for row in table.cells for s in row if s is not None]
-    title = f"{table.protocol}: {table.metric} by encoder, and its percent of the full data there  ({seeds_of(shown)})"
-    return laid_out(lines, title, [], format)
+    """The tables of `by_encoder` as Markdown, or as text for all other formats."""
+    return "\n\n".join(table.render(format) for table in by_encoder(scores))

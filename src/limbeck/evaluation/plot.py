@@ -3,13 +3,14 @@
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from limbeck.errors import ConfigError
 from limbeck.evaluation.score import Score
-from limbeck.evaluation.table import headline
+from limbeck.evaluation.score_table import Row, ScoreTable, by_metric, headline
 from limbeck.runtime.files import whole_file
 
-__all__ = ["score_vs_bytes"]
+__all__ = ["error_bars", "score_vs_bytes"]
 
 
 def score_vs_bytes(scores: Sequence[Score], path: str | Path, metric: str | None = None) -> Path:
@@ -23,56 +24,62 @@ def score_vs_bytes(scores: Sequence[Score], path: str | Path, metric: str | None
         metric: which one; by default `"mean"` where there is one, else the first.
 
     Raises:
-        ConfigError: no scores, or none of that metric.
+        ConfigError: no scores, or none of that metric; or two of one set under one fingerprint.
         StorageError: it cannot be written.
     """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    metrics = list(dict.fromkeys(s.metric for s in scores))
-    chosen = metric if metric is not None else headline(scores) if metrics else ""
-    groups: dict[str, list[Score]] = {}
-    for score in scores:
-        if score.metric == chosen:
-            groups.setdefault(score.fingerprint, []).append(score)
-    if not groups:
-        raise ConfigError(f"no scores of {chosen!r} to draw; there are {', '.join(metrics) or 'none'}")
+    chosen = metric if metric is not None else headline(scores)
+    tables = by_metric([s for s in scores if s.metric == chosen])
+    if not tables:
+        known = ", ".join(dict.fromkeys(s.metric for s in scores)) or "none"
+        raise ConfigError(f"no scores of {chosen!r} to draw; there are {known}")
     path = Path(path)
     with matplotlib.rc_context({"svg.hashsalt": "limbeck", "font.size": 9}):
-        figure = Figure(figsize=(5.2 * len(groups), 3.8), layout="constrained")
+        figure = Figure(figsize=(5.2 * len(tables), 3.8), layout="constrained")
         FigureCanvasAgg(figure)
-        several = any(score.home for group in groups.values() for score in group)
-        panels = figure.subplots(1, len(groups), squeeze=False, sharey=several)[0]
-        for axes, group in zip(panels, groups.values(), strict=True):
-            _panel(axes, group, chosen)
+        several = any(table.home for table in tables)
+        panels = figure.subplots(1, len(tables), squeeze=False, sharey=several)[0]
+        for axes, table in zip(panels, tables, strict=True):
+            _panel(axes, table)
             if several:
-                axes.set_title(f"{group[0].protocol}\n{'unseen' if group[0].home else 'home'}: {group[0].encoder}")
+                axes.set_title(f"{table.protocol}\n{'unseen' if table.home else 'home'}: {table.encoder}")
         dated = {"Date": None} if path.suffix == ".svg" else {}
         with whole_file(path) as made:
             figure.savefig(made, dpi=150, metadata=dated)
     return path
 
 
-def _panel(axes: object, scores: Sequence[Score], metric: str) -> None:
-    from matplotlib.axes import Axes
+def error_bars(axes: Any, rows: Sequence[Row], metric: str, **style: Any) -> None:
+    """Draws rows as one line over their bytes, with the spread over seeds; hollow where an encoder took part in making one."""
+    rows = sorted(rows, key=lambda row: row.bytes)
+    scores = [row.cells[metric] for row in rows]
+    hollow = any(score.took_part for score in scores)
+    axes.errorbar(
+        [row.bytes for row in rows],
+        [score.mean for score in scores],
+        yerr=[score.std for score in scores],
+        fillstyle="none" if hollow else "full",
+        **style,
+    )
 
-    assert isinstance(axes, Axes)
-    for name in dict.fromkeys(s.name for s in scores):
-        line = sorted((s for s in scores if s.name == name), key=lambda s: s.bytes)
-        if line[0].method == "full":
-            label = f"{name} ({line[0].bytes / 1e6:,.1f} MB)"
-            axes.axhline(line[0].mean, color="0.4", linestyle="--", label=_wrapped(label))
+
+def _panel(axes: Any, table: ScoreTable) -> None:
+    for name in dict.fromkeys(row.name for row in table.rows):
+        rows = [row for row in table.rows if row.name == name]
+        if rows[0].full:
+            label = f"{name} ({rows[0].bytes / 1e6:,.1f} MB)"
+            mean = rows[0].cells[table.metric].mean
+            axes.axhline(mean, color="0.4", linestyle="--", label=_wrapped(label))
         else:
-            x, y, spread = ([getattr(s, key) for s in line] for key in ("bytes", "mean", "std"))
-            hollow = any(s.took_part for s in line)
-            label = f"{name} ({scores[0].encoder} took part)" if hollow else name
-            style = "none" if hollow else "full"
-            axes.errorbar(x, y, yerr=spread, marker="o", capsize=3, label=_wrapped(label), fillstyle=style)
+            label = f"{name} ({table.encoder} took part)" if any(row.took_part for row in rows) else name
+            error_bars(axes, rows, table.metric, marker="o", capsize=3, label=_wrapped(label))
     axes.set_xscale("log")
     axes.set_xlabel("bytes on disk")
-    axes.set_ylabel(f"{metric} (percent)")
-    axes.set_title(scores[0].protocol)
+    axes.set_ylabel(f"{table.metric} (percent)")
+    axes.set_title(table.protocol)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
 

@@ -13,7 +13,9 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from limbeck.report.results import Row, Table
+from limbeck.evaluation.plot import error_bars
+from limbeck.evaluation.score_table import ScoreTable
+from limbeck.report.results import digits, label
 from limbeck.report.words import count, number, size
 
 __all__ = ["MARKERS", "SERIES", "budget", "curves", "dots", "heatmap", "scalars", "shape"]
@@ -50,34 +52,35 @@ POINTS = 160  # a curve is drawn with at most this many
 CELLS = 200  # a side of a heat map, at most
 
 
-def budget(table: Table, colours: Mapping[str, int], name: str) -> str:
+def budget(table: ScoreTable, colours: Mapping[str, int], name: str) -> str:
     """The primary score against bytes on a logarithmic axis, a line a method, and the full data as a dashed line."""
     with _style():
         figure, axes = _axes(4.6, 3.0)
         for method in dict.fromkeys(row.method for row in table.small):
             rows = [row for row in table.small if row.method == method]
-            _series(axes, sorted(rows, key=lambda row: row.bytes), table.primary, colours[method])
+            style = {"marker": _marker(colours[method]), "color": COLOURS[colours[method] % SERIES]}
+            error_bars(axes, rows, table.metric, markersize=6, elinewidth=1.2, **style)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: size(round(value)))
         axes.xaxis.set_minor_formatter(_thin(axes))
-        axes.set(xlabel="bytes on disk", ylabel=table.label)
+        axes.set(xlabel="bytes on disk", ylabel=label(table))
         _full_line(axes, table, vertical=False)
         return _svg(figure, name)
 
 
-def dots(table: Table, colours: Mapping[str, int], name: str) -> str:
+def dots(table: ScoreTable, colours: Mapping[str, int], name: str) -> str:
     """The primary score of each set as a dot with its spread, every seed as a faint dot, and the full data dashed."""
     rows = table.small[::-1]
     with _style():
         figure, axes = _axes(4.6, 0.9 + 0.4 * len(rows))
         for y, row in enumerate(rows):
-            score, colour = row.cells[table.primary], COLOURS[colours[row.method] % SERIES]
+            score, colour = row.cells[table.metric], COLOURS[colours[row.method] % SERIES]
             axes.plot(score.values, [y - 0.22] * len(score.values), "o", color=colour, alpha=0.5, markersize=3, mew=0)
             axes.errorbar(score.mean, y, xerr=score.std, fmt=_marker(colours[row.method]), color=colour, markersize=7)
         axes.set_yticks(range(len(rows)), [row.label for row in rows])
         axes.tick_params(axis="y", colors=INK)
         axes.grid(axis="y", visible=False)
-        axes.set(xlabel=table.label, ylim=(-0.6, len(rows) - 0.4))
+        axes.set(xlabel=label(table), ylim=(-0.6, len(rows) - 0.4))
         _full_line(axes, table, vertical=True)
         return _svg(figure, name)
 
@@ -150,31 +153,17 @@ def _bins(points: list[tuple[int, float]]) -> tuple[list[float], list[float], li
     return steps, [sum(v) / len(v) for v in values], [min(v) for v in values], [max(v) for v in values]
 
 
-def _series(axes: Any, rows: Sequence[Row], metric: str, position: int) -> None:
-    scores, colour = [row.cells[metric] for row in rows], COLOURS[position % SERIES]
-    axes.errorbar(
-        [row.bytes for row in rows],
-        [score.mean for score in scores],
-        yerr=[score.std for score in scores],
-        marker=_marker(position),
-        color=colour,
-        markersize=6,
-        elinewidth=1.2,
-        fillstyle="none" if any(row.took_part for row in rows) else "full",
-    )
-
-
-def _full_line(axes: Any, table: Table, *, vertical: bool) -> None:
+def _full_line(axes: Any, table: ScoreTable, *, vertical: bool) -> None:
     if table.full is None:
         return
-    mean = table.full.cells[table.primary].mean
-    label = f"all {count(table.full.pairs)} real pairs: {number(mean, table.digits[table.primary])}"
+    mean = table.full.cells[table.metric].mean
+    words = f"all {count(table.full.pairs)} real pairs: {number(mean, digits(table, table.metric))}"
     draw = axes.axvline if vertical else axes.axhline
     draw(mean, color=INK, linewidth=1, linestyle=(0, (4, 3)))
     if vertical:
-        axes.text(mean, 1.0, label, transform=axes.get_xaxis_transform(), ha="right", va="bottom")
+        axes.text(mean, 1.0, words, transform=axes.get_xaxis_transform(), ha="right", va="bottom")
     else:
-        axes.text(0.01, mean, label, transform=axes.get_yaxis_transform(), ha="left", va="bottom")
+        axes.text(0.01, mean, words, transform=axes.get_yaxis_transform(), ha="left", va="bottom")
 
 
 def _thin(axes: Any) -> Any:

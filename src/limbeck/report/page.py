@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from limbeck.core.distilled import DistilledSet
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, StorageError
 from limbeck.evaluation.score import Score
+from limbeck.evaluation.score_table import Row, ScoreTable
 from limbeck.report import figures, words
 from limbeck.report.gallery import Card, cards, contact_sheet
 from limbeck.report.relation import Relation, relation
-from limbeck.report.results import Group, Row, Table, best, groups, tables
+from limbeck.report.results import Group, best, digits, groups, label, retrieval
 from limbeck.runtime.files import write_text
 
 __all__ = ["page"]
@@ -106,20 +108,20 @@ def page(
         raise ConfigError(f"max_pairs must be at least 1, got {max_pairs}")
     if path.is_dir():
         raise StorageError(f"{path} is a folder; give the name of a file in it, such as {path / 'report.html'}")
-    html = _render(sets, tables(scores), history, source, title, max_pairs)
+    html = _render(sets, groups(scores), history, source, title, max_pairs)
     write_text(path, html)
     return path
 
 
 def _render(
     sets: Sequence[DistilledSet],
-    judged: Sequence[Table],
+    judged: Sequence[Group],
     history: Mapping[str, Sequence[Mapping[str, Any]]],
     source: Source | None,
     title: str | None,
     max_pairs: int,
 ) -> str:
-    first = judged[0] if judged else None
+    first = judged[0].home if judged else None
     subject, row = _subject(sets, first)
     panels = [
         Panel(tab, small, cards(small, source, max_pairs=max_pairs, sets=len(sets)), relation(small, f"relation{i}"))
@@ -129,7 +131,7 @@ def _render(
     html: str = template.render(
         title=title or _data_name(sets, source),
         headline=_headline(subject, row, first),
-        lede=_lede(subject, row, first) + _elsewhere(row, judged),
+        lede=_lede(subject, row, first) + (_elsewhere(row, judged[0]) if row else ""),
         sheet=None if subject is None else contact_sheet(subject),
         subject=subject,
         groups=_plotted(judged),
@@ -162,6 +164,9 @@ def _environment() -> Any:
         "shapes": "\u25cf\u25a0\u25b2\u25c6\u25bc\u271a",
         "series": figures.SERIES,
         "shape": figures.shape,
+        "digits": digits,
+        "label": label,
+        "retrieval": retrieval,
     }
     return environment
 
@@ -185,72 +190,73 @@ def _tabs(sets: Sequence[DistilledSet]) -> list[tuple[str, DistilledSet]]:
     return result
 
 
-def _subject(sets: Sequence[DistilledSet], table: Table | None) -> tuple[DistilledSet | None, Row | None]:
+def _subject(sets: Sequence[DistilledSet], table: ScoreTable | None) -> tuple[DistilledSet | None, Row | None]:
     """The set and the row of the table that the first sentence is about: the best of what is both shown and judged."""
     first = sets[0] if sets else None
     if table is None or not table.small:
         return first, None
     shown = {(_method(small), small.pairs): small for small in reversed(sets)}
     rows = [row for row in table.small if (row.method, row.pairs) in shown]
-    row = best(rows or table.small, table.primary)
+    row = best(rows or table.small, table.metric)
     return shown.get((row.method, row.pairs), first if not rows else None), row
 
 
-def _headline(small: DistilledSet | None, row: Row | None, table: Table | None) -> tuple[str, str, str]:
+def _headline(small: DistilledSet | None, row: Row | None, table: ScoreTable | None) -> tuple[str, str, str]:
     """The first sentence in three pieces, the middle one to be stressed."""
     if row is None or table is None:
         if small is None:
             return "What the run logged", "", ""
         return f"{words.count(small.pairs)} pairs, ", words.size(small.nbytes), ""
-    budget, share, full = f"{words.count(row.pairs)} pairs, {words.size(row.bytes)}, ", table.retained(row), table.full
-    if share is None or full is None:
-        return budget, words.number(row.cells[table.primary].mean, table.digits[table.primary]), f" {table.label}"
-    return f"{budget}keep ", f"{100 * share:.0f}\u00a0%", f" of what {words.count(full.pairs)} pairs teach"
+    budget, share = f"{words.count(row.pairs)} pairs, {words.size(row.bytes)}, ", row.percent.get(table.metric)
+    if share is None or table.full is None:
+        return budget, words.number(row.cells[table.metric].mean, digits(table, table.metric)), f" {label(table)}"
+    return f"{budget}keep ", f"{share:.0f}\u00a0%", f" of what {words.count(table.full.pairs)} pairs teach"
 
 
-def _lede(small: DistilledSet | None, row: Row | None, table: Table | None) -> str:
+def _lede(small: DistilledSet | None, row: Row | None, table: ScoreTable | None) -> str:
     """The second sentence: by what method, and the numbers behind the first."""
     if row is None or table is None:
         measure = "How good it is has not been measured yet; limbeck evaluate does that."
         return "" if small is None else f"Made by {_method(small)}. {measure}"
-    digits = table.digits[table.primary]
+    places = digits(table, table.metric)
 
     def reach(other: Row) -> str:
-        score = other.cells[table.primary]
-        spread = f"\u00a0\u00b1\u00a0{words.number(score.std, digits)}" if len(score.values) > 1 else ""
-        return words.number(score.mean, digits) + spread
+        score = other.cells[table.metric]
+        spread = f"\u00a0\u00b1\u00a0{words.number(score.std, places)}" if len(score.values) > 1 else ""
+        return words.number(score.mean, places) + spread
 
-    text = f"Made by {row.method}. A model that learns from them alone reaches {reach(row)} ({table.label})"
+    text = f"Made by {row.method}. A model that learns from them alone reaches {reach(row)} ({label(table)})"
     same = [r for r in table.small if r.method == "random" and r.pairs == row.pairs and r is not row]
     text += f", from as many random pairs {reach(same[0])}" if same else ""
     others = [r for r in table.small if r.pairs > row.pairs and r.method != row.method]
     if as_large := [r for r in others if r.bytes <= AS_LARGE * row.bytes]:
-        rival = best(as_large, table.primary)
+        rival = best(as_large, table.metric)
         text += f", from {words.count(rival.pairs)} pairs of {rival.method} in as many bytes {reach(rival)}"
     return text + (f", from all the real ones {reach(table.full)}." if table.full else ".")
 
 
-def _elsewhere(row: Row | None, judged: Sequence[Table]) -> str:
+def _elsewhere(row: Row, group: Group) -> str:
     """What a network that took no part in making the set learns from it, beside what it learns from all the real data."""
-    text = ""
-    for table in judged:
-        other = table.like(row) if row is not None and table.home == judged[0].fingerprint else None
-        if other is None or other.took_part or table.primary not in other.cells:
+    text, table = "", group.encoders
+    if table is None or (same := next((other for other in table.rows if other[:4] == row[:4]), None)) is None:
+        return ""
+    for column, encoder in list(table.columns.items())[1:]:
+        score, share = same.cells.get(column), same.percent.get(column)
+        if score is None or score.took_part:
             continue
-        reached = words.number(other.cells[table.primary].mean, table.digits[table.primary])
-        text += f" With {table.encoder}, which took no part in making them, it reaches {reached}"
-        share = table.retained(other)
-        text += "." if share is None else f", {100 * share:.0f}\u00a0% of what the real ones teach there."
+        reached = words.number(score.mean, digits(table, column))
+        text += f" With {encoder}, which took no part in making them, it reaches {reached}"
+        text += "." if share is None else f", {share:.0f}\u00a0% of what the real ones teach there."
     return text
 
 
-def _plotted(judged: Sequence[Table]) -> list[tuple[Group, list[tuple[str, str, list[str]]]]]:
+def _plotted(judged: Sequence[Group]) -> list[tuple[Group, list[tuple[str, str, list[str]]]]]:
     """The tables of each protocol, with a plot of each table."""
-    positions = {id(table): i for i, table in enumerate(judged)}
-    return [(group, [_plot(table, positions[id(table)]) for table in group.tables]) for group in groups(judged)]
+    numbers = count()
+    return [(group, [_plot(table, next(numbers)) for table in group.tables]) for group in judged]
 
 
-def _plot(table: Table, position: int) -> tuple[str, str, list[str]]:
+def _plot(table: ScoreTable, position: int) -> tuple[str, str, list[str]]:
     """The score against the budget, or by set where there is one budget; its caption, and the names of its colours."""
     methods = list(dict.fromkeys(row.method for row in table.small))
     colours = {method: i for i, method in enumerate(methods)}
@@ -258,5 +264,5 @@ def _plot(table: Table, position: int) -> tuple[str, str, list[str]]:
         return "", "", []
     judged = f"{'unseen' if table.home else 'home'} encoder {table.encoder}, " if table.encoder else ""
     if table.budgets == 1:
-        return figures.dots(table, colours, f"dots{position}"), f"Score of each set: {judged}{table.label}", []
-    return figures.budget(table, colours, f"budget{position}"), f"Score against size: {judged}{table.label}", methods
+        return figures.dots(table, colours, f"dots{position}"), f"Score of each set: {judged}{label(table)}", []
+    return figures.budget(table, colours, f"budget{position}"), f"Score against size: {judged}{label(table)}", methods

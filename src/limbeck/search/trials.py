@@ -9,7 +9,7 @@ from limbeck.core.recipe import differences
 from limbeck.data.plain import COUNT, NONE, NUMBER, PLAIN, TEXT, dump_json, read_sealed, seal
 from limbeck.errors import ConfigError
 from limbeck.runtime.files import write_text
-from limbeck.terminal import visible
+from limbeck.terminal import columns, visible
 
 __all__ = ["FILE", "TEXT_FILE", "Ledger", "Trial", "table_of"]
 
@@ -149,12 +149,4 @@ def table_of(trials: Sequence[Trial]) -> str:
     for t in trials:
         scores = [f"{t.scores[name]:.2f}" if name in t.scores else "failed" if t.failed else "-" for name in judges]
         lines.append([t.stage, visible(t.label), str(t.samples), f"{t.bytes:,}", *scores, f"{t.seconds:.1f}"])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rows = []
-    for line in lines:
-        cells = [
-            cell.ljust(width) if i < 2 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        rows.append("  ".join(cells).rstrip())
-    return "\n".join(rows)
+    return "\n".join(columns(lines, left=2))

@@ -7,6 +7,7 @@ from typing import Any
 
 from limbeck.evaluation.audit.attack import Interval
 from limbeck.evaluation.audit.nearest import Nearness
+from limbeck.terminal import columns
 
 __all__ = ["RULE", "Audit", "Diversity", "Leak"]
 
@@ -130,16 +131,15 @@ class Audit:
 
     def text(self) -> str:
         """As tables and sentences, for a person."""
-        held = f"{self.held_out:,} held-out ones" if self.held_out else "no held-out ones"
-        parts = [
-            f"{self.name}: {self.samples:,} samples against {self.training:,} training samples of {self.against} and {held}"
-        ]
-        parts.append("\n".join([_table(self.near_rows()), *self.verdict(), RULE]))
+        others = f"{self.held_out:,} held-out ones" if self.held_out else "no held-out ones"
+        real = f"{self.training:,} training samples of {self.against} and {others}"
+        parts = [f"{self.name}: {self.samples:,} samples against {real}"]
+        parts.append("\n".join([*columns(self.near_rows()), *self.verdict(), RULE]))
         if self.leaks:
             head = f"who was among the origins? {self.students}"
-            parts.append("\n".join([head, _table(self.leak_rows())]))
+            parts.append("\n".join([head, *columns(self.leak_rows())]))
         if self.diversity:
-            parts.append("\n".join([_table(self.diversity_rows()), *self.gaps()]))
+            parts.append("\n".join([*columns(self.diversity_rows()), *self.gaps()]))
         return "\n\n".join([*parts, *(["\n".join(f"note: {note}" for note in self.notes)] if self.notes else [])])
 
     def near_rows(self) -> list[list[str]]:
@@ -189,15 +189,3 @@ class Audit:
 
 def _median(values: Sequence[float]) -> str:
     return f"{statistics.median(values):.4f}" if values else "-"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns of one width; words to the left, numbers to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-    return "\n".join(line.rstrip() for line in lines)

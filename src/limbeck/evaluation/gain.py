@@ -1,21 +1,22 @@
-"""What learning adds: each method that learns against the best one-shot method of its size, in pairs and in bytes, seed by seed."""
+"""What learning adds: each method that learns against the best coreset of its size, in pairs and in bytes, seed by seed."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from limbeck.evaluation.score import Paired, Score, paired
+from limbeck.evaluation.score_table import headline, quality
 
-__all__ = ["Contrast", "contrasts"]
+__all__ = ["PairedGain", "paired_gains"]
 
 
 @dataclass(frozen=True)
-class Contrast:
-    """The paired difference of two rows of one table.
+class PairedGain:
+    """The paired difference of two rows of one table: what a method that learns gains over a coreset.
 
     Args:
         name: the row of a method that learns.
-        rival: the row of the best one-shot method of its size.
+        rival: the row of the best coreset (a method that takes no steps) of its size.
         pairs: how many the row that learned holds.
         metric: what is compared.
         fingerprint: of the protocol that judged both.
@@ -23,7 +24,7 @@ class Contrast:
         rival_pairs: how many the rival holds, where its size is that in bytes of files.
 
     Example:
-        >>> print(Contrast("cf", "prototypes", 100, "mean", "f", Paired(12.31, 10.1, 14.5, 3, 0.95)))
+        >>> print(PairedGain("cf", "prototypes", 100, "mean", "f", Paired(12.31, 10.1, 14.5, 3, 0.95)))
         cf - best coreset (prototypes) at 100 pairs: +12.3 [10.1, 14.5] mean recall, 95 % paired over 3 seeds
     """
 
@@ -47,12 +48,12 @@ class Contrast:
         )
 
 
-def contrasts(
+def paired_gains(
     scores: Sequence[Score],
     one_shot: Collection[str],
     confidence: float = 0.95,
     as_large: Mapping[tuple[str, int], tuple[str, int]] = MappingProxyType({}),
-) -> list[Contrast]:
+) -> list[PairedGain]:
     """Each row that learned against the best one-shot row with as many pairs, and with as many bytes, under the same protocol.
 
     The metric is `"mean"` where there is one, else the first. The best one-shot row is chosen by its mean over the same
@@ -71,25 +72,22 @@ def contrasts(
         >>> common = dict(method="m", pairs=9, bytes=9, protocol="p", fingerprint="f", metric="mean")
         >>> rows = {"cf": [9.0, 9.5], "random": [4.0, 5.0], "herding": [6.0, 6.5]}
         >>> scores = [Score.of(values, name=name, **common) for name, values in rows.items()]
-        >>> [(c.name, c.rival, c.paired.difference) for c in contrasts(scores, ["random", "herding"])]
+        >>> [(c.name, c.rival, c.paired.difference) for c in paired_gains(scores, ["random", "herding"])]
         [('cf', 'herding', 3.0)]
     """
-    metrics = list(dict.fromkeys(s.metric for s in scores))
-    chosen = [s for s in scores if s.metric == ("mean" if "mean" in metrics else metrics[0]) and not s.took_part]
-    found = []
+    chosen = [s for s in scores if s.metric == headline(scores) and not s.took_part]
+    gains = []
     for score in chosen:
         if score.method == "full" or score.name in one_shot or len(score.values) < 2:
             continue
-        same = (score.fingerprint, score.pairs)
-        rivals = [s for s in chosen if s.name in one_shot and (s.fingerprint, s.pairs) == same]
-        if rivals:
-            rival = max(rivals, key=lambda s: s.mean if s.higher_is_better else -s.mean)
-            result = paired(score, rival, confidence)
-            found.append(Contrast(score.name, rival.name, score.pairs, score.metric, score.fingerprint, result))
+        others = [s for s in chosen if s.fingerprint == score.fingerprint]
+        coresets = [s for s in others if s.name in one_shot and s.pairs == score.pairs]
+        rivals: list[tuple[Score, int | None]] = [(max(coresets, key=quality), None)] if coresets else []
         large = as_large.get((score.name, score.pairs))
-        for rival in (s for s in chosen if (s.name, s.pairs) == large and s.fingerprint == score.fingerprint):
+        rivals += [(s, s.pairs) for s in others if (s.name, s.pairs) == large]
+        for rival, pairs in rivals:
             result = paired(score, rival, confidence)
-            found.append(
-                Contrast(score.name, rival.name, score.pairs, score.metric, score.fingerprint, result, rival.pairs)
+            gains.append(
+                PairedGain(score.name, rival.name, score.pairs, score.metric, score.fingerprint, result, pairs)
             )
-    return found
+    return gains
