@@ -34,11 +34,11 @@ def test_bind_reports_and_other_commands_take_the_space(
     assert main(words) == 0
     said = capsys.readouterr()
     assert "measured on the validation split: 4 samples" in said.out and "image -> text" in said.out
-    assert "1 samples of folder" in said.err and "are of one modality" in said.err
+    assert "1 samples of folder" in said.err and "have one modality" in said.err
     assert main([*words, "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["report"]["recall"]["text -> image"]["R@5"] == 100.0 and answer["report"]["split"] == "val"
-    assert answer["samples"] == {"all": 12, "of one modality": 1, "of none": 0, "image": 12, "text": 11}
+    assert answer["samples"] == {"all": 12, "one_modality": 1, "no_modality": 0, "image": 12, "text": 11}
     manifest = json.loads((out / "space.json").read_text())
     assert manifest["binding"]["weights"] == {"image": 2.0} and manifest["binding"]["normalize"] is True
     bound = ["--space", f"bound:{out}", "--source.resolution", "16"]

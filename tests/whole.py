@@ -61,7 +61,7 @@ def whole_set(**other: Any) -> DistilledSet:
         "encoder_licences": {"image": "MIT", "text": "MIT"},
         "training": {"loss": "wbce", "temperature": 0.1},
         "similarity": similarity.describe(),
-        "generation": {"prior": {"name": "p", "licence": "MIT"}, "prompts": {"longer than the prior reads": 1}},
+        "generation": {"prior": {"name": "p", "licence": "MIT"}, "prompts": {"truncated": 1}},
     }
     return DistilledSet("toy by cf", modalities, tensors, **{**fields, **other})
 

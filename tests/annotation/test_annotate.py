@@ -45,12 +45,12 @@ def test_only_what_lacks_is_made_and_everything_is_opened_again(pets: Path, tmp_
     source, out, ticks = opened(pets), tmp_path / "out", []
     found = annotate(source, out, Sizes(), Left(), tick=lambda *said: ticks.append(said))
     assert found == json.loads((out / "annotated.json").read_text())
-    counts = {"made": 8, "kept": 4, "no caption": 0, "classes without one": []}
+    counts = {"made": 8, "kept": 4, "missing": 0, "classes_without_caption": []}
     assert found["captions"] == {"by": {"name": "sizes"}, "licence": None, "what": "sizes", **counts}
-    assert {k: found["masks"][k] for k in ("made", "kept", "found nothing")} == {
+    assert {k: found["masks"][k] for k in ("made", "kept", "missing")} == {
         "made": 9,
         "kept": 3,
-        "found nothing": 0,
+        "missing": 0,
     }
     assert ticks[0] == ("annotating", 2, 12) and ticks[-1] == ("annotating", 12, 12)
     for split in source.splits:
@@ -181,6 +181,17 @@ def test_one_call_at_a_time_works_on_a_folder(pets: Path, tmp_path: Path) -> Non
     assert files(tmp_path / "out") == files(tmp_path / "whole")
 
 
+def test_keys_of_older_folders_are_read(pets: Path, tmp_path: Path) -> None:
+    made = annotate(opened(pets), tmp_path / "out", Sizes(), Left())
+    facts = json.loads((tmp_path / "out" / "annotated.json").read_text())
+    facts["without an image"] = facts.pop("without_image")
+    facts["captions"] |= {"no caption": facts["captions"].pop("missing")}
+    facts["captions"] |= {"classes without one": facts["captions"].pop("classes_without_caption")}
+    facts["masks"] |= {"found nothing": facts["masks"].pop("missing")}
+    (tmp_path / "out" / "annotated.json").write_text(json.dumps(facts))
+    assert annotate(opened(pets), tmp_path / "out", Sizes(0), Left()) == made
+
+
 @pytest.mark.parametrize("held", ["", "{", "[]", "7", "[" * 99_999])
 def test_damaged_facts_are_told_with_their_remedy(pets: Path, tmp_path: Path, held: str) -> None:
     (tmp_path / "out").mkdir()
@@ -254,7 +265,7 @@ def test_other_options_other_data_and_other_folders_are_refused(pets: Path, tmp_
 def test_nothing_and_everything_are_no_masks_and_counted(pets: Path, tmp_path: Path, columns: int) -> None:
     out = tmp_path / "out"
     found = annotate(opened(pets), out, masks=Left(columns), splits=["train"])
-    assert (found["masks"]["made"], found["masks"]["kept"], found["masks"]["found nothing"]) == (0, 1, 3)
+    assert (found["masks"]["made"], found["masks"]["kept"], found["masks"]["missing"]) == (0, 1, 3)
     assert ["mask" in row for row in rows_of(out)] == [True, False, False, False]
     assert len(list((out / "masks").iterdir())) == 1
 
@@ -271,9 +282,9 @@ def test_images_without_a_caption_and_their_classes_are_counted(pets: Path, tmp_
     bare = [{k: v for k, v in row.items() if k != "caption"} for row in rows]
     (pets / "metadata.jsonl").write_text("\n".join(map(json.dumps, bare)))
     found = annotate(opened(pets), tmp_path / "out", Dogs())["captions"]
-    assert (found["made"], found["no caption"], found["classes without one"]) == (6, 6, ["cat"])
+    assert (found["made"], found["missing"], found["classes_without_caption"]) == (6, 6, ["cat"])
     found = annotate(opened(pets), tmp_path / "template", Template())["captions"]
-    assert (found["made"], found["no caption"], found["classes without one"]) == (11, 1, [])
+    assert (found["made"], found["missing"], found["classes_without_caption"]) == (11, 1, [])
 
 
 class Wrong(Segmenter):
@@ -345,7 +356,7 @@ def test_other_modalities_come_along_and_samples_without_images_stay(tmp_path: P
     (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, lines)))
     source = lb.source(f"manifest:{tmp_path / 't.jsonl'}", depth_unit="m")
     found = annotate(source, tmp_path / "out", Template(), Left())
-    assert (found["samples"], found["without an image"], found["captions"]["made"]) == (3, 2, 1)
+    assert (found["samples"], found["without_image"], found["captions"]["made"]) == (3, 2, 1)
     new = again(tmp_path / "out", depth_unit="m")
     assert set(new.modalities) == {"image", "depth", "text", "label", "mask"} and new.classes == ("0", "1")
     assert torch.equal(new.batch([0, 1])["depth"], torch.full((2, 1, 20, 20), 2.0))

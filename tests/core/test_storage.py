@@ -241,12 +241,23 @@ def test_texts_that_are_repeated_take_their_bytes_once(folder: Path, tmp_path: P
 ODD = "photo\udce9 \ud800"
 
 
+def test_keys_of_older_sets_are_read(tmp_path: Path) -> None:
+    def older(manifest: dict[str, Any]) -> None:
+        manifest["generation"]["prompts"] = {"longer than the prior reads": 3}
+        manifest["generation"]["training"] = {"tensors that moved": 0.5, "captions longer than the prior reads": 2}
+        manifest["generation"]["captions"] = {"by": {"name": "x"}, "stage": "describe", "prompts again": 1}
+
+    back = lb.load(with_manifest(whole_set().save(tmp_path / "a"), tmp_path / "b", older))
+    assert back.generation["prompts"] == {"truncated": 3} and back.generation["captions"]["repeated_prompts"] == 1
+    assert back.generation["training"] == {"share_moved": 0.5, "truncated_captions": 2}
+
+
 def test_names_that_are_not_utf8_can_be_saved(tmp_path: Path) -> None:
     recipe = lb.Recipe(source={"name": f"folder:{ODD}"}, method={"name": "cf"}, seed=0)
     small = whole_set(
         captions=[(ODD,)] * ROWS, origins=[ODD] * ROWS, neighbours=[[(ODD, 0.5)]] * ROWS, nearest=[(ODD, 0.5)] * ROWS,
         classes=(ODD, "dog"), licence=ODD, recipe=recipe,
-        generation={"prior": {"name": ODD, "licence": ODD}, "prompts": {"longer than the prior reads": 0}},
+        generation={"prior": {"name": ODD, "licence": ODD}, "prompts": {"truncated": 0}},
     )  # fmt: skip
     back = lb.load(small.save(tmp_path / "set"))
     assert back.classes == (r"photo\xe9 \ud800", "dog") and back.fingerprint == small.fingerprint

@@ -156,8 +156,13 @@ def test_missing_modalities_are_counted_and_what_they_hold_is_not_read(tmp_path:
     spaces = [bind(s, lb.space(**PLAIN), tmp_path / str(i), FEW) for i, s in enumerate(sources)]
     assert spaces[0].fingerprint == spaces[1].fingerprint
     counted = read_manifest(tmp_path / "0")["samples"]
-    assert counted == {"all": 40, "of one modality": 0, "of none": 2, "a": 36, "b": 38, "c": 28}
+    assert counted == {"all": 40, "one_modality": 0, "no_modality": 2, "a": 36, "b": 38, "c": 28}
     assert all(torch.isfinite(weights(head)).all() for head in read(tmp_path / "0").values())
+    manifest = json.loads((tmp_path / "0" / MANIFEST).read_text())
+    older = {"one_modality": "of one modality", "no_modality": "of none"}
+    manifest["samples"] = {older.get(key, key): count for key, count in counted.items()}
+    (tmp_path / "0" / MANIFEST).write_text(json.dumps(seal(manifest)))
+    assert read_manifest(tmp_path / "0")["samples"] == counted
 
 
 def test_each_caption_is_met(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

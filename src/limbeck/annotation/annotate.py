@@ -15,6 +15,7 @@ from limbeck.annotation.annotator import Annotator, Captioner, Segmenter
 from limbeck.annotation.files import Sample, samples_of, write_mask
 from limbeck.data.decode import pixel_limit, whole_image
 from limbeck.data.parse import Unreadable
+from limbeck.data.plain import renamed
 from limbeck.data.records import RecordSource
 from limbeck.data.regular import read_json
 from limbeck.data.source import Source
@@ -28,6 +29,12 @@ from limbeck.runtime.runtime import Runtime
 __all__ = ["TABLE", "annotate"]
 
 FACTS, TABLE = "annotated.json", "annotated.jsonl"
+OLD_KEYS = {  # of folders that were written before keys were identifiers
+    "without an image": "without_image",
+    "no caption": "missing",
+    "found nothing": "missing",
+    "classes without one": "classes_without_caption",
+}
 SAME = ("data", "splits", "captions", "masks")  # what calls that continue each other agree in
 BATCH = 8  # images at a time, where neither annotator says how many
 
@@ -136,7 +143,7 @@ def _held(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
             f"{folder} holds annotations with other {' and '.join(differ)} than asked for now"
             f"{f' ({were})' if were else ''}; name another folder with --out, or remove this one"
         )
-    return held
+    return renamed(held, OLD_KEYS)  # type: ignore[no-any-return]
 
 
 def _finished(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -280,17 +287,17 @@ def _shares(masks: Segmenter, samples: Sequence[Sample], images: Mapping[int, An
 def _counted(table: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     """What the finished table holds."""
     rows = [json.loads(line) for line in table.read_bytes().splitlines()]
-    found: dict[str, Any] = {"samples": len(rows), "without an image": sum("image" not in row for row in rows)}
-    for name, cell, lacking in (("captions", "caption", "no caption"), ("masks", "mask", "found nothing")):
+    found: dict[str, Any] = {"samples": len(rows), "without_image": sum("image" not in row for row in rows)}
+    for name, cell in (("captions", "caption"), ("masks", "mask")):
         if facts[name] is not None:
             made = sum(cell in row.get("made", ()) for row in rows)
             held = sum(cell in row for row in rows)
             none = sum(cell not in row and "image" in row for row in rows)
-            found[name] = {**facts[name], "made": made, "kept": held - made, lacking: none}
+            found[name] = {**facts[name], "made": made, "kept": held - made, "missing": none}
     if facts["captions"] is not None:
         captioned = {row.get("label") for row in rows if "caption" in row}
         without = {row["label"] for row in rows if "label" in row} - captioned
-        found["captions"]["classes without one"] = sorted(without)
+        found["captions"]["classes_without_caption"] = sorted(without)
     return found
 
 

@@ -104,12 +104,12 @@ def _said(found: Mapping[str, Any], name: str, lacking: str) -> list[str]:
     held = found[name]
     if held is None:
         return []
-    lines = [f"{name}: {held['made']} made by {held['by']['name']}, {held['kept']} kept, {held[lacking]} {lacking}"]
-    if name == "masks" and held[lacking]:
+    lines = [f"{name}: {held['made']} made by {held['by']['name']}, {held['kept']} kept, {held['missing']} {lacking}"]
+    if name == "masks" and held["missing"]:
         lines[0] += " (object everywhere)"
     if held["made"]:
         licence = f"; licence of the weights: {held['licence']}" if held["licence"] else ""
         lines.append(f"  {held['what']}{licence}")
-    if without := held.get("classes without one"):
+    if without := held.get("classes_without_caption"):
         lines.append(f"  classes without a caption: {', '.join(without)}")
     return lines

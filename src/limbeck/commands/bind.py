@@ -67,9 +67,9 @@ class Bind(Encoded, Binding):
         manifest = read_manifest(self.out)
         on = "the validation split" if held else "the data it was trained on, as there is no validation split"
         lines = [f"measured on {on}: {found.samples} samples", found.text(), f"{seconds:.1f} s", f"space: {self.out}"]
-        for what in ("of one modality", "of none"):
-            if manifest["samples"][what]:
-                note(f"{manifest['samples'][what]} samples of {train.name} are {what}")
+        for key, words in (("one_modality", "one modality"), ("no_modality", "no modality")):
+            if count := manifest["samples"][key]:
+                note(f"{count} samples of {train.name} have {words}")
         lines += [f"next:  give --space {shlex.quote(f'bound:{self.out}')} to another command"]
         data = {"space": str(self.out), "fingerprint": space.fingerprint, "licences": space.licences}
         return Answer(

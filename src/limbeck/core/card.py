@@ -92,7 +92,7 @@ def _generation(small: DistilledSet) -> list[str]:
         lines.append(
             f"- Captions: {small.pairs} of {len(small)} images, the first of each real, the others by {by} ({captions['stage']})"
         )
-    if cut := small.generation["prompts"]["longer than the prior reads"]:
+    if cut := small.generation["prompts"].get("truncated"):
         lines.append(f"- {cut} prompts are longer than the prior reads; it has seen their beginnings")
     return lines
 

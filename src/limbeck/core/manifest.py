@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 from limbeck.core.codec import Vectors
 from limbeck.core.recipe import SHAPE as RECIPE
-from limbeck.data.plain import COUNT, DIGEST, NUMBER, PLAIN, SIZE, TEXT, Kind, read_sealed
+from limbeck.data.plain import COUNT, DIGEST, NUMBER, PLAIN, SIZE, TEXT, Kind, read_sealed, renamed
 from limbeck.errors import StorageError
 from limbeck.runtime.files import settle, sha256
 
@@ -20,7 +20,13 @@ MANIFEST, CARD, TABLE, TENSORS = (
 )
 REMEDY = "fetch or make the set again"
 PRIOR = {"name": TEXT, "licence": TEXT, "*": PLAIN}
-PROMPTS = {"longer than the prior reads": COUNT, "*": PLAIN}
+PROMPTS = {"truncated?": COUNT, "*": PLAIN}
+OLD_KEYS = {  # of sets that were written before keys were identifiers
+    "longer than the prior reads": "truncated",
+    "captions longer than the prior reads": "truncated_captions",
+    "prompts again": "repeated_prompts",
+    "tensors that moved": "share_moved",
+}
 CAPTIONS = {"by": {"name": TEXT, "*": PLAIN}, "stage": TEXT, "*": PLAIN}
 PACKED = Kind("a type of vectors", lambda value: value in get_args(Vectors))
 SHAPE = {
@@ -65,4 +71,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         file = folder / name
         if not file.is_file() or sha256(file) != expected:
             raise StorageError(f"{file} is missing or differs from its SHA-256 in {MANIFEST}; fetch the set again")
+    if "generation" in manifest:
+        manifest["generation"] = renamed(manifest["generation"], OLD_KEYS)
     return manifest

@@ -158,6 +158,22 @@ def read_json(path: Path, shape: Any, remedy: str, error: type[LimbeckError] = S
     return value
 
 
+def renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """Plain data with other keys, at every depth; for files that were written with older ones.
+
+    Args:
+        value: dictionaries, lists and what they hold.
+        names: old key to new key.
+
+    Example:
+        >>> renamed({"of none": 1, "b": [{"of none": 2}]}, {"of none": "no_modality"})
+        {'no_modality': 1, 'b': [{'no_modality': 2}]}
+    """
+    if isinstance(value, dict):
+        return {names.get(key, key): renamed(inner, names) for key, inner in value.items()}
+    return [renamed(inner, names) for inner in value] if isinstance(value, list) else value
+
+
 def read_sealed(path: Path, shape: Any, what: str, schema: int, remedy: str) -> dict[str, Any]:
     """What a JSON file says that `seal` closed, once its schema, its digest and all of it were checked; of before there were digests, without one.
 

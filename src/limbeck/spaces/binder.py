@@ -259,7 +259,11 @@ class _Data:
     def counts(self) -> dict[str, int]:
         """How many samples there are, have one modality or none, and have each."""
         present, index = self.index.num_present, self.index
-        counts = {"all": len(index), "of one modality": int((present == 1).sum()), "of none": int((present == 0).sum())}
+        counts = {
+            "all": len(index),
+            "one_modality": int((present == 1).sum()),
+            "no_modality": int((present == 0).sum()),
+        }
         return counts | {m: int(index.present(m).sum()) for m in self.vectors}
 
     def batches(self, size: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.data.plain import COUNT, DIGEST, PLAIN, SIZE, TEXT, Kind, dump_json, read_sealed, seal
+from limbeck.data.plain import COUNT, DIGEST, PLAIN, SIZE, TEXT, Kind, dump_json, read_sealed, renamed, seal
 from limbeck.data.trust import remember
 from limbeck.errors import StorageError
 from limbeck.runtime.files import save_tensors, settle, sha256, whole_folder
@@ -19,6 +19,10 @@ __all__ = ["MANIFEST", "SCHEMA", "Head", "made_of", "read_heads", "read_manifest
 SCHEMA = 1
 MANIFEST, TENSORS = "space.json", "tensors.safetensors"
 REMEDY = "fetch the space again, or bind again"
+OLD_KEYS = {
+    "of one modality": "one_modality",
+    "of none": "no_modality",
+}  # of spaces that were written before keys were identifiers
 SHAPE = {
     "schema": Kind(f"a schema from 1 to {SCHEMA}", lambda value: type(value) is int and 1 <= value <= SCHEMA),
     "dim": SIZE,
@@ -145,7 +149,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         _check_heads(manifest)
     except ValueError as error:
         raise StorageError(f"{path} is not a manifest of a bound space: {error}; {REMEDY}") from error
-    return manifest
+    return {**manifest, "samples": renamed(manifest["samples"], OLD_KEYS)}
 
 
 def _check_heads(manifest: Mapping[str, Any]) -> None:

@@ -113,8 +113,8 @@ def test_captions_that_are_cut_are_told_and_counted(tmp_path: Path) -> None:
     assert said[0].startswith("48 of 48 training captions are longer") and said[1].startswith(
         "4 of 4 prompts are longer"
     )
-    assert small.generation["training"]["captions longer than the prior reads"] == 48
-    assert small.generation["prompts"]["longer than the prior reads"] == 4
+    assert small.generation["training"]["truncated_captions"] == 48
+    assert small.generation["prompts"]["truncated"] == 4
 
 
 def test_masks_that_no_prior_makes_take_no_bytes() -> None:
@@ -152,7 +152,7 @@ def test_texts_in_other_words_end_in_a_run_folder_too(
         small = lb.distill(problem, method, tmp_path / "run")
         assert lb.distill(problem, method).fingerprint == small.fingerprint
     assert small.pairs == 8 and (tmp_path / "run" / "samples" / "captions-000000.json").exists() == (
-        small.generation["captions"]["prompts again"] == 0
+        small.generation["captions"]["repeated_prompts"] == 0
     )
 
 
@@ -216,8 +216,8 @@ def test_weights_that_do_not_move_are_told(tmp_path: Path) -> None:
     small = lb.distill(task(), edge(steps=12))
     assert small.generation["training"] == {
         "updates": 12,
-        "tensors that moved": 1.0,
-        "captions longer than the prior reads": 0,
+        "share_moved": 1.0,
+        "truncated_captions": 0,
     }
 
 

@@ -220,7 +220,7 @@ class Edge(Generated):
 
     def _training(self, problem: Problem, tuned: TunedPrior) -> dict[str, Any]:
         cut = self._cut(problem, tuned.prior)
-        return {**super()._training(problem, tuned), "captions longer than the prior reads": cut}
+        return {**super()._training(problem, tuned), "truncated_captions": cut}
 
     def _cut(self, problem: Problem, prior: DiffusersPrior) -> int:
         """How many training captions the prior sees the beginning of."""

@@ -236,7 +236,7 @@ class Generated(Method):
                 "by": voice.describe(),
                 "stage": self.stage,
                 "licence": voice.licence,
-                "prompts again": made.repeated,
+                "repeated_prompts": made.repeated,
             }
         cut = len(prior.truncated(prompts))
         if cut:
@@ -264,7 +264,7 @@ class Generated(Method):
         """What the set tells of how its images and captions were made."""
         facts: dict[str, Any] = {
             "prior": {"name": self.prior, "licence": prior.licence, "predicts": prior.prediction},
-            "prompts": {"chosen": self.prompts, "captions": rows, "longer than the prior reads": cut},
+            "prompts": {"chosen": self.prompts, "captions": rows, "truncated": cut},
             "sampling": {
                 "scheduler": type(prior.pipe.scheduler).__name__,
                 "steps": how.steps,
@@ -275,7 +275,7 @@ class Generated(Method):
 
     def _training(self, problem: Problem, tuned: TunedPrior) -> dict[str, Any]:
         """What the set tells of how its prior was trained."""
-        return {"updates": int(tuned.updates), "tensors that moved": round(tuned.moved, 4)}
+        return {"updates": int(tuned.updates), "share_moved": round(tuned.moved, 4)}
 
 
 def _agrees(joint: Callable[[], Space], images: Tensor, captions: Sequence[str]) -> Tensor:
