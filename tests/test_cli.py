@@ -133,6 +133,8 @@ def test_help_shows_the_options_of_what_was_chosen_and_of_nothing_else(limbeck: 
         (["distill", "demo"], "limbeck distill needs --run"),
         (["distill", "demo", "--pairs"], "--pairs needs a value"),
         (["distill", "demo", "--pairs", "--run"], "--pairs needs a value"),
+        (["distill", "demo", "--method", "cf", "--method.steps", "--run", "a"], "--method.steps needs a value"),
+        (["distill", "demo", "--space.image", "--run", "a"], "--space.image needs a value"),
         (["distill", "demo", "--pairs", "many", "--run", "a"], "--pairs takes int or null, got 'many'"),
         (["distill", "demo", "--pixels", "int8", "--run", "a"], "--pixels takes 'uint8' or 'float32', got 'int8'"),
         (
@@ -164,6 +166,13 @@ def test_mistakes_get_one_line_with_the_remedy(words: list[str], says: str, limb
     code, out, err = limbeck(words)
     assert (code, out) == (2, "")
     assert says in err and err.startswith("error: ") and err.count("\n") == 1
+
+
+def test_booleans_are_flags_and_hyphens_are_underscores() -> None:
+    words = ["demo", "--method", "lors", "--method.mask", "--save-every", "7", "--method.lr-text=0.5", "--run", "a-b"]
+    asked = parse(distill.Distill, words)
+    assert asked.save_every == 7 and str(asked.run) == "a-b"
+    assert asked.method.options == {"mask": True, "lr_text": 0.5}
 
 
 def test_exit_codes_tell_mistakes_from_bad_data_and_faults(

@@ -9,9 +9,10 @@ from typing import Any
 from limbeck.commands._recipes import config_file
 from limbeck.errors import ConfigError
 
-__all__ = ["Line", "read_config", "read_line"]
+__all__ = ["NO_VALUE", "Line", "needs_value", "read_config", "read_line"]
 
 
+NO_VALUE = "\0"  # of an option that is given without a value
 REPEATED = "allow"  # an option that may be given several times
 TRUST = (REPEATED, "limits")  # options that no file may give
 WRITTEN = ("run", "out")  # options that name what is written
@@ -37,6 +38,8 @@ def read_line(
 ) -> Line:
     """Reads `--name value`, `--name=value`, flags and plain words; what `--config FILE` says stands behind all of them.
 
+    `-` in a name stands for `_`. An option of a thing, such as `--method.mask`, may lack its value: it is true, where it is true or false.
+
     Args:
         argv: the words after the command's name.
         flags: names of options without a value.
@@ -59,11 +62,14 @@ def read_line(
             words.append(word)
             continue
         name, equals, value = word[2:].partition("=")
+        name = name.replace("-", "_")
         if not equals and name in flags:
             value = "true"
+        elif not equals and (not rest or rest[0].startswith("--")):
+            if "." not in name or name in mappings:
+                raise needs_value(name)
+            value = NO_VALUE
         elif not equals:
-            if not rest or rest[0].startswith("--"):
-                raise ConfigError(f"--{name} needs a value, as in --{name} VALUE")
             value = rest.pop(0)
         if name in mappings:
             key, equals, value = value.partition("=")
@@ -92,6 +98,11 @@ def read_line(
     elif asked is not None and asked not in words:
         filed = {name: value for name, value in filed.items() if not name.startswith(f"{first}.")}
     return Line({**_agreeing(filed, given), **given}, tuple(words), fingerprints)
+
+
+def needs_value(name: str) -> ConfigError:
+    """That an option stands without its value."""
+    return ConfigError(f"--{name} needs a value, as in --{name} VALUE")
 
 
 def read_config(path: Path) -> tuple[dict[str, str], dict[str, str]]:

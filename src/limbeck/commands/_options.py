@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeVar, get_type_hints
 
 from limbeck import registry
 from limbeck.commands._describe import arguments, options
-from limbeck.commands._line import Line, read_line
+from limbeck.commands._line import NO_VALUE, Line, needs_value, read_line
 from limbeck.commands._types import Option, add, is_mapping, typed
 from limbeck.errors import ConfigError, MissingDependency, UnknownName
 from limbeck.runtime.progress import ProgressCallback
@@ -255,6 +255,8 @@ def _chosen(command: type[Command], f: Field[Any], line: Line) -> list[tuple[str
     raw = line.given.get(_name(f))
     if f.name == command.words and line.words:
         raw = line.words[0]
+    if raw == NO_VALUE:
+        raise needs_value(_name(f))
     if raw is None:
         specs = [p.spec for p in (f.default if isinstance(f.default, tuple) else (f.default,)) if isinstance(p, Part)]
     else:

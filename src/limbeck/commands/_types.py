@@ -7,6 +7,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+from limbeck.commands._line import NO_VALUE, needs_value
 from limbeck.errors import ConfigError
 
 __all__ = ["Option", "add", "is_mapping", "typed"]
@@ -32,6 +33,10 @@ def typed(option: Option, raw: str) -> Any:
             raise ConfigError(f"--{option.name} takes true or false, got {raw!r}")
         return raw == "true"
     either = get_args(option.type) if get_origin(option.type) in (UnionType, Union) else (option.type,)
+    if raw == NO_VALUE:
+        if bool not in either:
+            raise needs_value(option.name)
+        return True
     several = any(get_origin(one) in (tuple, list, Sequence) for one in either) and not raw.startswith(("[", "null"))
     parser = ArgumentParser(exit_on_error=False)
     add(parser, option)
