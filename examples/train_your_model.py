@@ -1,12 +1,14 @@
 """Train a PyTorch model of your own on a distilled set, with a training loop of your own.
 
-    python examples/train_your_model.py --per-class 20
+    python examples/train_your_model.py --per-class 5
     python examples/train_your_model.py --set runs/pets/set --test folder:pets     # a set that you have made
     python examples/train_your_model.py --toy                                      # the same in seconds
 
 A set is a folder. `lb.load` opens it, and so does `datasets.load_dataset`: both give the same images and labels. From there on
 nothing below is Limbeck's: the network, the loop and the accuracy are plain PyTorch. Beside it stands the same network, trained in
 the same way on as many real images that were drawn at random. Both are tested on the test split, which no set has seen.
+
+On the demo 5 images a class are about as good as random ones (44.7 +- 6.4 and 41.5 +- 2.5 %), 20 a class worse (51.3 and 55.1 %).
 """
 
 import argparse
@@ -69,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", type=Path, help="the folder of a labelled set; by default one is made of the demo")
     parser.add_argument("--test", default="demo", help="the source that the set was made of")
-    parser.add_argument("--per-class", type=int, default=20, help="images a class of a set that is made here")
+    parser.add_argument("--per-class", type=int, default=5, help="images a class of a set that is made here")
     parser.add_argument("--out", type=Path, default=Path("runs/train_your_model"), help="where the set is written")
     parser.add_argument("--toy", action="store_true", help="run in seconds")
     options = parser.parse_args()
