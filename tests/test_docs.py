@@ -142,3 +142,12 @@ def test_the_method_of_contributing_keeps_the_contract(tmp_path: Path, monkeypat
     import mine  # type: ignore[import-not-found]
 
     lb.check.check_method(mine.Mine(), lb.space(image="convnet"))
+
+
+def test_every_decision_is_in_the_index_by_topic() -> None:
+    text = (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8")
+    headings = [h for h in re.findall(r"^## (.+)$", text, re.MULTILINE) if h != "Index by topic"]
+    listed = re.findall(r"^- \[(.+)\]\(#(.+)\)$", text, re.MULTILINE)
+    assert sorted(name for name, _ in listed) == sorted(headings)
+    for name, anchor in listed:  # as Python-Markdown makes them
+        assert anchor == re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", name).strip().lower()), name
