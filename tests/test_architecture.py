@@ -1,6 +1,7 @@
 """The plan of the house: who may import whom, and how large a thing may be."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -179,3 +180,31 @@ def test_generic_code_asks_contracts_and_not_types(path: Path) -> None:
             assert ast.unparse(second) != "DistilledSet", f"line {node.lineno}: ask the source"
         if name in ("getattr", "hasattr") and isinstance(second, ast.Constant):
             assert first not in PROBED, f"line {node.lineno}: {ast.unparse(node)}: give the contract a default"
+
+
+LOOPS = {  # where an optimizer steps, and what is trained there
+    "engine/distill.py": "the synthetic set",
+    "students/training.py": "students",
+    "spaces/binder.py": "the heads of a bound space, below students",
+    "methods/matching/_classifier.py": "the classifier of dc, a few steps between two of the set",
+    "methods/generative/diffusion/training.py": "a diffusion model from scratch",
+}
+
+
+def test_there_is_no_other_training_loop() -> None:
+    stepping = {
+        str(path.relative_to(ROOT))
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("optimizer.step")
+    }
+    assert stepping == set(LOOPS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_message_is_parsed(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            takes_apart = node.func.attr in ("partition", "rpartition", "split", "rsplit", "splitlines")
+            said = ast.unparse(node.func.value)
+            assert not (takes_apart and re.fullmatch(r"str\((error|wrong|exception)\)", said) and node.args), said
