@@ -108,7 +108,7 @@ def test_auto_is_the_default_and_a_named_method_searches_nothing(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--minutes", "0"], "--minutes takes a positive number, got 0"),
+        (["--minutes", "0"], "`minutes` of distill must be above 0 and finite, got 0"),
         (["--minutes", "nan"], "--minutes takes float, got 'nan'"),
         (["--method", "cf", "--minutes", "3"], "--minutes is an option of --method auto, and this is cf"),
         (["--method", "cf", "--judge", "convnet"], "--judge is an option of --method auto, and this is cf"),

@@ -50,7 +50,11 @@ def test_bind_reports_and_other_commands_take_the_space(
     ("words", "code", "says"),
     [
         (["--anchor", "fixed:audio"], 2, "the anchor 'audio' is not among what is bound: image, text"),
-        (["--anchor", "all_pairs", "--leave_one_out"], 2, "leave_one_out is an option of the anchor centroid"),
+        (
+            ["--anchor", "all_pairs", "--leave_one_out"],
+            2,
+            "`leave_one_out=True` of bind is ignored when `anchor=all_pairs`",
+        ),
         (["--weights", "image=much"], 2, "--weights takes MODALITY=NUMBER"),
         (["--space.text", "none"], 2, "needs two modalities"),
         (["--device", "abacus"], 2, "--device takes cpu"),

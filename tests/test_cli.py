@@ -148,8 +148,8 @@ def test_help_shows_the_options_of_what_was_chosen_and_of_nothing_else(limbeck: 
             "no option --random.per_class",
         ),
         (["list", "methodz"], "unknown kind 'methodz'; did you mean methods?"),
-        (["distill", "demo", "--run", "a", "--save_every", "0"], "--save_every takes a number of steps of at least 1"),
-        (["distill", "demo", "--run", "a", "--pairs", "0"], "a budget must be positive, got 0"),
+        (["distill", "demo", "--run", "a", "--save_every", "0"], "`save_every` of distill must be 1 or more, got 0"),
+        (["distill", "demo", "--run", "a", "--pairs", "0"], "`pairs` of budget must be 1 or more, got 0"),
         (["distill", "demo", "--run", "a", "--pairs", "4", "--method", "cf", "--method.steps", "-1"], "steps"),
         (["distill", "demo", "--run", "a", "--pairs", "4", "--method", "dm", "--method.steps=-1"], "steps"),
         (
@@ -347,7 +347,7 @@ def test_an_ablation_is_a_row_for_each_value(tmp_path: Path) -> None:
         ("dm.steps=1", "--vary dm.steps: dm is not compared"),
         ("steps=1", "--vary steps: write METHOD.OPTION=VALUES, with method or one of random, herding, cf"),
         ("cf.lr=1,1", "cf.lr is given 1.0 twice"),
-        ("cf.steps=1,0", "steps of cf must be 1 or more, got 0"),
+        ("cf.steps=1,0", "`steps` of cf must be 1 or more, got 0"),
         ("cf.init=random,first", "unknown selection rule 'first'"),
     ],
 )

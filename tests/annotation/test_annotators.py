@@ -66,7 +66,7 @@ def test_grabcut_finds_nothing_in_what_is_plain_or_too_small(size: tuple[int, in
 
 def test_grabcut_refuses_what_cannot_be_and_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     for options in ({"inset": 0.0}, {"inset": 0.5}, {"iterations": 0}, {"side": 8}):
-        with pytest.raises(ConfigError, match="grabcut needs inset above 0"):
+        with pytest.raises(ConfigError, match=f"`{next(iter(options))}` of grabcut must be"):
             GrabCut(**options)
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(MissingDependency, match=r"pip install 'limbeck\[masks\]'"):

@@ -50,12 +50,15 @@ def folder_bytes(folder: Path) -> int:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"codec": "gif"}, "stored as auto, png, jpeg, webp, avif, got 'gif'"),
-        ({"vectors": "int2"}, "stored as float32, float16, int8, int4, got 'int2'"),
+        ({"codec": "gif"}, "`codec` of storage must be auto, png, jpeg, webp or avif, got 'gif'"),
+        ({"vectors": "int2"}, "`vectors` of storage must be float32, float16, int8 or int4, got 'int2'"),
         ({"codec": "jpeg", "quality": 0}, "from 1 to 100, got 0"),
         ({"codec": "jpeg", "quality": 101}, "from 1 to 100, got 101"),
-        ({"codec": "png", "quality": 20}, "has no say for the exact codec 'png'"),
-        ({"side": -1}, "or up to 16383 pixels, got -1"),
+        (
+            {"codec": "png", "quality": 20},
+            r"`quality=20` of storage is ignored when the codec is exact \(`codec=png`\)",
+        ),
+        ({"side": -1}, "from 0 to 16383, got -1"),
     ],
 )
 def test_what_cannot_be_stored_so(options: dict[str, Any], says: str) -> None:

@@ -157,5 +157,5 @@ def test_encoders_follow_the_device_although_every_shard_is_cached(
 
 @pytest.mark.parametrize("options", [{"steps": 0}, {"batch": 0}, {"scale": 0.0}, {"lr": -1.0}])
 def test_hyper_parameters_that_cannot_work(options: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match=f"{next(iter(options))} of cf must be"):
+    with pytest.raises(ConfigError, match=f"`{next(iter(options))}` of cf must be"):
         lb.methods.CF(**options)

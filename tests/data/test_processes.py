@@ -155,5 +155,5 @@ def test_what_is_skipped_for_its_size_is_tried_again_with_another_limit(tmp_path
     }
     assert len(lb.source(spec, resolution=8)) > len(small)
     for wrong in (0, 10**10):
-        with pytest.raises(lb.errors.ConfigError, match="max_pixels is a number of pixels"):
+        with pytest.raises(lb.errors.ConfigError, match="`max_pixels` of folder must be from 1 to 1000000000"):
             lb.source(spec, max_pixels=wrong)

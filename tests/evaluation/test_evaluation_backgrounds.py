@@ -226,7 +226,9 @@ def test_random_backgrounds_need_masks_and_pixels(space, cache, tmp_path):
             protocol="classification", **options,
         )  # fmt: skip
     assert not (tmp_path / "runs").exists()
-    with pytest.raises(ConfigError, match=r"the frozen student reads features.* --student convnet"):
+    with pytest.raises(
+        ConfigError, match=r"`background=random` .* the student reads frozen features.* `student=convnet`"
+    ):
         Classification(background="random")
 
 

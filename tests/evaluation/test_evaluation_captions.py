@@ -149,7 +149,7 @@ def test_help_of_captions_that_are_not_there_is_refused(cache: Cache) -> None:
 
 
 def test_what_cannot_be_is_refused() -> None:
-    with pytest.raises(ConfigError, match="dim is a number of hidden units"):
+    with pytest.raises(ConfigError, match="`dim` of classification must be 0 or more"):
         Classification(dim=-1)
 
 

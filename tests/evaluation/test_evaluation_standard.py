@@ -48,8 +48,8 @@ def test_options_of_the_standard_stand_alone():
     [
         ({"steps": 5, "epochs": 5}, "steps or epochs, not both"),
         ({"selection": "last", "noise": (0.5, 1.0)}, "'last' chooses nothing"),
-        ({"siamese": True, "student": "frozen"}, "the frozen student reads features"),
-        ({"epochs": 0}, "steps >= looks >= 1"),
+        ({"siamese": True, "student": "frozen"}, "`siamese=True` .* the student reads frozen features"),
+        ({"epochs": 0}, "`epochs` of classification must be 1 or more"),
     ],
 )
 def test_what_cannot_work_is_refused(options, said):
@@ -58,7 +58,7 @@ def test_what_cannot_work_is_refused(options, said):
 
 
 def test_retrieval_chooses_always():
-    with pytest.raises(ConfigError, match="selection of retrieval is 'clean' or 'paper', got 'last'"):
+    with pytest.raises(ConfigError, match="`selection` of retrieval must be clean or paper, got 'last'"):
         Retrieval(selection="last")
 
 

@@ -352,7 +352,7 @@ def test_images_are_mirrored_and_shifted_where_the_protocol_says_so(protocol, au
 def test_resolutions_by_default():
     assert Retrieval(student="convnet").resolution == Retrieval().resolution == 32
     assert Retrieval(student="encoder").resolution is None
-    with pytest.raises(ConfigError, match="resolution=0"):
+    with pytest.raises(ConfigError, match="`resolution` of retrieval must be 8 or more, got 0"):
         Retrieval(student="encoder", resolution=0)
 
 

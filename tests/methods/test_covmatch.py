@@ -140,7 +140,7 @@ def test_a_text_has_three_tokens_or_more(name: str) -> None:
     kind = getattr(lb.methods, name)
     trained = {"towers": "encoder", "text": "encoder"} if name == "CovMatch" else {"text": "encoder"}
     assert kind(**trained, tokens=3).text_tokens == 3 and kind(**trained, tokens=4).text_tokens == 4
-    with pytest.raises(ConfigError, match=r"tokens of .* must be 3 or more, got 2"):
+    with pytest.raises(ConfigError, match=r"`tokens` of .* must be 3 or more, got 2"):
         kind(**trained, tokens=2)
 
 
@@ -239,16 +239,19 @@ def test_it_learns_with_trained_towers(update: str) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"reset": 10}, "reset = 10 has no say where the towers are frozen; leave it out, or set towers to encoder"),
-        ({"text": "encoder"}, "text = 'encoder' has no say where the towers are frozen"),
-        ({"towers": "encoder", "tokens": 9}, "tokens = 9 has no say where texts are frozen; .* set text to encoder"),
+        (
+            {"reset": 10},
+            r"`reset=10` .* the towers are frozen \(`towers=frozen`\)\. Remove it, or set `towers=encoder`\.",
+        ),
+        ({"text": "encoder"}, "`text=encoder` of covmatch is ignored when the towers are frozen"),
+        ({"towers": "encoder", "tokens": 9}, "`tokens=9` .* ignored when texts are frozen .* set `text=encoder`"),
         (
             {"towers": "encoder", "text": "encoder", "ridge": 1.0},
-            "ridge = 1.0 has no say where both towers are trained",
+            "`ridge=1.0` of covmatch is ignored when both towers are trained",
         ),
         ({"towers": "convnets"}, "did you mean convnet"),
-        ({"towers": "encoder", "reset": 0}, "reset of covmatch must be 1 or more, got 0"),
-        ({"towers": "encoder", "real_batch": 1}, "real_batch of covmatch must be 2 or more"),
+        ({"towers": "encoder", "reset": 0}, "`reset` of covmatch must be 1 or more, got 0"),
+        ({"towers": "encoder", "real_batch": 1}, "`real_batch` of covmatch must be 2 or more"),
     ],
 )
 def test_what_cannot_work_is_refused(options: dict[str, Any], says: str) -> None:

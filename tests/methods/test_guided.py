@@ -123,7 +123,7 @@ def test_without_terms_it_is_its_base(base: str) -> None:
 
 
 def test_each_class_has_an_augmentation_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    from limbeck.methods import dm
+    from limbeck.methods.matching import dm
 
     seen: list[tuple[int, int]] = []
 
@@ -262,10 +262,13 @@ def test_which_caption_matching_moves_pixels(captions: Any, moves: bool) -> None
     ("options", "says"),
     [
         ({"base": "none"}, "leaves nothing to match"),
-        ({"captions": "embed"}, "text = 'learn'"),
-        ({"captions": "joint", "text": "learn", "base": "dc"}, "leave base at dm"),
+        ({"captions": "embed"}, "set `text=learn`"),
+        ({"captions": "joint", "text": "learn", "base": "dc"}, "in place of `base=dm`, got `base=dc`; remove `base`"),
         ({"concat": 1.0}, "no gradients are matched"),
-        ({"weight_captions": 1.0}, "captions is left out"),
+        (
+            {"weight_captions": 1.0},
+            r"`weight_captions=1.0` of guided .* \(`captions=none`\)\. Remove it, or name another `captions`",
+        ),
         ({"lr_text": 0.5}, "captions are not learned"),
         ({"text": "learn"}, "no term reads captions"),
         ({"single": 2.0}, "no image is compared with its own caption"),

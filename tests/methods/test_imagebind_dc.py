@@ -266,16 +266,31 @@ def test_augmented_views_teach() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"frequencies": 0, "bank": 2}, "bank = 2 has no say where the closed form is taken; leave it out"),
-        ({"frequencies": 0, "distance": "root"}, "distance = 'root' has no say where the closed form is taken"),
-        ({"batch": 9}, "batch = 9 has no say where the real functions are banked; leave it out, or set bank to 0"),
-        ({"variant": "cosine", "drop": 0.5}, "drop = 0.5 has no say where no joint law is compared"),
-        ({"joint": 0.0, "drop": 0.5}, "drop = 0.5 has no say"),
-        ({"views": 3}, "views = 3 has no say where nothing is augmented; .* name operations in augment"),
-        ({"uni": 0.0, "cross": 0.0, "joint": 0.0}, "one of them is more"),
-        ({"cross": -1.0}, "uni, cross and joint are 0 or more"),
-        ({"drop": 1.0}, "drop is a probability below 1, got 1.0"),
-        ({"scale": 0.0}, "scale of imagebind_dc must be"),
+        (
+            {"frequencies": 0, "bank": 2},
+            r"`bank=2` of imagebind_dc is ignored when the closed form is taken \(`frequencies=0`\)\. Remove it, or set",
+        ),
+        (
+            {"frequencies": 0, "distance": "root"},
+            "`distance=root` of imagebind_dc is ignored when the closed form is taken",
+        ),
+        (
+            {"batch": 9},
+            r"`batch=9` .* ignored when a frequency bank is used \(`bank=8`\)\. Remove it, or set `bank=0`\.",
+        ),
+        (
+            {"variant": "cosine", "drop": 0.5},
+            r"`drop=0.5` of imagebind_dc is ignored when no joint law is compared\. Remove it\.",
+        ),
+        ({"joint": 0.0, "drop": 0.5}, "`drop=0.5` of imagebind_dc is ignored"),
+        (
+            {"views": 3},
+            "`views=3` of imagebind_dc is ignored when nothing is augmented .* name operations in `augment`",
+        ),
+        ({"uni": 0.0, "cross": 0.0, "joint": 0.0}, "are all 0, so nothing is matched; give one a weight"),
+        ({"cross": -1.0}, "`cross` of imagebind_dc must be 0 or more, got -1.0"),
+        ({"drop": 1.0}, "`drop` of imagebind_dc must be 0 or more and below 1, got 1.0"),
+        ({"scale": 0.0}, "`scale` of imagebind_dc must be"),
         ({"augment": ("blur",)}, "unknown augmentation blur"),
         ({"init": "hearding"}, "did you mean herding"),
     ],
@@ -285,22 +300,22 @@ def test_what_has_no_say_or_cannot_work_is_refused(options: dict[str, Any], says
         DC(**options)
 
 
-@pytest.mark.parametrize(("name", "known"), [("variant", "cf, hybrid, cosine"), ("distance", "square, root")])
+@pytest.mark.parametrize(("name", "known"), [("variant", "cf, hybrid or cosine"), ("distance", "square or root")])
 def test_an_unknown_word_is_refused(name: str, known: str) -> None:
     method = DC()
     object.__setattr__(method, name, "cube")  # typed tests refuse it earlier than users are
-    with pytest.raises(LimbeckError, match=f"{name} is one of {known}, got 'cube'"):
+    with pytest.raises(LimbeckError, match=f"`{name}` of imagebind_dc must be {known}, got 'cube'"):
         method.__post_init__()
 
 
 @pytest.mark.parametrize(
     ("method", "options", "says"),
     [
-        ("NCFM", {"batch": 9}, "batch = 9 has no say where the real functions are banked"),
-        ("NCFM", {"views": 3}, "views = 3 has no say where nothing is augmented"),
-        ("NCFM", {"amplitude": 1.5}, "amplitude is a share from 0"),
-        ("NCFM", {"frequencies": 0}, "frequencies of ncfm must be 1 or more"),
-        ("AVDD", {"icm": -1.0}, "icm of avdd must be 0 or more"),
+        ("NCFM", {"batch": 9}, "`batch=9` of ncfm is ignored when a frequency bank is used"),
+        ("NCFM", {"views": 3}, "`views=3` of ncfm is ignored when nothing is augmented"),
+        ("NCFM", {"amplitude": 1.5}, "`amplitude` of ncfm must be from 0 to 1, got 1.5"),
+        ("NCFM", {"frequencies": 0}, "`frequencies` of ncfm must be 1 or more"),
+        ("AVDD", {"icm": -1.0}, "`icm` of avdd must be 0 or more"),
         ("AVDD", {"augment": ("blur",)}, "unknown augmentation blur"),
     ],
 )

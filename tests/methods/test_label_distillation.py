@@ -455,7 +455,7 @@ def test_what_cannot_be_learned_is_refused_before_anything_is_encoded(
 @pytest.mark.parametrize("options", [{"steps": -1}, {"batch": 1}, {"ridge": 0.0}, {"temperature": 0.0}, {"lr": -1.0}])
 def test_numbers_that_cannot_work_are_refused(options: dict[str, Any]) -> None:
     (name,) = options
-    with pytest.raises(ConfigError, match=f"{name} of label_distillation must be"):
+    with pytest.raises(ConfigError, match=f"`{name}` of label_distillation must be"):
         LabelDistillation(**options)
 
 
@@ -521,5 +521,5 @@ def test_the_temperature_falls_with_the_number_of_samples(samples: int, temperat
 
 def test_none_is_refused_where_it_is_no_default() -> None:
     assert LabelDistillation(lr=None, temperature=None).lr is None
-    with pytest.raises(ConfigError, match="steps of label_distillation must be 0 or more, got None"):
+    with pytest.raises(ConfigError, match="`steps` of label_distillation must be a whole number, got None"):
         LabelDistillation(steps=None)  # type: ignore[arg-type]

@@ -8,9 +8,8 @@ import torch
 import limbeck as lb
 from limbeck.check import toy_source
 from limbeck.core import chosen_pairs
-from limbeck.core.options import refuse_unread
 from limbeck.data.vectors import VectorSource
-from limbeck.errors import ConfigError, LimbeckWarning
+from limbeck.errors import LimbeckWarning
 from limbeck.methods.matching import _targets as laws
 from limbeck.methods.matching._row_adam import RowAdam, rates
 from limbeck.methods.matching._targets import JOINT, Laws
@@ -212,12 +211,6 @@ def test_rates_follow_the_range() -> None:
     )
     found = {tuple(group["params"][0].shape): group["lr"] for group in rates(synthetic, 0.1, 0.03)}
     assert found == {(2, 1, 4, 4): 1.0, (2, 3, 4, 4): 0.1, (2, 3): 0.03}
-
-
-def test_options_in_vain_are_named() -> None:
-    refuse_unread(lb.methods.CF(scale=0.5), "nobody reads it", "tie", "uni")
-    with pytest.raises(ConfigError, match=r"scale = 0.5 has no say where nobody reads it"):
-        refuse_unread(lb.methods.CF(scale=0.5), "nobody reads it", "tie", "scale")
 
 
 @pytest.mark.parametrize("frequencies", [32, 0])

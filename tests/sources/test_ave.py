@@ -130,7 +130,7 @@ def test_videos_alone_get_the_lines_that_cut_them(ave: Path) -> None:
     assert list(lb.source(f"ave:{ave}", **SMALL, audio="elsewhere", frames="").modalities) == ["audio", "label"]
     with pytest.raises(ConfigError, match="audio and frames are both left out"):
         lb.source(f"ave:{ave}", **SMALL, audio="", frames="")
-    with pytest.raises(ConfigError, match="audio_seconds is a length"):
+    with pytest.raises(ConfigError, match=r"`audio_seconds` of ave must be from 0\.01"):
         lb.source(f"ave:{ave}", audio_seconds=0.0)
     for path in [*ave.glob("*Set.txt"), ave / "Annotations.txt"]:
         path.unlink()

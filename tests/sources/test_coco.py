@@ -185,7 +185,7 @@ def test_folders_that_cannot_be(coco: Path, tmp_path: Path) -> None:
         lb.source(f"coco:{tmp_path / 'two'}")
     wrong = Coco()
     object.__setattr__(wrong, "label", "all")  # the constructor's types are checked while testing
-    with pytest.raises(ConfigError, match="label is one of largest, none"):
+    with pytest.raises(ConfigError, match="`label` of coco must be largest or none"):
         wrong.__post_init__()
 
 

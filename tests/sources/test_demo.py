@@ -45,7 +45,7 @@ def test_different_things_are_different_concepts() -> None:
 def test_wrong_options() -> None:
     wrong = Demo()
     object.__setattr__(wrong, "design", "apple")  # the constructor's types are checked while testing
-    with pytest.raises(ConfigError, match="design is one of both, google, twitter"):
+    with pytest.raises(ConfigError, match="`design` of demo must be both, google or twitter"):
         wrong.__post_init__()
     with pytest.raises(ConfigError, match="nothing after a colon"):
         Demo(path="x")

@@ -154,16 +154,16 @@ def test_captions_of_one_sample_are_joined(files: Path) -> None:
     [
         ({}, ConfigError, "holds depth, whose unit no file tells; name it with --source.depth_unit"),
         ({"depth_unit": "feet"}, ConfigError, "the unit of depth is m, cm, mm"),
-        ({"depth_unit": "mm", "depth_far": 0.2}, ConfigError, "depth_far is a distance in metres above 0.5"),
+        ({"depth_unit": "mm", "depth_far": 0.2}, ConfigError, "`depth_far` of manifest must be above 0.5"),
         (
             {"depth_unit": "mm", "audio": "sound"},
             DataError,
             "no filled column 'sound'; it has audio, depth, image, split",
         ),
-        ({"depth_unit": "mm", "audio_rate": 10}, ConfigError, "audio_rate is samples a second from 1000"),
-        ({"depth_unit": "mm", "audio_seconds": 0.0}, ConfigError, "audio_seconds is a length from 0.01"),
+        ({"depth_unit": "mm", "audio_rate": 10}, ConfigError, "`audio_rate` of manifest must be from 1000"),
+        ({"depth_unit": "mm", "audio_seconds": 0.0}, ConfigError, "`audio_seconds` of manifest must be from 0.01"),
         ({"depth_unit": "mm", "mels": 500}, ConfigError, "500 mel bands are more than windows of 256 samples"),
-        ({"depth_unit": "mm", "audio_seconds": 0.2, "mels": -1}, ConfigError, "mels is a number of bands"),
+        ({"depth_unit": "mm", "audio_seconds": 0.2, "mels": -1}, ConfigError, "`mels` of manifest must be 0 or more"),
     ],
 )
 def test_options_that_cannot_be(files: Path, options: dict[str, Any], error: type[Exception], says: str) -> None:

@@ -98,7 +98,7 @@ def test_depth_beyond_range_is_skipped(nyuv2: Path) -> None:
     with pytest.raises(DataError, match="1 no reading; the first"):
         lb.source(f"nyuv2:{nyuv2}", **SMALL)
     assert "kitchen_0001/0005" not in lb.source(f"nyuv2:{nyuv2}", **SMALL, max_skipped=0.1).keys
-    with pytest.raises(ConfigError, match="depth_far is a distance in metres"):
+    with pytest.raises(ConfigError, match=r"`depth_far` of nyuv2 must be above 0\.5"):
         lb.source(f"nyuv2:{nyuv2}", depth_far=0.1)
 
 

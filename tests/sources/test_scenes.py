@@ -167,13 +167,13 @@ def test_captions_with_and_without_the_class() -> None:
     ("option", "value", "match"),
     [
         ("path", "x", "takes nothing after a colon"),
-        ("resolution", 8, "a scene needs 16 pixels a side"),
-        ("shapes", 1, "shapes is a number of classes from 2 to 8"),
-        ("shapes", 9, "shapes is a number of classes from 2 to 8"),
-        ("tie", 1.1, "tie is a number from 0 to 1"),
-        ("clutter", -0.1, "clutter is a number from 0 to 1"),
-        ("samples", 11, "at least two a class"),
-        ("seed", -1, "seed is a whole number from 0 up"),
+        ("resolution", 8, "`resolution` of scenes must be from 16 to 4096, got 8"),
+        ("shapes", 1, "`shapes` of scenes must be from 2 to 8"),
+        ("shapes", 9, "`shapes` of scenes must be from 2 to 8"),
+        ("tie", 1.1, "`tie` of scenes must be from 0 to 1"),
+        ("clutter", -0.1, "`clutter` of scenes must be from 0 to 1"),
+        ("samples", 11, "`samples` of scenes must be two a class or more, 12, got 11"),
+        ("seed", -1, "`seed` of scenes must be 0 or more"),
     ],
 )
 def test_options_that_cannot_be(option: str, value: Any, match: str) -> None:
@@ -184,5 +184,5 @@ def test_options_that_cannot_be(option: str, value: Any, match: str) -> None:
 def test_positions_that_cannot_be() -> None:
     wrong = Scenes()
     object.__setattr__(wrong, "positions", "six")  # the constructor's types are checked while testing
-    with pytest.raises(ConfigError, match="positions is one of centre, five"):
+    with pytest.raises(ConfigError, match="`positions` of scenes must be centre or five, got 'six'"):
         wrong.__post_init__()

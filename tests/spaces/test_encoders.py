@@ -72,7 +72,7 @@ def test_image_encoders_serve_sound_and_depth(name: str, modality: str) -> None:
 def test_image_encoders_refuse_waveforms_and_other_modalities() -> None:
     with pytest.raises(DataError, match=r"--source\.mels 64"):
         lb.space(audio="convnet")["audio"](torch.zeros(2, 8000))
-    with pytest.raises(ConfigError, match="'convnet' reads images, and audio and depth as images; it cannot serve as"):
+    with pytest.raises(ConfigError, match="`modality` of convnet must be image, audio or depth, got"):
         lb.space(text="convnet")
 
 
@@ -250,10 +250,10 @@ def test_minilm_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
         ("pool:convnet+convnt", UnknownName, "did you mean convnet"),
         ("pool:convnet+minilm", ConfigError, "encodes 'text'"),
         ("pool:convnet+pool:convnet", ConfigError, "no other pool"),
-        ({"name": "mobilenet_v2", "resolution": 8}, ConfigError, "resolution >= 32"),
-        ({"name": "efficientnet_lite0", "resolution": 8}, ConfigError, "resolution >= 32"),
+        ({"name": "mobilenet_v2", "resolution": 8}, ConfigError, "`resolution` of .* must be 32 or more"),
+        ({"name": "efficientnet_lite0", "resolution": 8}, ConfigError, "`resolution` of .* must be 32 or more"),
         ("hf:/no/such/folder", ConfigError, "cannot be read"),
-        ({"name": "hf:x", "max_length": 1}, ConfigError, "at least 3"),
+        ({"name": "hf:x", "max_length": 1}, ConfigError, "`max_length` of hf must be 3 or more"),
     ],
 )
 def test_space_refuses(spec: Any, error: type[Exception], message: str, random_mobilenet: None) -> None:

@@ -315,12 +315,15 @@ def test_what_an_installed_package_lacks_is_named(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "imagebind", "clips": 0}, "clips >= 1"),
-        ({"name": "imagebind", "near": 0.0}, "0 < near"),
-        ({"name": "imagebind", "rate": 2}, "imagebind: rate is"),
-        ({"name": "imagebind", "modality": "smell"}, "imagebind encodes image, text, audio, depth"),
-        ({"name": "languagebind", "rate": 2}, "languagebind: rate is"),
-        ({"name": "languagebind", "modality": "smell"}, "languagebind encodes image, text, audio, depth"),
+        ({"name": "imagebind", "clips": 0}, "`clips` of imagebind must be 1 or more"),
+        ({"name": "imagebind", "near": 0.0}, "`near` of imagebind must be above 0"),
+        ({"name": "imagebind", "rate": 2}, "`rate` of imagebind must be"),
+        ({"name": "imagebind", "modality": "smell"}, "`modality` of imagebind must be image, text, audio or depth"),
+        ({"name": "languagebind", "rate": 2}, "`rate` of languagebind must be"),
+        (
+            {"name": "languagebind", "modality": "smell"},
+            "`modality` of languagebind must be image, text, audio or depth",
+        ),
     ],
 )
 def test_options_are_checked(options: dict[str, Any], message: str) -> None:

@@ -290,7 +290,7 @@ def test_rates_that_agree_after_resampling(models: dict[str, str]) -> None:
         ("pe", "audio", {"pooling": "mean"}, "is PE-AV"),
         ("gemma", "image", {}, "made for the language model behind them"),
         ("gemma", "audio", {}, "made for the language model behind them"),
-        ("wav2vec", "audio", {"rate": 16}, "rate is samples a second"),
+        ("wav2vec", "audio", {"rate": 16}, "`rate` of hf must be from 1000 to 768000"),
         ("siglip2", "audio", {}, "is a model of image and text; it has no audio"),
         ("clap", "image", {}, "is a model of audio and text; it has no image"),
         ("wav2vec", "text", {}, "is a model of audio; it has no text"),

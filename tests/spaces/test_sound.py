@@ -9,9 +9,10 @@ import torch
 from scipy.signal import resample_poly
 from torch import Tensor
 
+import limbeck as lb
 from limbeck.data.spectrogram import mel_bank
 from limbeck.errors import ConfigError, DataError
-from limbeck.spaces.hearing import AudioNetwork, DecibelMel, KaldiMel, Waveform, check_rate, read_features
+from limbeck.spaces.hearing import AudioNetwork, DecibelMel, KaldiMel, Waveform, read_features
 from limbeck.spaces.sound import decibel_mel, fit, kaldi_mel, resample
 
 
@@ -179,7 +180,7 @@ def test_silence_has_finite_gradients() -> None:
             DataError,
             "100 samples at 48000 Hz is too short",
         ),
-        (lambda: check_rate(16, "clap"), ConfigError, "clap: rate is samples a second of the sounds"),
+        (lambda: lb.space(audio={"name": "hf:x", "rate": 16}), ConfigError, "`rate` of hf must be from 1000 to 768000"),
         (lambda: read_features({"feature_extractor_type": "Whisper"}, "x"), ConfigError, "hf:x: .* is Whisper, which"),
         (
             lambda: read_features({"feature_extractor_type": "ClapFeatureExtractor", "padding": "mirror"}, "x"),

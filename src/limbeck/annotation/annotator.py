@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 from torch import Tensor
 
+from limbeck.constraints import validate
 from limbeck.errors import ConfigError
 
 __all__ = ["Annotator", "Captioner", "Knowledge", "Segmenter"]
@@ -42,6 +43,9 @@ class Annotator(ABC):
     """
 
     requires: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+    def __post_init__(self) -> None:
+        validate(self)
 
     @property
     @abstractmethod

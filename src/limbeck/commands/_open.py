@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from limbeck.commands._options import Command, Part, part
+from limbeck.constraints import Check
 from limbeck.errors import ConfigError, StorageError
 from limbeck.runtime.progress import ProgressCallback
 from limbeck.terminal import note
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ENCODERS",
+    "Device",
     "Encoded",
     "OfSet",
     "ceiling_said",
-    "check_device",
     "classes_without",
     "encoder_specs",
     "folder_of",
@@ -53,6 +54,33 @@ ENCODERS = {
 REASONS = 5  # that a note tells
 
 
+def check_device(name: str) -> None:
+    """Says so where this machine has no such device.
+
+    Raises:
+        ConfigError: it is no name of a device, or this torch does not see the device.
+    """
+    if name == "cpu":
+        return
+    found = re.fullmatch(r"(mps|cuda)(?::(\d+))?", name)
+    if found is None or (found[1] == "mps" and found[2]):
+        raise ConfigError(f"--device takes cpu, cuda, cuda:N (the N-th GPU, from 0) or mps, got {name!r}")
+    import torch
+
+    there = torch.backends.mps.is_available() if found[1] == "mps" else torch.cuda.is_available()
+    if not there:
+        raise ConfigError(
+            f"--device {name}: this torch ({torch.__version__}) finds no {found[1]} device; leave the option out to use "
+            "the CPU, or install a torch that fits your GPU and driver (pytorch.org)"
+        )
+    count = torch.cuda.device_count() if found[2] else 0
+    if found[2] and int(found[2]) >= count:
+        raise ConfigError(f"--device {name}: there are {count} GPUs, the last of them is cuda:{count - 1}")
+
+
+Device = Annotated[str, Check(check_device)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Encoded(Command):
     """A command that opens data and encodes them.
@@ -72,10 +100,7 @@ class Encoded(Command):
     text: Part | None = part("encoder", ENCODERS["text"], name="space.text")
     audio: Part | None = part("encoder", ENCODERS["audio"], name="space.audio")
     depth: Part | None = part("encoder", ENCODERS["depth"], name="space.depth")
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        check_device(self.device)
+    device: Device = "cpu"
 
     def space(self, source: "Source") -> "Space":
         """The encoders of those modalities that the source has; says which it leaves out.
@@ -124,30 +149,6 @@ def ready_parts(name: str) -> dict[str, Part | None]:
 def recorded(encoder: Mapping[str, Any]) -> Part:
     """An encoder as a recipe writes it."""
     return Part("encoder", encoder["name"], {k: v for k, v in encoder.items() if k != "name"})
-
-
-def check_device(name: str) -> None:
-    """Says so where this machine has no such device.
-
-    Raises:
-        ConfigError: it is no name of a device, or this torch does not see the device.
-    """
-    if name == "cpu":
-        return
-    found = re.fullmatch(r"(mps|cuda)(?::(\d+))?", name)
-    if found is None or (found[1] == "mps" and found[2]):
-        raise ConfigError(f"--device takes cpu, cuda, cuda:N (the N-th GPU, from 0) or mps, got {name!r}")
-    import torch
-
-    there = torch.backends.mps.is_available() if found[1] == "mps" else torch.cuda.is_available()
-    if not there:
-        raise ConfigError(
-            f"--device {name}: this torch ({torch.__version__}) finds no {found[1]} device; leave the option out to use "
-            "the CPU, or install a torch that fits your GPU and driver (pytorch.org)"
-        )
-    count = torch.cuda.device_count() if found[2] else 0
-    if found[2] and int(found[2]) >= count:
-        raise ConfigError(f"--device {name}: there are {count} GPUs, the last of them is cuda:{count - 1}")
 
 
 def space_of(encoders: Mapping[str, Part | None], source: "Source") -> "Space":

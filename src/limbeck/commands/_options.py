@@ -18,6 +18,7 @@ from limbeck import registry
 from limbeck.commands._describe import arguments, options
 from limbeck.commands._line import NO_VALUE, Line, needs_value, read_line
 from limbeck.commands._types import Option, add, is_mapping, typed
+from limbeck.constraints import validate
 from limbeck.errors import ConfigError, MissingDependency, UnknownName
 from limbeck.runtime.progress import ProgressCallback
 
@@ -97,6 +98,9 @@ class Command(ABC):
     allow: tuple[str, ...] = ()
     fingerprints: Mapping[str, str] = field(default_factory=dict, metadata={"hidden": True})
     named: frozenset[str] = field(default=frozenset(), metadata={"hidden": True})  # the options that were given
+
+    def __post_init__(self) -> None:
+        validate(self)
 
     @abstractmethod
     def execute(self, tick: ProgressCallback) -> Answer:
@@ -188,11 +192,13 @@ def help_of(command: type[Command], argv: Sequence[str], width: int = 100) -> st
 
 
 def _flags(command: type[Command]) -> set[str]:
-    return {_name(f) for f in _visible(command) if f.type is bool}
+    hints = get_type_hints(command)
+    return {_name(f) for f in _visible(command) if hints[f.name] is bool}
 
 
 def _mappings(command: type[Command]) -> set[str]:
-    return {_name(f) for f in _visible(command) if is_mapping(f.type)}
+    hints = get_type_hints(command)
+    return {_name(f) for f in _visible(command) if is_mapping(hints[f.name])}
 
 
 def _without_places(command: type[Command], given: Mapping[str, str]) -> dict[str, str]:

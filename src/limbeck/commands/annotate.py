@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.commands._open import check_device, open_source, report_skipped
+from limbeck.commands._open import Device, open_source, report_skipped
 from limbeck.commands._options import Answer, Command, Part, part
 from limbeck.runtime.progress import ProgressCallback
 from limbeck.terminal import note
@@ -38,10 +38,7 @@ class Annotate(Command):
     captions: Part | None = part("captioner")
     masks: Part | None = part("segmenter")
     out: Path | None = None
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        check_device(self.device)
+    device: Device = "cpu"
 
     def execute(self, tick: ProgressCallback) -> Answer:
         """Writes the folder."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limbeck.commands._open import Encoded, check_device, open_source, report_skipped
+from limbeck.commands._open import Encoded, open_source, report_skipped
 from limbeck.commands._options import Answer, Part, part
 from limbeck.errors import ConfigError
 from limbeck.runtime.progress import ProgressCallback
@@ -39,7 +39,7 @@ class Bind(Encoded, Binding):
     weights: Mapping[str, str] = field(default_factory=dict)  # type: ignore[assignment]  # as words; typed by `binding`
 
     def __post_init__(self) -> None:
-        check_device(self.device)
+        super().__post_init__()
         self.binding()
 
     def binding(self) -> Binding:

@@ -5,11 +5,12 @@ import shlex
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from limbeck.commands._open import report_ceiling, report_incomplete, report_skipped, report_small_classes
 from limbeck.commands._options import AUTO, Answer, Part, part
 from limbeck.commands._task import Task
+from limbeck.constraints import Count, Interval
 from limbeck.errors import ConfigError
 from limbeck.runtime.progress import ProgressCallback
 from limbeck.terminal import note
@@ -44,17 +45,13 @@ class Distill(Task):
     resumes = "the same command continues from the last checkpoint"
 
     method: Part = part("method", AUTO)
-    minutes: float = 10.0
+    minutes: Annotated[float, Interval(gt=0, lt=math.inf)] = 10.0
     judge: Part | None = part("encoder", name="judge")
     run: Path
-    save_every: int = 100
+    save_every: Count = 100
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.save_every < 1:
-            raise ConfigError(f"--save_every takes a number of steps of at least 1, got {self.save_every}")
-        if not (math.isfinite(self.minutes) and self.minutes > 0):
-            raise ConfigError(f"--minutes takes a positive number, got {self.minutes}")
         for name in ("minutes", "judge"):
             if name in self.named and not self.method.is_search:
                 raise ConfigError(

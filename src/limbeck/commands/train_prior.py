@@ -5,9 +5,9 @@ import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from limbeck.commands._open import check_device, open_source, report_skipped
+from limbeck.commands._open import Device, open_source, report_skipped
 from limbeck.commands._options import Answer, Command, Part, part
-from limbeck.errors import ConfigError
+from limbeck.constraints import Count
 from limbeck.methods.generative.diffusion.training import PriorTraining, losses, train_prior
 from limbeck.runtime.progress import ProgressCallback
 from limbeck.terminal import note
@@ -33,14 +33,8 @@ class TrainPrior(PriorTraining, Command):
 
     source: Part | None = part("source")
     out: Path
-    save_every: int = 200
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        check_device(self.device)
-        if self.save_every < 1:
-            raise ConfigError(f"--save_every takes a number of steps of at least 1, got {self.save_every}")
-        super().__post_init__()
+    save_every: Count = 200
+    device: Device = "cpu"
 
     def execute(self, tick: ProgressCallback) -> Answer:
         """Trains to the end, and tells what the losses have come to."""

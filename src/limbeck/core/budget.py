@@ -4,10 +4,12 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from limbeck.constraints import Count, validate
 from limbeck.errors import ConfigError
 
 __all__ = ["Budget", "byte_count", "per_class"]
@@ -50,20 +52,18 @@ class Budget:
         80
     """
 
-    pairs: int | None = None
+    pairs: Count | None = None
     bytes: int | str | None = None
-    pixels: str = "uint8"
+    pixels: Literal["uint8", "float32"] = "uint8"
 
     def __post_init__(self) -> None:
+        validate(self)
         if (self.pairs is None) == (self.bytes is None):
             raise ConfigError("a budget needs either pairs or bytes, not both and not neither")
         if self.bytes is not None:
             object.__setattr__(self, "bytes", byte_count(self.bytes))
-        value = self.limit if self.pairs is None else self.pairs
-        if self.pixels not in ("uint8", "float32"):
-            raise ConfigError(f"pixels are stored as 'uint8' or 'float32', got {self.pixels!r}")
-        if value is None or value <= 0:
-            raise ConfigError(f"a budget must be positive, got {value}")
+            if self.limit is None or self.limit < 1:
+                raise ConfigError(f"`bytes` of budget must be 1 or more, got {self.limit}")
 
     @property
     def limit(self) -> int | None:

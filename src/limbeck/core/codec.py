@@ -3,12 +3,13 @@
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from limbeck.constraints import Interval, OnlyIf, validate
 from limbeck.data.decode import decode_image, lacking_formats, opened_image, whole_image
 from limbeck.data.parse import Unreadable
 from limbeck.errors import ConfigError
@@ -60,24 +61,17 @@ class Storage:
         True
     """
 
-    codec: str = "auto"
-    quality: int = QUALITY
-    side: int = 0
-    vectors: str = "float32"
+    codec: Codec = "auto"
+    quality: Annotated[
+        int,
+        Interval(ge=1, le=100),
+        OnlyIf(lambda o: o.lossy, "the codec is exact (`codec={o.codec}`)", "set `codec` to jpeg, webp or avif"),
+    ] = QUALITY
+    side: Annotated[int, Interval(ge=0, le=16_383)] = 0
+    vectors: Vectors = "float32"
 
     def __post_init__(self) -> None:
-        if self.codec not in get_args(Codec):
-            raise ConfigError(f"images are stored as {', '.join(get_args(Codec))}, got {self.codec!r}")
-        if self.vectors not in get_args(Vectors):
-            raise ConfigError(f"vectors are stored as {', '.join(get_args(Vectors))}, got {self.vectors!r}")
-        if not 1 <= self.quality <= 100:
-            raise ConfigError(f"the quality of stored images goes from 1 to 100, got {self.quality}")
-        if self.quality != QUALITY and not self.lossy:
-            raise ConfigError(
-                f"quality {self.quality} has no say for the exact codec {self.codec!r}; use jpeg, webp or avif"
-            )
-        if not 0 <= self.side <= 16_383:  # the largest side of WebP
-            raise ConfigError(f"the side of stored images is 0 (as in the data) or up to 16383 pixels, got {self.side}")
+        validate(self, "storage")
         if self.codec in ("webp", "avif", "jpeg") and not _is_there(self.codec):
             raise ConfigError(
                 f"the Pillow of this machine writes no {self.codec}; choose another codec, or upgrade Pillow"

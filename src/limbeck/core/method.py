@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 from torch.optim import Optimizer
 
+from limbeck.constraints import validate
 from limbeck.core.problem import Problem
 from limbeck.core.synthetic import Synthetic
 from limbeck.errors import ConfigError, DataError, Fault
@@ -41,6 +42,9 @@ class Method(ABC):
     pools: ClassVar[Literal["all", "drawn", "none"]] = "none"
     again: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        validate(self)
+
     def check(self, problem: Problem) -> None:
         """Refuses a problem that it cannot work on, before anything is encoded: no check may read the problem's features.
 
@@ -69,6 +73,23 @@ class Method(ABC):
             pairs = problem.budget.resolve(size, problem.available, problem.fixed_bytes)
             if problem.by_class(per_class):
                 problem.refuse_classes(pairs, per_class)
+
+    def refuse_others(self, problem: Problem, matched: dict[str, str], instead: str = "") -> None:
+        """Refuses modalities that a method would leave as they were; for `check`.
+
+        Args:
+            problem: whose modalities.
+            matched: those that it matches, each with its name in the message.
+            instead: what else can be done than to leave the others out.
+
+        Raises:
+            DataError: names them, and how to leave them out.
+        """
+        if others := [m for m in problem.modalities if m not in matched]:
+            raise DataError(
+                f"{self.describe()['name']} matches {' and '.join(matched.values())}, and would leave {' and '.join(others)} as it was; "
+                f"{instead}leave it out with {' '.join(f'--space.{m} none' for m in others)}"
+            )
 
     def _check_pixels(self, problem: Problem) -> None:
         name, given = self.describe()["name"], problem.pixels.given
@@ -166,22 +187,6 @@ class Method(ABC):
     def remedy_for(self, name: str) -> str:
         """What to change where a logged scalar, the gradient or a parameter of this name stopped being finite."""
         return "lower the learning rate"
-
-    def require(self, **least: float) -> None:
-        """Refuses hyper-parameters that are too small to work; for `__post_init__`. `None` passes where it is the default.
-
-        Args:
-            least: the smallest value of each field.
-
-        Raises:
-            ConfigError: names the field, its value and the limit.
-        """
-        for field, limit in least.items():
-            value = getattr(self, field)
-            if value is None and getattr(type(self), field, 0) is None:
-                continue
-            if value is None or not value >= limit:
-                raise ConfigError(f"{field} of {self.describe()['name']} must be {limit} or more, got {value}")
 
     def describe(self) -> dict[str, Any]:
         """Name and hyper-parameters, as they are written in a recipe."""

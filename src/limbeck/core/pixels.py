@@ -3,19 +3,21 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from math import pi, sqrt
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from limbeck.errors import ConfigError
+from limbeck.constraints import Interval, OnlyIf, Share, validate
 
 __all__ = ["Coordinates", "Pixels", "colour_axes"]
 
 FormName = Literal["raw", "pyramid", "dct"]
 Colours = Literal["rgb", "decorrelated"]
-READ_BY = {"crop": "views", "noise": "views", "levels": "pyramid", "grown": "pyramid", "window": "dct"}
+VIEWED = OnlyIf(lambda o: o.views, "there are no views (`views=0`)", "set `views=5`")
+PYRAMID = OnlyIf(lambda o: o.form == "pyramid", "`form={o.form}`", "set `form=pyramid`")
+DCT = OnlyIf(lambda o: o.form == "dct", "`form={o.form}`", "set `form=dct`")
 LEAST = 1e-4  # of the variance of an axis of colour, as a share of the mean, so that grey images can take colours
 
 
@@ -47,35 +49,17 @@ class Pixels:
         {}
     """
 
-    views: int = 0
-    crop: float = 0.8
-    noise: float = 0.02
-    form: str = "raw"
-    levels: int = 4
-    grown: float = 0.5
-    window: int = 32
-    colours: str = "rgb"
+    views: Annotated[int, Interval(ge=0, le=1000)] = 0
+    crop: Annotated[float, Interval(ge=0.05, le=1), VIEWED] = 0.8
+    noise: Annotated[Share, VIEWED] = 0.02
+    form: FormName = "raw"
+    levels: Annotated[int, Interval(ge=2, le=12), PYRAMID] = 4
+    grown: Annotated[Share, PYRAMID] = 0.5
+    window: Annotated[int, Interval(ge=1, le=1 << 14), DCT] = 32
+    colours: Colours = "rgb"
 
     def __post_init__(self) -> None:
-        for name, known in {"form": get_args(FormName), "colours": get_args(Colours)}.items():
-            if getattr(self, name) not in known:
-                raise ConfigError(f"{name} of pixels is one of {', '.join(known)}, got {getattr(self, name)!r}")
-        ranges = {
-            "views": (0, 1000),
-            "crop": (0.05, 1),
-            "noise": (0, 1),
-            "levels": (2, 12),
-            "grown": (0, 1),
-            "window": (1, 1 << 14),
-        }
-        for name, (low, high) in ranges.items():
-            if not low <= getattr(self, name) <= high:
-                raise ConfigError(f"{name} of pixels goes from {low} to {high}, got {getattr(self, name)}")
-        for name in self.given:
-            reader = READ_BY.get(name)
-            if (reader == "views" and not self.views) or (reader in get_args(FormName) and self.form != reader):
-                how = "--pixels.views 5" if reader == "views" else f"--pixels.form {reader}"
-                raise ConfigError(f"{name} of pixels has no say without {how}; leave it out, or give both")
+        validate(self)
 
     @property
     def given(self) -> dict[str, Any]:

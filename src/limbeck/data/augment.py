@@ -1,14 +1,15 @@
 """Siamese augmentation: one random operation with the *same* parameters for every image of every set, and its mask."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
+from limbeck.constraints import Check
 from limbeck.errors import ConfigError, DataError
 
-__all__ = ["OPERATIONS", "by_group", "check_operations", "siamese", "siamese_masked"]
+__all__ = ["OPERATIONS", "Augment", "by_group", "check_operations", "siamese", "siamese_masked"]
 
 
 # name -> kornia's class and its parameters
@@ -30,6 +31,9 @@ def check_operations(operations: Sequence[str]) -> None:
     """
     if unknown := set(operations) - set(OPERATIONS):
         raise ConfigError(f"unknown augmentation {', '.join(sorted(unknown))}; known: {', '.join(OPERATIONS)}")
+
+
+Augment = Annotated[tuple[str, ...], Check(check_operations)]  # an option that names operations
 
 
 def siamese(

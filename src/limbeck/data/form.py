@@ -2,23 +2,29 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from limbeck.constraints import Ge, Interval
 from limbeck.data.audio import SOUND_DECODER, decode_audio
 from limbeck.data.decode import DECODER, MAX_PIXELS, decode_image, lacking_formats
 from limbeck.data.depth import DEPTH_DECODER, DepthUnit, decode_depth
 from limbeck.data.mask import MASK_DECODER, MaskValues, decode_mask
 from limbeck.data.modality import Modality
 from limbeck.data.spectrogram import frames_of, log_mel, mel_filters, window_of
-from limbeck.errors import ConfigError
 from limbeck.limits import limit_factor
 
-__all__ = ["DepthForm", "Form", "ImageForm", "MaskForm", "SoundForm"]
+__all__ = ["AudioRate", "AudioSeconds", "DepthFar", "DepthForm", "Form", "ImageForm", "MaskForm", "Mels", "SoundForm"]
+
+# Options of sources that are read by the forms below.
+AudioRate = Annotated[int, Interval(ge=1000, le=192_000)]
+AudioSeconds = Annotated[float, Interval(ge=0.01, le=3600)]
+Mels = Annotated[int, Ge(0)]
+DepthFar = Annotated[float, Interval(gt=0.5, lt=1e5)]
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ class SoundForm(Form):
         mels: bands of a spectrogram; 0 for the waveform.
 
     Raises:
-        ConfigError: a rate, length or number of bands that cannot be.
+        ConfigError: more bands than the rate has.
     """
 
     rate: int
@@ -117,12 +123,6 @@ class SoundForm(Form):
     mels: int
 
     def __post_init__(self) -> None:
-        if not 1000 <= self.rate <= 192_000:
-            raise ConfigError(f"audio_rate is samples a second from 1000 to 192000, got {self.rate!r}")
-        if not 0.01 <= self.seconds <= 3600:
-            raise ConfigError(f"audio_seconds is a length from 0.01 to 3600 seconds, got {self.seconds!r}")
-        if self.mels < 0:
-            raise ConfigError(f"mels is a number of bands, or 0 for waveforms, got {self.mels!r}")
         if self.mels:
             mel_filters(self.rate, window_of(self.rate)[0], self.mels)
 
@@ -162,7 +162,7 @@ class DepthForm(Form):
         far: metres; what is farther is put there.
 
     Raises:
-        ConfigError: an unknown unit, or `far` not beyond half a metre.
+        ConfigError: an unknown unit.
     """
 
     resolution: int
@@ -171,8 +171,6 @@ class DepthForm(Form):
 
     def __post_init__(self) -> None:
         DepthUnit(self.unit)
-        if not 0.5 < self.far < 1e5:
-            raise ConfigError(f"depth_far is a distance in metres above 0.5, got {self.far!r}")
 
     @property
     def modality(self) -> Modality:

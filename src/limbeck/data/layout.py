@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
+from limbeck.constraints import Ge, Interval, Share, validate
 from limbeck.data.batch import Captions
 from limbeck.data.decode import MAX_PIXELS
 from limbeck.data.form import Form, ImageForm
@@ -179,20 +180,13 @@ class Layout(ABC):
     requires: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     path: str = ""
-    resolution: int = 64
-    max_skipped: float = 0.01
-    workers: int | None = None
-    max_pixels: int = field(default=MAX_PIXELS, kw_only=True)
+    resolution: Annotated[int, Interval(ge=1, le=4096)] = 64
+    max_skipped: Share = 0.01
+    workers: Annotated[int, Ge(0)] | None = None
+    max_pixels: Annotated[int, Interval(ge=1, le=10**9)] = field(default=MAX_PIXELS, kw_only=True)
 
     def __post_init__(self) -> None:
-        if type(self.resolution) is not int or not 1 <= self.resolution <= 4096:
-            raise ConfigError(f"resolution is a whole number of pixels from 1 to 4096, got {self.resolution!r}")
-        if not isinstance(self.max_skipped, int | float) or not 0 <= self.max_skipped <= 1:
-            raise ConfigError(f"max_skipped is a share from 0 to 1, got {self.max_skipped!r}")
-        if self.workers is not None and (type(self.workers) is not int or self.workers < 0):
-            raise ConfigError(f"workers is a number of processes, 0 or more, got {self.workers!r}")
-        if type(self.max_pixels) is not int or not 1 <= self.max_pixels <= 10**9:
-            raise ConfigError(f"max_pixels is a number of pixels from 1 to a thousand million, got {self.max_pixels!r}")
+        validate(self)
         if not is_utf8(self.path):
             raise ConfigError(f"the path {self.path!r} is not UTF-8 and could not be written into a recipe; rename it")
         limit_factor()

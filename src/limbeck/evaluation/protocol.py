@@ -3,11 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_type_hints
 
+from limbeck.constraints import Check, Count, Ge, MinLen, NotNegative, Positive, validate
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
-from limbeck.networks._spec import network
+from limbeck.networks._spec import check_student
 from limbeck.runtime.cache import Cache, digest
 from limbeck.runtime.runtime import Runtime
 from limbeck.spaces import Features, Space, embed_source
@@ -19,6 +20,7 @@ __all__ = ["Context", "Protocol", "Selection"]
 LONGER = 3  # times as many steps
 
 Selection = Literal["clean", "paper", "last"]
+Grid = Annotated[tuple[NotNegative, ...], MinLen(1)]
 
 
 @dataclass(frozen=True)
@@ -77,43 +79,31 @@ class Protocol(ABC):
     Attributes:
         version: raised with every change of the code that changes numbers.
         higher_is_better: the direction of all metrics of which `rises` says nothing else.
-        selections: the values of `selection` that it knows.
     """
 
-    student: str = "frozen"
+    student: Annotated[str, Check(check_student)] = "frozen"
     selection: Selection = "clean"
-    ridge: tuple[float, ...] | None = None
-    noise: tuple[float, ...] | None = None
-    rank: int = 512
-    steps: int | None = None
-    batch: int | None = None
-    rate: float | None = None
-    looks: int = 2
-    longest: int | None = None
-    resolution: int | None = None
+    ridge: Grid | None = None
+    noise: Grid | None = None
+    rank: Count = 512
+    steps: Count | None = None
+    batch: Annotated[int, Ge(2)] | None = None
+    rate: Positive | None = None
+    looks: Count = 2
+    longest: Count | None = None
+    resolution: Annotated[int, Ge(8)] | None = None
     augment: bool = True
 
     version: ClassVar[int]
     higher_is_better: ClassVar[bool] = True
-    selections: ClassVar[tuple[Selection, ...]] = ("clean", "paper")
 
     def __post_init__(self) -> None:
-        if self.selection not in self.selections:
-            known = " or ".join(map(repr, self.selections))
-            raise ConfigError(f"selection of {self.name} is {known}, got {self.selection!r}")
-        if self.student not in ("frozen", "encoder"):
-            network(self.student)
+        validate(self)
         for option, value in self.defaults().items():
             if getattr(self, option) is None:
                 object.__setattr__(self, option, value)
         if self.longest is not None and self.steps is not None and self.longest < self.steps:
             raise ConfigError(f"longest is {self.steps} steps, as many as steps, or more; got {self.longest}")
-        wrong = self.rank < 1 or (self.resolution is not None and self.resolution < 8)
-        if wrong or not self.grid or min(x for point in self.grid for x in point) < 0:
-            raise ConfigError(
-                "ridge and noise need a value or more, none negative; rank needs 1, resolution 8 or more; got "
-                f"ridge={self.ridge}, noise={self.noise}, rank={self.rank}, resolution={self.resolution}"
-            )
         self.schedule  # noqa: B018  refuses what cannot work
 
     def defaults(self) -> dict[str, Any]:
@@ -304,7 +294,8 @@ class Protocol(ABC):
         if self.selection in ("paper", "last"):
             return test
         if "val" not in test.splits:
-            last = "choose nothing with --protocol.selection last, " if "last" in self.selections else ""
+            known = get_args(get_type_hints(type(self))["selection"])
+            last = "choose nothing with --protocol.selection last, " if "last" in known else ""
             raise DataError(
                 f"{test.name} has no validation split to choose the student on (its splits: "
                 f"{', '.join(test.splits) or 'none'}); add a split named 'val' to the data, {last}or accept an optimistic "

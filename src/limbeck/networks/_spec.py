@@ -9,7 +9,7 @@ from torch import nn
 from limbeck import registry
 from limbeck.errors import ConfigError
 
-__all__ = ["network"]
+__all__ = ["check_student", "network"]
 
 
 def network(spec: str) -> Callable[..., nn.Module]:
@@ -35,3 +35,17 @@ def network(spec: str) -> Callable[..., nn.Module]:
     if not (width.isascii() and width.isdigit() and int(width) > 0):
         raise ConfigError(f"the width of a network is a number of channels, as in {name}:32; got {spec!r}")
     return partial(found, width=int(width))
+
+
+def check_student(name: str) -> None:
+    """Refuses what is neither frozen features, nor the encoder itself, nor a network.
+
+    Args:
+        name: `"frozen"`, `"encoder"` or a network, see `network`.
+
+    Raises:
+        UnknownName: no such network.
+        ConfigError: see `network`.
+    """
+    if name not in ("frozen", "encoder"):
+        network(name)

@@ -5,6 +5,7 @@ sum one. `ignored` leaves entries out: false negatives, never the diagonal. All 
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from limbeck.errors import UnknownName
 __all__ = ["LOSSES", "Loss", "bce", "contrastive", "cwcl", "directions", "ence", "false_negatives", "infonce", "wbce"]
 
 Square = Float[Tensor, "b b"]
+LossName = Literal["infonce", "ence", "cwcl", "bce", "wbce"]
 Mask = Bool[Tensor, "b b"] | None
 Loss = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]  # (logits, labels or None for the identity, ignored)
 

@@ -5,15 +5,17 @@ captions of one image share that image's row, so nothing is copied. A sample is 
 """
 
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from limbeck.constraints import Check
 from limbeck.data.pairs import first_of_each
 from limbeck.errors import UnknownName
 
-__all__ = ["RULES", "Rule", "View", "herding", "kcenter", "kmeans", "prototypes", "random", "rule"]
+__all__ = ["RULES", "Init", "Rule", "View", "herding", "kcenter", "kmeans", "prototypes", "random", "rule"]
 
 View = tuple[Tensor, Tensor]  # vectors float [U, D] and the row of each candidate int64 [R]
 Rule = Callable[[Sequence[View], Tensor, int, torch.Generator], Tensor]
@@ -206,3 +208,6 @@ def rule(name: str) -> Rule:
     if name not in RULES:
         raise UnknownName("selection rule", name, RULES)
     return RULES[name]
+
+
+Init = Annotated[str, Check(rule)]  # an option that names a rule

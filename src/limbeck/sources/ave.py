@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from limbeck.constraints import Share
 from limbeck.data.clips import Clips, SoundSpan, clip_cells, cut_files, unused_clips
-from limbeck.data.form import Form, ImageForm, SoundForm
+from limbeck.data.form import AudioRate, AudioSeconds, Form, ImageForm, Mels, SoundForm
 from limbeck.data.layout import FileImage, Layout, Listing
 from limbeck.data.parse import Unreadable
 from limbeck.data.rows import list_rows, translated
@@ -59,12 +60,12 @@ class Ave(Layout):
 
     requires: ClassVar[tuple[tuple[str, str], ...]] = (("soundfile", "audio"),)
 
-    max_skipped: float = 0.05
+    max_skipped: Share = 0.05
     audio: str = "audio"
     frames: str = "frames"
-    audio_rate: int = 16000
-    audio_seconds: float = 2.0
-    mels: int = 64
+    audio_rate: AudioRate = 16000
+    audio_seconds: AudioSeconds = 2.0
+    mels: Mels = 64
 
     @property
     def forms(self) -> tuple[Form, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from limbeck.data.columns import Columns
-from limbeck.data.form import Form, SoundForm
+from limbeck.data.form import AudioRate, AudioSeconds, Form, Mels, SoundForm
 from limbeck.data.layout import Layout, Listing
 from limbeck.data.parse import Unreadable
 from limbeck.data.regular import Place
@@ -55,9 +55,9 @@ class Clotho(Layout):
 
     captions: str = ""
     audio: str = ""
-    audio_rate: int = 16000
-    audio_seconds: float = 10.0
-    mels: int = 64
+    audio_rate: AudioRate = 16000
+    audio_seconds: AudioSeconds = 10.0
+    mels: Mels = 64
 
     @property
     def forms(self) -> tuple[Form, ...]:

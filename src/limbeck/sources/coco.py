@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 from limbeck.data.form import Form, ImageForm, MaskForm
 from limbeck.data.layout import Listing, NamedLayout
@@ -15,7 +15,7 @@ from limbeck.data.rows import found_file, list_rows
 from limbeck.data.splits import file_split
 from limbeck.data.tables import Row
 from limbeck.data.unread import Unread
-from limbeck.errors import ConfigError, DataError
+from limbeck.errors import DataError
 
 __all__ = ["Coco"]
 
@@ -65,11 +65,6 @@ class Coco(NamedLayout):
     images: str = ""
     categories: str = ""
     label: Label = "largest"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.label not in get_args(Label):
-            raise ConfigError(f"label is one of {', '.join(get_args(Label))}, got {self.label!r}")
 
     @property
     def forms(self) -> tuple[Form, ...]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from limbeck.data.arrow import cells_in, content_of, file_kind, is_said, is_segments, is_text, refs_in
 from limbeck.data.columns import ROLES, Columns, plain_name, role_of
-from limbeck.data.form import Form, ImageForm, MaskForm, SoundForm
+from limbeck.data.form import AudioRate, AudioSeconds, Form, ImageForm, MaskForm, Mels, SoundForm
 from limbeck.data.layout import Listing, NamedLayout
 from limbeck.data.parse import Unreadable, clean_captions
 from limbeck.data.regular import Place
@@ -74,9 +74,9 @@ class HuggingFace(NamedLayout):
     caption: str = ""
     label: str = ""
     mask: str = ""
-    audio_rate: int = 16000
-    audio_seconds: float = 2.0
-    mels: int = 64
+    audio_rate: AudioRate = 16000
+    audio_seconds: AudioSeconds = 2.0
+    mels: Mels = 64
     mask_values: str = "auto"
 
     @property

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from limbeck.data.columns import Columns, known_names
-from limbeck.data.form import DepthForm, Form, ImageForm, MaskForm, SoundForm
+from limbeck.data.form import AudioRate, AudioSeconds, DepthFar, DepthForm, Form, ImageForm, MaskForm, Mels, SoundForm
 from limbeck.data.layout import Listing, NamedLayout
 from limbeck.data.regular import Place
 from limbeck.data.rows import list_rows, translated
@@ -84,11 +84,11 @@ class Manifest(NamedLayout):
     label: str = ""
     split_column: str = ""
     key: str = ""
-    audio_rate: int = 16000
-    audio_seconds: float = 2.0
-    mels: int = 64
+    audio_rate: AudioRate = 16000
+    audio_seconds: AudioSeconds = 2.0
+    mels: Mels = 64
     depth_unit: str = ""
-    depth_far: float = 10.0
+    depth_far: DepthFar = 10.0
     mask_values: str = "auto"
 
     @property

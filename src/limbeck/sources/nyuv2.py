@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from limbeck.data.decode import check_size
-from limbeck.data.form import DepthForm, Form, ImageForm
+from limbeck.data.form import DepthFar, DepthForm, Form, ImageForm
 from limbeck.data.layout import FileImage, ImageRef, Layout, Listing
 from limbeck.data.matfile import mat_numbers
 from limbeck.data.parse import Unreadable
@@ -85,7 +85,7 @@ class NYUv2(Layout):
 
     requires: ClassVar[tuple[tuple[str, str], ...]] = (("h5py", "nyuv2"),)
 
-    depth_far: float = 10.0
+    depth_far: DepthFar = 10.0
 
     @property
     def forms(self) -> tuple[Form, ...]:

@@ -2,10 +2,11 @@
 
 import io
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
+from limbeck.constraints import Ge, Interval, Le, Share
 from limbeck.data.form import Form, ImageForm, MaskForm
 from limbeck.data.layout import ImageRef, Layout, Listing, Record
 from limbeck.data.scene import BACKGROUNDS, COLOURS, PLACES, RADIUS, SHAPES, Scene, Seen, inside, pixels, sentences
@@ -54,13 +55,13 @@ class Scenes(Layout):
         told: what captions tell: object, in two captions, or scene, with the background, in four.
     """
 
-    resolution: int = 32
-    shapes: int = 6
-    tie: float = 0.95
+    resolution: Annotated[int, Interval(ge=16, le=4096)] = 32
+    shapes: Annotated[int, Interval(ge=2, le=len(SHAPES))] = 6
+    tie: Share = 0.95
     positions: Place = "five"
-    clutter: float = 0.5
-    samples: int = 1500
-    seed: int = 0
+    clutter: Share = 0.5
+    samples: Annotated[int, Le(10**6)] = 1500
+    seed: Annotated[int, Ge(0)] = 0
     words: bool = True
     told: Told = "object"
 
@@ -68,25 +69,8 @@ class Scenes(Layout):
         super().__post_init__()
         if self.path:
             raise ConfigError(f"the source 'scenes' takes nothing after a colon, got {self.path!r}")
-        if self.resolution < 16:
-            raise ConfigError(
-                f"a scene needs 16 pixels a side for its shapes to differ, got resolution {self.resolution}"
-            )
-        if type(self.shapes) is not int or not 2 <= self.shapes <= len(SHAPES):
-            raise ConfigError(f"shapes is a number of classes from 2 to {len(SHAPES)}, got {self.shapes!r}")
-        for name in ("tie", "clutter"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} is a number from 0 to 1, got {getattr(self, name)!r}")
-        if self.positions not in get_args(Place):
-            raise ConfigError(f"positions is one of {', '.join(get_args(Place))}, got {self.positions!r}")
-        if self.told not in get_args(Told):
-            raise ConfigError(f"told is one of {', '.join(get_args(Told))}, got {self.told!r}")
-        if type(self.samples) is not int or not 2 * self.shapes <= self.samples <= 10**6:
-            raise ConfigError(
-                f"samples is a number of scenes, at least two a class and at most a million, got {self.samples!r}"
-            )
-        if type(self.seed) is not int or self.seed < 0:
-            raise ConfigError(f"seed is a whole number from 0 up, got {self.seed!r}")
+        if self.samples < 2 * self.shapes:
+            raise ConfigError(f"`samples` of scenes must be two a class or more, {2 * self.shapes}, got {self.samples}")
 
     @property
     def forms(self) -> tuple[Form, ...]:

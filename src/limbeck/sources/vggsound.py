@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
+from limbeck.constraints import Share
 from limbeck.data.clips import Clips, clip_cells, cut_files, unused_clips
-from limbeck.data.form import Form, ImageForm, SoundForm
+from limbeck.data.form import AudioRate, AudioSeconds, Form, ImageForm, Mels, SoundForm
 from limbeck.data.layout import Layout, Listing
 from limbeck.data.parse import Unreadable
 from limbeck.data.rows import list_rows, translated
@@ -62,18 +63,13 @@ class VGGSound(Layout):
 
     requires: ClassVar[tuple[tuple[str, str], ...]] = (("soundfile", "audio"),)
 
-    max_skipped: float = 0.5
+    max_skipped: Share = 0.5
     classes: Sequence[str] = ()
     audio: str = "audio"
     frames: str = "frames"
-    audio_rate: int = 16000
-    audio_seconds: float = 2.0
-    mels: int = 64
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if isinstance(self.classes, str):
-            raise ConfigError(f"classes is a list of names, got {self.classes!r}")
+    audio_rate: AudioRate = 16000
+    audio_seconds: AudioSeconds = 2.0
+    mels: Mels = 64
 
     @property
     def forms(self) -> tuple[Form, ...]:

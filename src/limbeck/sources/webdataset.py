@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from limbeck.data.columns import Columns
-from limbeck.data.form import Form, ImageForm, MaskForm, SoundForm
+from limbeck.data.form import AudioRate, AudioSeconds, Form, ImageForm, MaskForm, Mels, SoundForm
 from limbeck.data.layout import Listing, NamedLayout, Skipped
 from limbeck.data.parse import Unreadable, clean_captions, clean_label, parse_json
 from limbeck.data.regular import Place
@@ -95,9 +95,9 @@ class WebDataset(NamedLayout):
     audio: str = ""
     caption: str = ""
     label: str = ""
-    audio_rate: int = 16000
-    audio_seconds: float = 2.0
-    mels: int = 64
+    audio_rate: AudioRate = 16000
+    audio_seconds: AudioSeconds = 2.0
+    mels: Mels = 64
     mask_values: str = "auto"
 
     @property

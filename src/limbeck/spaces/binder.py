@@ -1,17 +1,18 @@
 """`bind`: heads over frozen encoders, trained so that several modalities share one space."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from math import cos, isfinite, log, pi
+from math import cos, inf, isfinite, log, pi
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from limbeck import __version__
+from limbeck.constraints import Check, Count, Ge, Interval, NotNegative, OnlyIf, Positive, validate
 from limbeck.data.pairs import PairIndex
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError, Diverged
@@ -30,8 +31,20 @@ __all__ = ["Binding", "bind", "load_space"]
 
 LOGGED = 20  # steps of a training that the manifest tells of
 COLDEST = 0.01  # the lowest temperature that is learned
-STATES = ("pretrained", "random", "trainable", "own")
 Terms = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Tensor, Mapping[str, Tensor]], dict[str, Tensor]]
+
+
+def _only(rule: str, modality: str = "") -> OnlyIf:
+    return OnlyIf(lambda o: o.anchor.startswith(rule), "`anchor={o.anchor}`", f"set `anchor={rule}{modality}`")
+
+
+CENTROID, ALL_PAIRS, FIXED = _only("centroid"), _only("all_pairs"), _only("fixed", ":image")
+
+
+def _check_anchor(anchor: str) -> None:
+    rule, _, modality = anchor.partition(":")
+    if rule not in ("centroid", "all_pairs", "fixed") or (rule == "fixed") != bool(modality):
+        raise ConfigError(f"`anchor` must be centroid, all_pairs or fixed:MODALITY (fixed:image), got {anchor!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,56 +78,30 @@ class Binding:
     Example:
         >>> Binding(anchor="fixed:image", leave_one_out=True)
         Traceback (most recent call last):
-        limbeck.errors.ConfigError: leave_one_out is an option of the anchor centroid, not of fixed:image
+        limbeck.errors.ConfigError: `leave_one_out=True` of bind is ignored when `anchor=fixed:image`. Remove it, or set `anchor=centroid`.
     """
 
-    anchor: str = "centroid"
-    state: Literal["pretrained", "random", "trainable", "own"] = "pretrained"
-    dim: int = 512
-    hidden: tuple[int, ...] = (2048,)
-    temperature: float = 0.1
+    anchor: Annotated[str, Check(_check_anchor)] = "centroid"
+    state: Annotated[Literal["pretrained", "random", "trainable", "own"], FIXED] = "pretrained"
+    dim: Count = 512
+    hidden: tuple[Count, ...] = (2048,)
+    temperature: Positive = 0.1
     learn_temperature: bool = False
-    steps: int = 3000
-    batch: int = 1024
-    rate: float = 1e-3
-    decay: float = 0.01
-    noise: float = 0.1
-    dropout: float = 0.1
-    weights: Mapping[str, float] = field(default_factory=dict)
-    normalize: bool = False
-    detach: bool = False
-    leave_one_out: bool = False
-    with_itself: bool = False
+    steps: Annotated[int, Ge(0)] = 3000
+    batch: Annotated[int, Ge(2)] = 1024
+    rate: Positive = 1e-3
+    decay: NotNegative = 0.01
+    noise: NotNegative = 0.1
+    dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1
+    weights: Annotated[Mapping[str, Annotated[float, Interval(gt=0, lt=inf)]], CENTROID] = field(default_factory=dict)
+    normalize: Annotated[bool, CENTROID] = False
+    detach: Annotated[bool, CENTROID] = False
+    leave_one_out: Annotated[bool, CENTROID] = False
+    with_itself: Annotated[bool, ALL_PAIRS] = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        rule, _, modality = self.anchor.partition(":")
-        if rule not in ("centroid", "all_pairs", "fixed") or (rule == "fixed") != bool(modality):
-            raise ConfigError(f"anchor is centroid, all_pairs or fixed:MODALITY (fixed:image), got {self.anchor!r}")
-        owners = dict.fromkeys(("weights", "normalize", "detach", "leave_one_out"), "centroid")
-        owners |= {"with_itself": "all_pairs", "state": "fixed"}
-        defaults = {f.name: f.default for f in fields(Binding)} | {"weights": {}}
-        for name, owner in owners.items():
-            if owner != rule and getattr(self, name) != defaults[name]:
-                raise ConfigError(f"{name} is an option of the anchor {owner}, not of {self.anchor}")
-        if self.state not in STATES:
-            raise ConfigError(f"state is one of {', '.join(STATES)}, got {self.state!r}")
-        if min(self.dim, self.batch - 1, *self.hidden, 1) < 1 or self.steps < 0:
-            raise ConfigError(
-                "dim and hidden need to be at least 1, batch at least 2, steps at least 0; got "
-                f"{self.dim}, {list(self.hidden)}, {self.batch} and {self.steps}"
-            )
-        if not (
-            self.temperature > 0 and self.rate > 0 and self.decay >= 0 and self.noise >= 0 and 0 <= self.dropout < 1
-        ):
-            raise ConfigError(
-                "temperature and rate must be positive, decay and noise not negative, dropout from 0 to below 1; got "
-                f"{self.temperature}, {self.rate}, {self.decay}, {self.noise} and {self.dropout}"
-            )
-        if any(not isfinite(w) or w <= 0 for w in self.weights.values()):
-            raise ConfigError(
-                f"weights must be positive, got {dict(self.weights)}; leave a modality out of the space instead"
-            )
+        validate(self, "bind")
 
     @property
     def fixed(self) -> str | None:

@@ -2,19 +2,21 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from limbeck.constraints import Interval
 from limbeck.data.spectrogram import mel_bank
 from limbeck.errors import ConfigError, DataError
 from limbeck.spaces.sound import decibel_mel, fit, kaldi_mel, resample
 
-__all__ = ["AudioNetwork", "DecibelMel", "KaldiMel", "Reading", "Waveform", "check_rate", "read_features"]
+__all__ = ["AudioNetwork", "DecibelMel", "KaldiMel", "Reading", "SoundRate", "Waveform", "read_features"]
 
+SoundRate = Annotated[int, Interval(ge=1000, le=768_000)]  # samples a second, an option of encoders
 Pool = Callable[[nn.Module, Mapping[str, Tensor]], Tensor]
 
 
@@ -121,16 +123,6 @@ class Waveform:
 
 
 Reading = DecibelMel | KaldiMel | Waveform
-
-
-def check_rate(rate: int, name: str) -> None:
-    """Refuses a rate that no sound has.
-
-    Raises:
-        ConfigError: outside 1000 to 768000.
-    """
-    if not 1000 <= rate <= 768_000:
-        raise ConfigError(f"{name}: rate is samples a second of the sounds, 1000 to 768000, got {rate}")
 
 
 class AudioNetwork(nn.Module):

@@ -2,12 +2,12 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from limbeck.errors import ConfigError, DataError
+from limbeck.errors import DataError
 from limbeck.spaces.preprocess import log_depth
 from limbeck.spaces.space import Encoder
 
@@ -55,14 +55,7 @@ class ImageEncoder(Encoder):
         ConfigError: another modality.
     """
 
-    modality: str = field(default="image", kw_only=True)
-
-    def __post_init__(self) -> None:
-        if self.modality not in PICTURED:
-            raise ConfigError(
-                f"the encoder {self.describe()['name']!r} reads images, and audio and depth as images; "
-                f"it cannot serve as {self.modality!r}"
-            )
+    modality: Literal["image", "audio", "depth"] = field(default="image", kw_only=True)
 
     @abstractmethod
     def encode_images(self, network: nn.Module, images: Float[Tensor, "b 3 h w"]) -> Tensor:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from limbeck.constraints import validate
 from limbeck.data.batch import Batch
 from limbeck.errors import ConfigError, LimbeckError, MissingDependency
 from limbeck.runtime.cache import digest
@@ -33,6 +34,9 @@ class Encoder(ABC):
     """
 
     requires: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+    def __post_init__(self) -> None:
+        validate(self)
 
     @property
     @abstractmethod

@@ -6,13 +6,14 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from limbeck.constraints import Count, Ge, Positive, validate
 from limbeck.errors import ConfigError
 from limbeck.networks._spec import network as by_name
 from limbeck.runtime.random import stream
@@ -40,18 +41,17 @@ class Schedule:
             from half of the steps on.
     """
 
-    steps: int
-    batch: int
-    rate: float
+    steps: Count
+    batch: Annotated[int, Ge(2)]
+    rate: Positive
     decay: float = 1e-2
-    looks: int = 2
+    looks: Count = 2
     optimizer: Literal["adamw", "sgd"] = "adamw"
 
     def __post_init__(self) -> None:
-        if self.optimizer not in ("adamw", "sgd"):
-            raise ConfigError(f"optimizer is 'adamw' or 'sgd', got {self.optimizer!r}")
-        if self.steps < 1 or self.batch < 2 or self.rate <= 0 or not 1 <= self.looks <= self.steps:
-            raise ConfigError(f"a schedule needs steps >= looks >= 1, batch >= 2 and rate > 0, got {self}")
+        validate(self, "schedule")
+        if self.looks > self.steps:
+            raise ConfigError(f"`looks` must be at most the {self.steps} steps of a schedule, got {self.looks}")
 
 
 class Tower(nn.Module):

@@ -2,16 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from limbeck.constraints import Check, Count, Ge, NotNegative, Positive, validate
 from limbeck.core import Problem, Synthetic
 from limbeck.core.encode import encode
-from limbeck.errors import ConfigError
-from limbeck.networks._spec import network
+from limbeck.networks._spec import check_student
 from limbeck.objectives.contrastive import contrastive
 from limbeck.spaces import Space
 from limbeck.spaces.preprocess import resize
@@ -48,28 +48,18 @@ class TwoTowers:
         ConfigError: an unknown tower or head, or numbers that cannot work.
     """
 
-    image: str = "frozen"
-    text: str = "frozen"
+    image: Annotated[str, Check(check_student)] = "frozen"
+    text: Literal["frozen", "encoder"] = "frozen"
     head: Head = "linear"
-    dim: int = 256
-    temperature: float = 0.07
-    ridge: float = 30.0
-    rank: int = 512
-    resolution: int = 0
-    tokens: int = 32
+    dim: Count = 256
+    temperature: Positive = 0.07
+    ridge: NotNegative = 30.0
+    rank: Count = 512
+    resolution: Annotated[int, Ge(0)] = 0
+    tokens: Annotated[int, Ge(3)] = 32
 
     def __post_init__(self) -> None:
-        if self.text not in ("frozen", "encoder"):
-            raise ConfigError(f"the text tower is 'frozen' or 'encoder', got {self.text!r}")
-        if self.head not in ("linear", "mlp", "residual"):
-            raise ConfigError(f"head is 'linear', 'mlp' or 'residual', got {self.head!r}")
-        if self.image not in ("frozen", "encoder"):
-            network(self.image)
-        if not (self.temperature > 0 and self.dim > 0 and self.rank > 0 and self.ridge >= 0 and self.tokens > 2):
-            raise ConfigError(
-                "temperature, dim and rank must be positive, ridge not negative and tokens 3 or more; got "
-                f"{self.temperature}, {self.dim}, {self.rank}, {self.ridge} and {self.tokens}"
-            )
+        validate(self)
 
     @property
     def read(self) -> "TwoTowers":

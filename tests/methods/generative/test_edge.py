@@ -426,10 +426,10 @@ def test_what_cannot_work_is_refused() -> None:
     with pytest.raises(DataError, match="edge needs image and text"):
         edge().check(lb.Problem(toy_source(modalities=("image",)), lb.space(image="convnet"), lb.Budget(pairs=4)))
     for options, says in (
-        ({"rank": 4}, "rank = 4 has no say where subset is bias_norm"),
+        ({"rank": 4}, "`rank=4` of edge is ignored when `subset=bias_norm`. Remove it, or set `subset=lora`."),
         ({"to_text": 0, "to_image": 0, "diverse": 0, "denoise": 0}, "edge has no loss"),
         ({"t_max": 2000}, "t_max is at most the 1000 diffusion steps"),
-        ({"captioner": "scenes"}, "captioner = 'scenes' has no say where each image has one caption"),
+        ({"captioner": "scenes"}, "`captioner=scenes` of .* is ignored when each image has one caption"),
         ({"captions": 2, "captioner": "hf"}, "the captioner 'hf' is a family: say which"),
         ({"captions": 2, "captioner": "retrieval:x"}, "takes nothing after a colon"),
         ({"prompts": "list:"}, "needs a file"),
@@ -438,7 +438,7 @@ def test_what_cannot_work_is_refused() -> None:
         ({"captions": 2, "captioner": "hf:nobody/no-model", "stage": "paraphrase"}, "rewrites no texts"),
         ({"captions": 2, "captioner": "hf:nobody/no-model"}, "cannot be read"),
         ({"captions": 2, "captioner": "call:no.such"}, "call:no.such cannot be found"),
-        ({"batch": 1}, "batch of edge must be 2 or more"),
+        ({"batch": 1}, "`batch` of edge must be 2 or more"),
     ):
         with pytest.raises(ConfigError, match=says):
             lb.distill(task(), edge(**options))

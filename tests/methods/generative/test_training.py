@@ -100,9 +100,9 @@ def test_what_it_cannot_do_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(DataError, match=r"no sample of .* has both an image and a caption"):
         train_prior(blind, tmp_path / "d")
     monkeypatch.undo()
-    with pytest.raises(ConfigError, match="lr must be positive"):
+    with pytest.raises(ConfigError, match="`lr` of training must be above 0"):
         PriorTraining(lr=0)
-    with pytest.raises(ConfigError, match="steps must be 1 or more, got 0"):
+    with pytest.raises(ConfigError, match="`steps` of training must be 1 or more, got 0"):
         PriorTraining(steps=0)
     with pytest.raises(ConfigError, match="images of 18 pixels cannot be halved 3 times"):
         train_prior(lb.check.toy_source(8, resolution=18), tmp_path / "b", PriorTraining(**FEW))

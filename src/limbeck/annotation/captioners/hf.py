@@ -9,6 +9,7 @@ import torch
 
 from limbeck.annotation.annotator import Captioner
 from limbeck.annotation.pretrained import Pretrained
+from limbeck.constraints import Count
 from limbeck.errors import ConfigError
 from limbeck.spaces.hub import fetch_card, quiet, read
 
@@ -35,13 +36,9 @@ class HuggingFace(Pretrained, Captioner):
     Paper: Li et al., BLIP: bootstrapping language-image pre-training, ICML 2022.
     """
 
-    batch_size: int = 8
-    max_tokens: int = 40
+    batch_size: Count = 8
+    max_tokens: Count = 40
     prompt: str = ""
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.max_tokens < 1:
-            raise ConfigError(f"batch_size and max_tokens are 1 or more, got {self.batch_size} and {self.max_tokens}")
 
     @property
     def what(self) -> str:

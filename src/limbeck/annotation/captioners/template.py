@@ -32,6 +32,7 @@ class Template(Captioner):
     template: str = "a photo of a {class}"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if PLACE not in self.template:
             raise ConfigError(f"template needs {PLACE} in the place of the class, got {self.template!r}")
 

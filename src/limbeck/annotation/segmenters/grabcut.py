@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.annotation.annotator import Segmenter
-from limbeck.errors import ConfigError
+from limbeck.constraints import Count, Ge, Interval
 from limbeck.spaces.hub import optional
 
 __all__ = ["GrabCut"]
@@ -40,18 +40,11 @@ class GrabCut(Segmenter):
     Paper: Rother et al., GrabCut: interactive foreground extraction using iterated graph cuts, SIGGRAPH 2004.
     """
 
-    inset: float = 0.05
-    iterations: int = 5
-    side: int = 256
+    inset: Annotated[float, Interval(gt=0, lt=0.5)] = 0.05
+    iterations: Count = 5
+    side: Annotated[int, Ge(16)] = 256
 
     requires = (("cv2", "masks"),)
-
-    def __post_init__(self) -> None:
-        if not 0 < self.inset < 0.5 or self.iterations < 1 or self.side < 16:
-            raise ConfigError(
-                "grabcut needs inset above 0 and below 0.5, iterations of 1 or more and side of 16 or more, got "
-                f"{self.inset}, {self.iterations} and {self.side}"
-            )
 
     @property
     def what(self) -> str:

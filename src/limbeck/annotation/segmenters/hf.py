@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from limbeck.annotation.annotator import Segmenter
 from limbeck.annotation.pretrained import Pretrained
+from limbeck.constraints import Share
 from limbeck.errors import ConfigError
 from limbeck.spaces.hub import quiet, read
 
@@ -39,11 +40,7 @@ class HuggingFace(Pretrained, Segmenter):
     """
 
     label: str = ""
-    threshold: float = 0.9
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.threshold <= 1:
-            raise ConfigError(f"threshold is from 0 to 1, got {self.threshold}")
+    threshold: Share = 0.9
 
     @property
     def what(self) -> str:

@@ -4,21 +4,28 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import nn
 
+from limbeck.constraints import Count, Ge, OnlyIf
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.metrics import accuracy
-from limbeck.evaluation.protocol import Context, Protocol, Selection
+from limbeck.evaluation.protocol import Context, Protocol
 from limbeck.evaluation.protocols._fusion import Labelled, Training
 from limbeck.runtime.cache import Cache
 from limbeck.spaces import Space
 from limbeck.students import Schedule, masks
 
 __all__ = ["Classification"]
+
+TRAINED = OnlyIf(
+    lambda o: not o.frozen,
+    "the student reads frozen features: it changes pixels",
+    "choose another, such as `student=convnet`",
+)
 
 
 @dataclass(frozen=True)
@@ -79,30 +86,17 @@ class Classification(Protocol):
     """
 
     version = 2
-    selections: ClassVar[tuple[Selection, ...]] = ("clean", "paper", "last")
 
-    dim: int = 64
+    dim: Annotated[int, Ge(0)] = 64
     captions: Literal["both", "train_only", "none"] = "both"
     optimizer: Literal["adamw", "sgd"] | None = None
-    epochs: int | None = None
-    siamese: bool = False
-    background: Literal["keep", "random"] = "keep"
+    epochs: Count | None = None
+    siamese: Annotated[bool, TRAINED] = False
+    background: Annotated[Literal["keep", "random"], TRAINED] = "keep"
 
     def __post_init__(self) -> None:
         if self.epochs is not None and self.steps is not None:
             raise ConfigError(f"give steps or epochs, not both; got steps={self.steps} and epochs={self.epochs}")
-        if self.dim < 0:
-            raise ConfigError(f"dim is a number of hidden units, or 0 for a linear head, got {self.dim}")
-        if self.captions not in ("both", "train_only", "none"):
-            raise ConfigError(f"captions is 'both', 'train_only' or 'none', got {self.captions!r}")
-        if self.background not in ("keep", "random"):
-            raise ConfigError(f"background is 'keep' or 'random', got {self.background!r}")
-        if self.frozen and (self.siamese or self.background == "random"):
-            option = "siamese=True" if self.siamese else "background='random'"
-            raise ConfigError(
-                f"{option} changes pixels, and the frozen student reads features; choose a student on pixels with "
-                "--student convnet, or with --students in compare (in Python student='convnet')"
-            )
         if self.selection == "last":
             object.__setattr__(self, "looks", 1)
         super().__post_init__()

@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import nn
 
+from limbeck.constraints import Count, Positive
 from limbeck.data.captions import check_captions
 from limbeck.data.pairs import PairIndex
 from limbeck.data.source import Source
@@ -56,18 +57,12 @@ class Retrieval(Protocol):
 
     version = 2
 
+    selection: Literal["clean", "paper"] = "clean"
     head: Literal["linear", "mlp"] = "linear"
-    dim: int = 256
-    temperature: float = 0.07
+    dim: Count = 256
+    temperature: Positive = 0.07
     carried: bool = True
     mask_duplicates: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.head not in ("linear", "mlp"):
-            raise ConfigError(f"head is 'linear' or 'mlp', got {self.head!r}")
-        if self.temperature <= 0 or self.dim < 1:
-            raise ConfigError(f"temperature and dim must be positive, got {self.temperature} and {self.dim}")
 
     def check(self, source: Source) -> None:
         """Two modalities are needed, and texts that differ."""

@@ -4,15 +4,15 @@ import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
+from limbeck.constraints import Count, Ge, NotNegative, OnlyIf
 from limbeck.core import Problem, Synthetic
-from limbeck.core.options import refuse_unread
 from limbeck.errors import ConfigError, Fault, LimbeckWarning
 from limbeck.methods.generative.diffusion.estimate import Cost
 from limbeck.methods.generative.diffusion.features import (
@@ -75,18 +75,18 @@ class Edge(Generated):
         'edge'
     """
 
-    steps: int = 150
-    batch: int = 32
-    lr: float = 1e-3
-    decay: float = 0.0
+    steps: Count = 150
+    batch: Annotated[int, Ge(2)] = 32
+    lr: NotNegative = 1e-3
+    decay: NotNegative = 0.0
     subset: Subset = "bias_norm"
-    rank: int = 8
-    temperature: float = 0.5
-    to_text: float = 0.5
-    to_image: float = 0.5
-    diverse: float = 1.0
-    denoise: float = 1.0
-    t_max: int = 600
+    rank: Annotated[Count, OnlyIf(lambda o: o.subset == "lora", "`subset={o.subset}`", "set `subset=lora`")] = 8
+    temperature: Annotated[float, Ge(1e-6)] = 0.5
+    to_text: NotNegative = 0.5
+    to_image: NotNegative = 0.5
+    diverse: NotNegative = 1.0
+    denoise: NotNegative = 1.0
+    t_max: Count = 600
     features: Literal["decoded", "latent"] = "decoded"
     clean_input: bool = False
     checkpointing: bool = False
@@ -94,27 +94,10 @@ class Edge(Generated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(
-            steps=1,
-            batch=2,
-            lr=0,
-            decay=0,
-            rank=1,
-            temperature=1e-6,
-            to_text=0,
-            to_image=0,
-            diverse=0,
-            denoise=0,
-            t_max=1,
-        )
-        if self.features not in ("decoded", "latent"):
-            raise ConfigError(f"features are 'decoded' or 'latent', got {self.features!r}")
         if self.to_text + self.to_image + self.diverse + self.denoise == 0:
             raise ConfigError(
                 "edge has no loss: to_text, to_image, diverse and denoise are all 0; give one a weight, or use prior"
             )
-        if self.subset != "lora":
-            refuse_unread(self, f"subset is {self.subset}; leave it out, or set subset to lora", "rank")
 
     @property
     def learns_pixels(self) -> bool:

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor
 
+from limbeck.constraints import Check, Interval
 from limbeck.core import Problem, Synthetic
-from limbeck.errors import ConfigError
 from limbeck.methods.generative.diffusion.generated import Generated
+from limbeck.methods.generative.diffusion.prompts import check_prompts
 
 __all__ = ["PrototypePrior"]
 
@@ -33,13 +35,8 @@ class PrototypePrior(Generated):
         0.7
     """
 
-    prompts: str = "cluster"
-    strength: float = 0.7
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.strength <= 1:
-            raise ConfigError(f"strength of prototype_prior is above 0 and at most 1, got {self.strength}")
+    prompts: Annotated[str, Check(check_prompts)] = "cluster"
+    strength: Annotated[float, Interval(gt=0, le=1)] = 0.7
 
     def depth(self) -> float:
         """As `strength` says."""

@@ -4,13 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import log10
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
+from limbeck.constraints import Ge, NotNegative
 from limbeck.core import Method, Problem, Synthetic, fitted
 from limbeck.core.kept import kept_vectors
 from limbeck.core.members import member_costs, member_features
@@ -18,7 +19,7 @@ from limbeck.core.synthetic import SOFT
 from limbeck.errors import ConfigError, DataError
 from limbeck.objectives.contrastive import infonce
 from limbeck.objectives.kernel import ridge_map, ridge_tower
-from limbeck.objectives.selection import Rule, View, random, rule
+from limbeck.objectives.selection import Init, Rule, View, random, rule
 from limbeck.runtime.timing import seconds_of
 from limbeck.spaces import Encoder
 from limbeck.spaces.encoders.pool import members_of
@@ -97,19 +98,14 @@ class LabelDistillation(Method):
 
     pools = "all"
 
-    steps: int = 150
-    batch: int = 512
-    ridge: float = 20.0
-    temperature: float | None = None
-    lr: float | None = None
-    init: str | None = None
+    steps: Annotated[int, Ge(0)] = 150
+    batch: Annotated[int, Ge(2)] = 512
+    ridge: Annotated[float, Ge(1e-6)] = 20.0
+    temperature: Annotated[float, Ge(1e-6)] | None = None
+    lr: NotNegative | None = None
+    init: Init | None = None
     learn: str = "auto"
     per_class: bool | None = None
-
-    def __post_init__(self) -> None:
-        self.require(steps=0, batch=2, ridge=1e-6, temperature=1e-6, lr=0)
-        if self.init is not None:
-            rule(self.init)
 
     @property
     def keeps_images(self) -> bool:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from limbeck.constraints import OnlyIf
 from limbeck.core.encode import encode
 from limbeck.core.problem import Problem
 from limbeck.core.synthetic import Synthetic
@@ -26,8 +27,11 @@ from limbeck.objectives.characteristic import (
 )
 from limbeck.objectives.pairing import pair_sum
 
-__all__ = ["JOINT", "Group", "Laws", "Look", "pair_name"]
+__all__ = ["JOINT", "UNBANKED", "Group", "Laws", "Look", "pair_name"]
 
+UNBANKED = OnlyIf(
+    lambda o: not (o.frequencies and o.bank), "a frequency bank is used (`bank={o.bank}`)", "set `bank=0`"
+)
 JOINT, KEPT = "joint", "kept blocks"
 ROWS = 1024  # real vectors that are projected at a time
 FEW = 256  # real samples of a group that show how large its law is

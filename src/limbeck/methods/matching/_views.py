@@ -7,14 +7,16 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from limbeck.constraints import OnlyIf
 from limbeck.core.problem import Problem
 from limbeck.data.augment import siamese
 from limbeck.runtime.cache import digest
 from limbeck.runtime.timing import seconds_of
 from limbeck.spaces import Encoder
 
-__all__ = ["Views", "spread"]
+__all__ = ["AUGMENTED", "Views", "spread"]
 
+AUGMENTED = OnlyIf(lambda o: o.augment, "nothing is augmented (`augment` is empty)", "name operations in `augment`")
 PLAIN = -1  # the view of the data as they are
 BATCH = 128  # images that are encoded at a time
 

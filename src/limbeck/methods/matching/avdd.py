@@ -6,14 +6,15 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
+from limbeck.constraints import Count, NotNegative
 from limbeck.core import Method, Problem, Synthetic, learned_pairs
-from limbeck.data.augment import OPERATIONS, check_operations, siamese
+from limbeck.data.augment import OPERATIONS, Augment, siamese
 from limbeck.data.batch import Batch
 from limbeck.methods.matching._row_adam import rates
 from limbeck.networks.convnet import ConvNet
 from limbeck.objectives.moments import group_mean
 from limbeck.objectives.pairing import avdd_distance
-from limbeck.objectives.selection import rule
+from limbeck.objectives.selection import Init, rule
 from limbeck.spaces.preprocess import resize
 
 __all__ = ["AVDD"]
@@ -55,22 +56,17 @@ class AVDD(Method):
         4
     """
 
-    steps: int = 1000
-    icm: float = 10.0
-    cgm: float = 10.0
-    batch: int = 128
-    lr: float = 0.05
-    lr_text: float = 0.005
-    momentum: float = 0.5
-    width: int = 128
-    init: str = "herding"
-    augment: tuple[str, ...] = tuple(OPERATIONS)
+    steps: Count = 1000
+    icm: NotNegative = 10.0
+    cgm: NotNegative = 10.0
+    batch: Count = 128
+    lr: NotNegative = 0.05
+    lr_text: NotNegative = 0.005
+    momentum: NotNegative = 0.5
+    width: Count = 128
+    init: Init = "herding"
+    augment: Augment = tuple(OPERATIONS)
     per_class: bool | None = None
-
-    def __post_init__(self) -> None:
-        self.require(steps=1, icm=0, cgm=0, batch=1, lr=0, lr_text=0, momentum=0, width=1)
-        check_operations(self.augment)
-        rule(self.init)
 
     @property
     def learns_text(self) -> bool:

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
+from limbeck.constraints import Count, Ge, NotNegative
 from limbeck.core import Method, Problem, Synthetic, encode, learned_pairs, whitened, whitening_of
 from limbeck.objectives.characteristic import (
     characteristic,
@@ -16,7 +18,7 @@ from limbeck.objectives.characteristic import (
     gaussian_kernel,
     square_distance,
 )
-from limbeck.objectives.selection import rule
+from limbeck.objectives.selection import Init, rule
 
 __all__ = ["CF"]
 
@@ -64,22 +66,18 @@ class CF(Method):
 
     pools = "drawn"
 
-    steps: int = 100
-    batch: int = 4096
-    frequencies: int = 0
-    scale: float = 0.3
-    ridge: float = 2.0
-    uni: float = 1.0
-    tie: float = 1.0
-    lr: float = 0.002
-    lr_text: float = 0.01
-    lr_other: float = 0.05
-    init: str = "random"
+    steps: Count = 100
+    batch: Annotated[int, Ge(2)] = 4096
+    frequencies: Annotated[int, Ge(0)] = 0
+    scale: Annotated[float, Ge(1e-6)] = 0.3
+    ridge: NotNegative = 2.0
+    uni: NotNegative = 1.0
+    tie: NotNegative = 1.0
+    lr: NotNegative = 0.002
+    lr_text: NotNegative = 0.01
+    lr_other: NotNegative = 0.05
+    init: Init = "random"
     per_class: bool | None = None
-
-    def __post_init__(self) -> None:
-        self.require(steps=1, batch=2, frequencies=0, scale=1e-6, ridge=0, uni=0, tie=0, lr=0, lr_text=0, lr_other=0)
-        rule(self.init)
 
     @property
     def learns_text(self) -> bool:

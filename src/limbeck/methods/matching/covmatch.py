@@ -3,19 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
+from limbeck.constraints import Check, Count, Ge, NotNegative, OnlyIf
 from limbeck.core import Method, Problem, Synthetic, chosen_pairs, encode, select, whitened, whitening_of
-from limbeck.core.options import refuse_unread
 from limbeck.errors import ConfigError
 from limbeck.methods.matching._online_encoders import OnlineTowers
+from limbeck.networks._spec import check_student
 from limbeck.objectives.contrastive import infonce
 from limbeck.objectives.covariance import covariance_angle, covariance_distance, cross_covariance, indexed_covariance
-from limbeck.objectives.selection import rule
+from limbeck.objectives.selection import Init, rule
 from limbeck.spaces.encoders.pool import members_of
 from limbeck.spaces.trainable import TrainableEncoder
 from limbeck.students.two_towers import Head, TwoTowers
@@ -23,10 +24,8 @@ from limbeck.students.two_towers import Head, TwoTowers
 __all__ = ["CovMatch"]
 
 TIES = {"tie": ("image", "text"), "image spread": ("image", "image"), "text spread": ("text", "text")}
-TRAINED = (
-    "text", "head", "dim", "temperature", "resolution", "tokens", "reset", "real_batch", "online_rate", "online_rate_head"
-)  # fmt: skip
-CHOICES = {"match": ("angle", "size", "absolute"), "update": ("adam", "sgd")}
+TRAINED = OnlyIf(lambda o: o.trained, "the towers are frozen (`towers=frozen`)", "set `towers=encoder`")
+FROZEN = OnlyIf(lambda o: not o.trained or o.text == "frozen", "both towers are trained")
 
 Vectors = Mapping[str, Tensor]  # modality to vectors [n, D_m], or the name of a term to its target
 
@@ -83,41 +82,33 @@ class CovMatch(Method):
     needs = ("image", "text")
     pools = "drawn"
 
-    steps: int = 100
+    steps: Count = 100
     match: Literal["angle", "size", "absolute"] = "angle"
-    rho: float = 1.0
-    ridge: float = 10.0
-    means: float = 1.0
-    spread: float = 0.5
-    lr: float = 0.01
-    lr_text: float = 0.01
+    rho: Annotated[float, Ge(1e-6)] = 1.0
+    ridge: Annotated[NotNegative, FROZEN] = 10.0
+    means: NotNegative = 1.0
+    spread: NotNegative = 0.5
+    lr: NotNegative = 0.01
+    lr_text: NotNegative = 0.01
     update: Literal["adam", "sgd"] = "adam"
-    momentum: float = 0.5
-    init: str = "random"
-    towers: str = "frozen"
-    text: Literal["frozen", "encoder"] = "frozen"
-    head: Head = "mlp"
-    dim: int = 2304
-    temperature: float = 0.07
-    resolution: int = 0
-    tokens: int = 32
-    reset: int = 50
-    real_batch: int = 128
-    online_rate: float = 0.01
-    online_rate_head: float = 0.003
-
-    def __post_init__(self) -> None:
-        self.require(
-            steps=1, rho=1e-6, ridge=0, means=0, spread=0, lr=0, lr_text=0, momentum=0, dim=1, temperature=1e-6, resolution=0,
-            tokens=3, reset=1, real_batch=2, online_rate=0, online_rate_head=0,
-        )  # fmt: skip
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ConfigError(f"{name} is one of {', '.join(known)}, got {getattr(self, name)!r}")
-        self._refuse_unread()
-        if self.trained:
-            self._two_towers()  # refuses what it does not know
-        rule(self.init)
+    momentum: NotNegative = 0.5
+    init: Init = "random"
+    towers: Annotated[str, Check(check_student)] = "frozen"
+    text: Annotated[Literal["frozen", "encoder"], TRAINED] = "frozen"
+    head: Annotated[Head, TRAINED] = "mlp"
+    dim: Annotated[Count, TRAINED] = 2304
+    temperature: Annotated[float, Ge(1e-6), TRAINED] = 0.07
+    resolution: Annotated[int, Ge(0), TRAINED] = 0
+    tokens: Annotated[
+        int,
+        Ge(3),
+        TRAINED,
+        OnlyIf(lambda o: o.text == "encoder", "texts are frozen (`text=frozen`)", "set `text=encoder`"),
+    ] = 32
+    reset: Annotated[Count, TRAINED] = 50
+    real_batch: Annotated[int, Ge(2), TRAINED] = 128
+    online_rate: Annotated[NotNegative, TRAINED] = 0.01
+    online_rate_head: Annotated[NotNegative, TRAINED] = 0.003
 
     @property
     def trained(self) -> bool:
@@ -238,13 +229,3 @@ class CovMatch(Method):
             resolution=self.resolution,
             tokens=self.tokens,
         )
-
-    def _refuse_unread(self) -> None:
-        """Refuses what was given and would have no say."""
-        idle: tuple[str, ...] = TRAINED
-        why = "the towers are frozen; leave it out, or set towers to encoder"
-        if self.trained and self.text == "frozen":
-            idle, why = ("tokens",), "texts are frozen; leave it out, or set text to encoder"
-        elif self.trained:
-            idle, why = ("ridge",), "both towers are trained; leave it out"
-        refuse_unread(self, why, *idle)

@@ -1,18 +1,18 @@
 """DC: matches the gradients that real and synthetic images of a class give to a classifier."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
+from limbeck.constraints import Count, Ge, NotNegative
 from limbeck.core import Method, Problem, Synthetic, learned_pairs
-from limbeck.core.options import refuse_others
-from limbeck.data.augment import OPERATIONS, check_operations, siamese
+from limbeck.data.augment import OPERATIONS, Augment, siamese
 from limbeck.errors import DataError
 from limbeck.methods.matching._classifier import Trainee
-from limbeck.objectives.selection import rule
+from limbeck.objectives.selection import Init, rule
 
 __all__ = ["DC"]
 
@@ -53,25 +53,16 @@ class DC(Method):
     per_class: ClassVar[bool] = True
     again = False
 
-    steps: int = 1000
-    renew: int | None = None
-    inner: int | None = None
-    batch: int = 256
-    lr: float = 0.1
-    momentum: float = 0.5
-    lr_network: float = 0.01
-    width: int = 128
-    init: str = "random"
-    augment: tuple[str, ...] = tuple(OPERATIONS)
-
-    def __post_init__(self) -> None:
-        self.require(steps=1, batch=1, lr=0, momentum=0, lr_network=0, width=1)
-        if self.renew is not None:
-            self.require(renew=1)
-        if self.inner is not None:
-            self.require(inner=0)
-        check_operations(self.augment)
-        rule(self.init)
+    steps: Count = 1000
+    renew: Count | None = None
+    inner: Annotated[int, Ge(0)] | None = None
+    batch: Count = 256
+    lr: NotNegative = 0.1
+    momentum: NotNegative = 0.5
+    lr_network: NotNegative = 0.01
+    width: Count = 128
+    init: Init = "random"
+    augment: Augment = tuple(OPERATIONS)
 
     def check(self, problem: Problem) -> None:
         """Refuses data without labels, and modalities that it would leave as they were."""
@@ -80,7 +71,7 @@ class DC(Method):
                 f"dc matches gradients of a classifier, and {problem.source.name} has no labels; use cf or dm"
             )
         super().check(problem)
-        refuse_others(self, problem, {"image": "images"})
+        self.refuse_others(problem, {"image": "images"})
 
     def start(self, problem: Problem) -> Synthetic:
         """Real images, all learned, and the weights of the classifier."""

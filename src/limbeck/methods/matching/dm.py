@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
+from limbeck.constraints import Count, NotNegative
 from limbeck.core import Method, Problem, Synthetic, learned_pairs
-from limbeck.core.options import refuse_others
-from limbeck.data.augment import OPERATIONS, by_group, check_operations, siamese
+from limbeck.data.augment import OPERATIONS, Augment, by_group, siamese
 from limbeck.networks.convnet import ConvNet
 from limbeck.objectives.moments import group_mean, mean_distance
-from limbeck.objectives.selection import rule
+from limbeck.objectives.selection import Init, rule
 
 __all__ = ["DM"]
 
@@ -45,20 +45,15 @@ class DM(Method):
         4
     """
 
-    steps: int = 1000
-    batch: int = 256
-    lr: float = 1.0
-    lr_text: float = 0.1
-    momentum: float = 0.5
-    width: int = 128
-    init: str = "random"
-    augment: tuple[str, ...] = tuple(OPERATIONS)
+    steps: Count = 1000
+    batch: Count = 256
+    lr: NotNegative = 1.0
+    lr_text: NotNegative = 0.1
+    momentum: NotNegative = 0.5
+    width: Count = 128
+    init: Init = "random"
+    augment: Augment = tuple(OPERATIONS)
     per_class: bool | None = None
-
-    def __post_init__(self) -> None:
-        self.require(steps=1, batch=1, lr=0, lr_text=0, momentum=0, width=1)
-        check_operations(self.augment)
-        rule(self.init)
 
     @property
     def learns_text(self) -> bool:
@@ -69,7 +64,7 @@ class DM(Method):
         """Refuses modalities that it has no means of."""
         super().check(problem)
         instead = "avdd with icm and cgm of 0 is dm of every modality, or "
-        refuse_others(self, problem, {"image": "images", "text": "texts"}, instead)
+        self.refuse_others(problem, {"image": "images", "text": "texts"}, instead)
 
     def start(self, problem: Problem) -> Synthetic:
         """Real pairs, all of whose modalities are learned."""

@@ -2,36 +2,46 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
+from limbeck.constraints import Count, Ge, NotNegative, OnlyIf
 from limbeck.core import Method, Problem, Synthetic, chosen_pairs, encode, object_masks, select
-from limbeck.core.options import refuse_others, refuse_unread
-from limbeck.data.augment import OPERATIONS, by_group, check_operations, siamese, siamese_masked
+from limbeck.data.augment import OPERATIONS, Augment, by_group, siamese, siamese_masked
 from limbeck.errors import ConfigError, DataError
 from limbeck.methods.matching._classifier import Trainee
 from limbeck.networks._init import centred
 from limbeck.networks.convnet import ConvNet
 from limbeck.objectives.guidance import balance, caption_distance, caption_map, composite, masked_mean
 from limbeck.objectives.moments import group_mean, mean_distance
-from limbeck.objectives.selection import rule
+from limbeck.objectives.selection import Init, rule
 
 __all__ = ["Guided"]
 
-CHOICES = {
-    "base": ("dm", "dc", "none"),
-    "alignment": ("none", "input", "feature"),
-    "gradients": ("none", "both", "real_only"),
-    "captions": ("none", "proj", "clip", "embed", "joint"),
-    "text": ("inherit", "class_mean", "learn"),
-    "masks": ("inherit", "full", "class_mean"),
-    "outside": ("fill", "noise", "keep"),
-}
 TERMS = ("alignment", "gradients", "captions")
+
+
+def _with(term: str) -> OnlyIf:
+    return OnlyIf(
+        lambda o: o._has(term), f"{term} has no term of its own (`{term}={{o.{term}}}`)", f"name another `{term}`"
+    )
+
+
+CLASSIFIES = OnlyIf(lambda o: o._classifies, "no gradients are matched", "set `base=dc` or `gradients=both`")
+BALANCED = OnlyIf(lambda o: o.base != "none" and o._balanced, "no weight is balanced by it")
+COMPARED = OnlyIf(
+    lambda o: o.captions in ("proj", "clip"), "no image is compared with its own caption", "set `captions=proj`"
+)
+LEARNED = OnlyIf(lambda o: o.text == "learn", "captions are not learned (`text={o.text}`)", "set `text=learn`")
+READ = OnlyIf(
+    lambda o: o.text != "learn" or o.captions != "none" or o.concat,
+    "no term reads captions",
+    "set `captions` or `concat`",
+)
 
 
 @dataclass(frozen=True)
@@ -105,46 +115,43 @@ class Guided(Method):
     per_class: ClassVar[bool] = True
     again = False
 
-    steps: int = 1000
+    steps: Count = 1000
     base: Literal["dm", "dc", "none"] = "dm"
     alignment: Literal["none", "input", "feature"] = "none"
     gradients: Literal["none", "both", "real_only"] = "none"
     captions: Literal["none", "proj", "clip", "embed", "joint"] = "none"
-    concat: float = 0.0
-    weight_alignment: float | None = None
-    weight_gradients: float | None = None
-    weight_captions: float | None = None
-    fraction: float = 0.5
-    single: float = 1.0
-    text: Literal["inherit", "class_mean", "learn"] = "inherit"
+    concat: Annotated[NotNegative, CLASSIFIES] = 0.0
+    weight_alignment: Annotated[float | None, _with("alignment")] = None
+    weight_gradients: Annotated[float | None, _with("gradients")] = None
+    weight_captions: Annotated[float | None, _with("captions")] = None
+    fraction: Annotated[NotNegative, BALANCED] = 0.5
+    single: Annotated[NotNegative, COMPARED] = 1.0
+    text: Annotated[Literal["inherit", "class_mean", "learn"], READ] = "inherit"
     masks: Literal["inherit", "full", "class_mean"] = "inherit"
     outside: Literal["fill", "noise", "keep"] = "fill"
-    batch: int = 256
-    lr: float = 1.0
-    lr_text: float = 0.1
-    momentum: float = 0.5
-    width: int = 128
-    renew: int = 10
-    inner: int = 50
-    lr_network: float = 0.01
-    init: str = "random"
-    augment: tuple[str, ...] = tuple(OPERATIONS)
+    batch: Count = 256
+    lr: NotNegative = 1.0
+    lr_text: Annotated[NotNegative, LEARNED] = 0.1
+    momentum: NotNegative = 0.5
+    width: Count = 128
+    renew: Annotated[Count, CLASSIFIES] = 10
+    inner: Annotated[int, Ge(0), CLASSIFIES] = 50
+    lr_network: Annotated[NotNegative, CLASSIFIES] = 0.01
+    init: Init = "random"
+    augment: Augment = tuple(OPERATIONS)
 
     def __post_init__(self) -> None:
-        self.require(steps=1, concat=0, fraction=0, single=0, batch=1, lr=0, lr_text=0, momentum=0)
-        self.require(width=1, renew=1, inner=0, lr_network=0)
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ConfigError(f"{name} is one of {', '.join(known)}, got {getattr(self, name)!r}")
+        super().__post_init__()
         if self.base == "none" and not any(self._has(name) for name in TERMS):
-            raise ConfigError("base = 'none' leaves nothing to match; name an alignment, gradients or captions")
+            raise ConfigError(
+                "`base=none` of guided leaves nothing to match; set `alignment`, `gradients` or `captions`"
+            )
         if self.captions in ("embed", "joint") and self.text != "learn":
-            raise ConfigError(f"captions = {self.captions!r} moves captions alone; learn them with text = 'learn'")
+            raise ConfigError(f"`captions={self.captions}` of guided moves captions alone; set `text=learn`, too")
         if self.captions == "joint" and self.base != "dm":
-            raise ConfigError("captions = 'joint' stands in place of base = 'dm'; leave base at dm")
-        self._refuse_unread()
-        check_operations(self.augment)
-        rule(self.init)
+            raise ConfigError(
+                f"`captions=joint` of guided stands in place of `base=dm`, got `base={self.base}`; remove `base`"
+            )
 
     @property
     def learns_text(self) -> bool:
@@ -157,7 +164,7 @@ class Guided(Method):
         if source.labels is None:
             raise DataError(f"guided works class by class, and {source.name} has no labels; use cf or dm")
         super().check(problem)
-        refuse_others(self, problem, {"image": "images", "text": "captions"})
+        self.refuse_others(problem, {"image": "images", "text": "captions"})
         if (self._has("alignment") or self._has("gradients")) and "mask" not in source.modalities:
             raise DataError(
                 f"alignment and gradients read masks, and {source.name} has none; add them, or leave both out"
@@ -365,23 +372,6 @@ class Guided(Method):
             parts = [object_masks(problem.source.batch(part)) for part in torch.arange(len(problem.source)).split(256)]
             means = _class_means(torch.cat(parts), labels)
         synthetic.value(modality).copy_(means.to(synthetic.value(modality))[synthetic.labels])
-
-    def _refuse_unread(self) -> None:
-        """Refuses what was given and would have no say."""
-        for name in TERMS:
-            if not self._has(name):
-                refuse_unread(self, f"{name} is left out; leave it out, too, or name one", f"weight_{name}")
-        if self.captions not in ("proj", "clip"):
-            refuse_unread(self, "no image is compared with its own caption; leave it out", "single")
-        if self.base == "none" or not self._balanced:
-            refuse_unread(self, "no weight is balanced; leave it out", "fraction")
-        if not self._classifies:
-            why = "no gradients are matched; leave it out, or set base to dc or gradients"
-            refuse_unread(self, why, "concat", "renew", "inner", "lr_network")
-        if self.text != "learn":
-            refuse_unread(self, "captions are not learned; leave it out, or set text to learn", "lr_text")
-        elif self.captions == "none" and not self.concat:
-            refuse_unread(self, "no term reads captions; leave it out, or name captions or concat", "text")
 
 
 def _class_means(values: Tensor, labels: Tensor) -> Tensor:

@@ -3,19 +3,19 @@
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from limbeck.constraints import Count, Ge, Interval, NotNegative, OnlyIf
 from limbeck.core import Method, Problem, Synthetic, learned_pairs
-from limbeck.core.options import refuse_unread
-from limbeck.data.augment import check_operations
+from limbeck.data.augment import Augment
 from limbeck.errors import ConfigError, DataError
 from limbeck.methods.matching._row_adam import RowAdam, rates
-from limbeck.methods.matching._targets import JOINT, Group, Laws, Look, pair_name
-from limbeck.methods.matching._views import Views, spread
+from limbeck.methods.matching._targets import JOINT, UNBANKED, Group, Laws, Look, pair_name
+from limbeck.methods.matching._views import AUGMENTED, Views, spread
 from limbeck.objectives.characteristic import (
     characteristic,
     gaussian_kernel,
@@ -24,12 +24,12 @@ from limbeck.objectives.characteristic import (
     square_distance,
 )
 from limbeck.objectives.pairing import Moments, cosine_terms, hybrid_sums, pair_moments
-from limbeck.objectives.selection import rule
+from limbeck.objectives.selection import Init, rule
 
 __all__ = ["ImageBindDC"]
 
 PUBLISHED = 1 / 30  # weight of the cosine terms beside a distance that is not multiplied by 300
-CHOICES = {"variant": ("cf", "hybrid", "cosine"), "distance": ("square", "root")}
+SAMPLED = OnlyIf(lambda o: o.frequencies, "the closed form is taken (`frequencies=0`)", "set `frequencies`")
 
 
 @dataclass(frozen=True)
@@ -87,38 +87,30 @@ class ImageBindDC(Method):
 
     pools = "drawn"
 
-    steps: int = 100
+    steps: Count = 100
     variant: Literal["cf", "hybrid", "cosine"] = "cf"
-    uni: float = 1.0
-    cross: float | None = None
-    joint: float | None = None
-    frequencies: int = 1024
-    bank: int = 8
-    batch: int = 4096
-    scale: float = 1.0
-    drop: float = 0.0
-    distance: Literal["square", "root"] = "square"
-    lr: float = 0.001
-    lr_text: float = 0.01
-    init: str = "herding"
-    augment: tuple[str, ...] = ()
-    views: int = 8
+    uni: NotNegative = 1.0
+    cross: NotNegative | None = None
+    joint: NotNegative | None = None
+    frequencies: Annotated[int, Ge(0)] = 1024
+    bank: Annotated[int, Ge(0), SAMPLED] = 8
+    batch: Annotated[Count, UNBANKED] = 4096
+    scale: Annotated[float, Ge(1e-6)] = 1.0
+    drop: Annotated[float, Interval(ge=0, lt=1), OnlyIf(lambda o: o._laws.joint, "no joint law is compared")] = 0.0
+    distance: Annotated[Literal["square", "root"], SAMPLED] = "square"
+    lr: NotNegative = 0.001
+    lr_text: NotNegative = 0.01
+    init: Init = "herding"
+    augment: Augment = ()
+    views: Annotated[Count, AUGMENTED] = 8
     per_class: bool | None = None
 
     def __post_init__(self) -> None:
-        self.require(
-            steps=1, uni=0, frequencies=0, bank=0, batch=1, scale=1e-6, drop=0, lr=0, lr_text=0, views=1
-        )  # fmt: skip
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ConfigError(f"{name} is one of {', '.join(known)}, got {getattr(self, name)!r}")
-        if min(self.weights.values()) < 0 or not any(self.weights.values()):
-            raise ConfigError(f"uni, cross and joint are 0 or more, and one of them is more; got {self.weights}")
-        if self.drop >= 1:
-            raise ConfigError(f"drop is a probability below 1, got {self.drop}")
-        self._refuse_unread()
-        check_operations(self.augment)
-        rule(self.init)
+        super().__post_init__()
+        if not any(self.weights.values()):
+            raise ConfigError(
+                "`uni`, `cross` and `joint` of imagebind_dc are all 0, so nothing is matched; give one a weight"
+            )
 
     @property
     def weights(self) -> dict[str, float]:
@@ -226,18 +218,6 @@ class ImageBindDC(Method):
         vectors = look.vectors(among)
         x, y = (vectors[m] * size for m, size in zip(names, sizes, strict=True))
         return pair_moments(x, y)
-
-    def _refuse_unread(self) -> None:
-        """Refuses what was given and would have no say."""
-        if not self.frequencies:
-            why = "the closed form is taken; leave it out, or set frequencies"
-            refuse_unread(self, why, "bank", "distance")
-        elif self.bank:
-            refuse_unread(self, "the real functions are banked; leave it out, or set bank to 0", "batch")
-        if not self._laws.joint:
-            refuse_unread(self, "no joint law is compared; leave it out", "drop")
-        if not self.augment:
-            refuse_unread(self, "nothing is augmented; leave it out, or name operations in augment", "views")
 
 
 def _pulls(levels: dict[str, Tensor], vectors: list[Tensor]) -> dict[str, Tensor]:

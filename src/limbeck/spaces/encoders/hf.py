@@ -4,16 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from inspect import signature
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from limbeck.constraints import Ge
 from limbeck.errors import ConfigError
 from limbeck.runtime.cache import digest
 from limbeck.spaces import pe_audio
-from limbeck.spaces.hearing import AudioNetwork, check_rate, read_features
+from limbeck.spaces.hearing import AudioNetwork, SoundRate, read_features
 from limbeck.spaces.hub import licence_of, read
 from limbeck.spaces.preprocess import ImageNetwork, Interpolation, Patches, Preprocess
 from limbeck.spaces.space import Encoder
@@ -66,19 +67,10 @@ class HuggingFace(Encoder):
     name: str
     modality: Literal["image", "text", "audio"] = "image"
     pooling: Literal["mean", "cls"] | None = None
-    max_length: int | None = None
-    rate: int = 16000
+    max_length: Annotated[int, Ge(3)] | None = None
+    rate: SoundRate = 16000
 
     requires = (("transformers", "hf"),)
-
-    def __post_init__(self) -> None:
-        if self.modality not in TOWERS:
-            raise ConfigError(f"hf encodes image, text or audio, got modality={self.modality!r}")
-        if self.pooling not in (None, "mean", "cls"):
-            raise ConfigError(f"pooling is mean, cls or None, got {self.pooling!r}")
-        if self.max_length is not None and self.max_length < 3:
-            raise ConfigError(f"max_length needs to be at least 3, got {self.max_length}")
-        check_rate(self.rate, f"hf:{self.name}")
 
     def describe(self) -> dict[str, Any]:
         """Name and options; the rate where there is one."""

@@ -3,15 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from limbeck.constraints import Count, Interval
 from limbeck.errors import ConfigError, DataError
-from limbeck.spaces.hearing import AudioNetwork, check_rate
+from limbeck.spaces.hearing import AudioNetwork, SoundRate
 from limbeck.spaces.hub import optional
 from limbeck.spaces.preprocess import CLIP_MEAN, CLIP_STD, Preprocess, disparity
 from limbeck.spaces.sound import kaldi_mel
@@ -56,20 +57,13 @@ class ImageBind(Encoder):
         'CC-BY-NC-SA-4.0'
     """
 
-    modality: str = "image"
+    modality: Literal["image", "text", "audio", "depth"] = "image"
     weights: str = ""
-    rate: int = 16000
-    clips: int = 3
-    near: float = 0.065
+    rate: SoundRate = 16000
+    clips: Count = 3
+    near: Annotated[float, Interval(gt=0, le=100)] = 0.065
 
     licence = "CC-BY-NC-SA-4.0"  # of the file LICENSE and the model card; the README leaves SA out
-
-    def __post_init__(self) -> None:
-        if self.modality not in KEYS:
-            raise ConfigError(f"imagebind encodes {', '.join(KEYS)}, got modality={self.modality!r}")
-        check_rate(self.rate, "imagebind")
-        if self.clips < 1 or not 0 < self.near <= 100:
-            raise ConfigError(f"imagebind needs clips >= 1 and 0 < near <= 100, got {self.clips} and {self.near}")
 
     @property
     def sample_rate(self) -> int:

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from limbeck.errors import ConfigError, DataError
-from limbeck.spaces.hearing import AudioNetwork, check_rate
+from limbeck.errors import DataError
+from limbeck.spaces.hearing import AudioNetwork, SoundRate
 from limbeck.spaces.hub import optional, read
 from limbeck.spaces.preprocess import CLIP_MEAN, CLIP_STD, Preprocess
 from limbeck.spaces.sound import fit, kaldi_mel
@@ -48,16 +48,11 @@ class LanguageBind(Encoder):
         'depth'
     """
 
-    modality: str = "image"
+    modality: Literal["image", "text", "audio", "depth"] = "image"
     checkpoint: str | None = None
-    rate: int = 16000
+    rate: SoundRate = 16000
 
     licence = "MIT (trained on VIDAL-10M, CC-BY-NC-4.0)"
-
-    def __post_init__(self) -> None:
-        if self.modality not in CHECKPOINTS:
-            raise ConfigError(f"languagebind encodes {', '.join(CHECKPOINTS)}, got modality={self.modality!r}")
-        check_rate(self.rate, "languagebind")
 
     @property
     def sample_rate(self) -> int:

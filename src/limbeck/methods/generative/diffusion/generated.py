@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from limbeck.annotation import Knowledge
+from limbeck.constraints import Check, Count, NotNegative, OnlyIf
 from limbeck.core import Method, Problem, Synthetic
-from limbeck.core.options import refuse_others, refuse_unread
 from limbeck.errors import ConfigError, DataError, LimbeckWarning
 from limbeck.methods.generative.diffusion.estimate import Cost, cost_of, throughput
 from limbeck.methods.generative.diffusion.features import agreement, caption_vectors, joint_space
@@ -34,6 +34,8 @@ from limbeck.runtime.files import sha256
 from limbeck.spaces import Space
 
 __all__ = ["Generated"]
+
+REWORDED = OnlyIf(lambda o: o.captions > 1, "each image has one caption (`captions=1`)", "set `captions=2`")
 
 
 @dataclass(frozen=True)
@@ -60,27 +62,16 @@ class Generated(Method):
     needs: ClassVar[tuple[str, ...]] = ("image", "text")
 
     prior: str = ""
-    prompts: str = "random"
-    repeats: int = 1
-    captions: int = 1
-    captioner: str = "retrieval"
-    stage: Literal["describe", "paraphrase"] = "describe"
-    sampling_steps: int = 30
-    guidance: float = 3.0
-    candidates: int = 1
-    resolution: int | None = None
+    prompts: Annotated[str, Check(check_prompts)] = "random"
+    repeats: Count = 1
+    captions: Count = 1
+    captioner: Annotated[str, Check(check_captioner), REWORDED] = "retrieval"
+    stage: Annotated[Literal["describe", "paraphrase"], REWORDED] = "describe"
+    sampling_steps: Count = 30
+    guidance: NotNegative = 3.0
+    candidates: Count = 1
+    resolution: Count | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
-
-    def __post_init__(self) -> None:
-        self.require(repeats=1, captions=1, sampling_steps=1, guidance=0, candidates=1)
-        check_prompts(self.prompts)
-        check_captioner(self.captioner)
-        if self.stage not in ("describe", "paraphrase"):
-            raise ConfigError(f"stage is 'describe' or 'paraphrase', got {self.stage!r}")
-        if self.precision not in ("float32", "bfloat16"):
-            raise ConfigError(f"precision is 'float32' or 'bfloat16', got {self.precision!r}")
-        if self.captions == 1:
-            refuse_unread(self, "each image has one caption; leave it out, or set captions to 2", "captioner", "stage")
 
     def check(self, problem: Problem) -> None:
         """Refuses a task without a prior, modalities that no prior makes, and a budget that the captions do not divide."""
@@ -91,7 +82,7 @@ class Generated(Method):
                 f"{name} draws from a generative prior: name one with --method.prior, a folder that `limbeck train-prior` wrote or a "
                 "text-to-image pipeline of diffusers"
             )
-        refuse_others(self, problem, {"image": "images", "text": "texts"})
+        self.refuse_others(problem, {"image": "images", "text": "texts"})
         if "text" in problem.source.embeddings:
             raise DataError(
                 f"{problem.source.name} holds texts as vectors, and a prior reads words; give it data with captions that are strings"

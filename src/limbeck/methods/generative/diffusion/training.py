@@ -6,18 +6,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import cos, pi
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from limbeck.constraints import Count, Ge, Interval, NotNegative, Positive, Share, validate
 from limbeck.core import Recipe
 from limbeck.data.captions import check_captions
 from limbeck.data.source import Source
 from limbeck.engine.run import Run
-from limbeck.errors import ConfigError, DataError, Diverged, LimbeckWarning
+from limbeck.errors import DataError, Diverged, LimbeckWarning
 from limbeck.methods.generative.diffusion.pipelines import refuse_others, write_pipeline
 from limbeck.methods.generative.diffusion.prior import DiffusersPrior
 from limbeck.methods.generative.diffusion.small import small_pipeline
@@ -63,29 +64,22 @@ class PriorTraining:
 
     channels: tuple[int, ...] = (64, 96)
     text_width: int = 64
-    text_layers: int = 2
-    length: int = 32
+    text_layers: Count = 2
+    length: Annotated[int, Ge(4)] = 32
     prediction: Literal["epsilon", "v_prediction", "sample"] = "v_prediction"
-    vae_steps: int = 4000
-    vae_batch: int = 8
-    steps: int = 3000
-    batch: int = 32
-    lr: float = 1e-3
-    kl: float = 1e-6
-    caption_dropout: float = 0.1
-    ema: float = 0.995
+    vae_steps: Count = 4000
+    vae_batch: Count = 8
+    steps: Count = 3000
+    batch: Count = 32
+    lr: Positive = 1e-3
+    kl: NotNegative = 1e-6
+    caption_dropout: Share = 0.1
+    ema: Annotated[float, Interval(ge=0, lt=1)] = 0.995
     mirror: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"vae_steps": 1, "vae_batch": 1, "steps": 1, "batch": 1, "text_layers": 1, "length": 4}
-        if low := [name for name, limit in least.items() if getattr(self, name) < limit]:
-            raise ConfigError(f"{low[0]} must be {least[low[0]]} or more, got {getattr(self, low[0])}")
-        if not (self.lr > 0 and self.kl >= 0 and 0 <= self.caption_dropout <= 1 and 0 <= self.ema < 1):
-            raise ConfigError(
-                "lr must be positive, kl not negative, caption_dropout from 0 to 1, ema from 0 to below 1; got "
-                f"{self.lr}, {self.kl}, {self.caption_dropout} and {self.ema}"
-            )
+        validate(self)
 
 
 def train_prior(

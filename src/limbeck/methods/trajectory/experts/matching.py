@@ -4,26 +4,33 @@ from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
+from limbeck.constraints import Check, Count, Ge, Interval, MinLen, NotNegative, OnlyIf, Positive
 from limbeck.core import Method, Problem, Synthetic, chosen_pairs, leaves, select
-from limbeck.data.augment import check_operations, siamese
+from limbeck.data.augment import Augment, siamese
 from limbeck.errors import ConfigError, Diverged, Fault
 from limbeck.methods.trajectory.experts.draws import Mix, chunks, draw, mix
 from limbeck.methods.trajectory.experts.learned_rate import LearnedRate
 from limbeck.methods.trajectory.experts.store import Experts, ExpertTraining
-from limbeck.objectives.contrastive import contrastive, false_negatives
-from limbeck.objectives.selection import rule
+from limbeck.networks._spec import check_student
+from limbeck.objectives.contrastive import false_negatives
+from limbeck.objectives.selection import Init, rule
 from limbeck.objectives.similarity import Similarity, summary
-from limbeck.objectives.trajectory import GRADIENTS, Gradient, Student, match
+from limbeck.objectives.trajectory import Gradient, Student, match
 from limbeck.students.two_towers import Head, TwoTowers
 
 __all__ = ["TrajectoryMatching"]
 
+MIXED = OnlyIf(
+    lambda o: set(o.students) == {"frozen"},
+    "networks are trained: it mixes features of frozen towers",
+    "set `students=frozen`",
+)
 RATES = (1e-4, 10.0)  # the least and the largest learning rate of a student
 ENDS = (1.1e-4, 9.0)  # beyond them it counts as having reached an end
 REMEDIES = {"relation": "lr_similarity", "hints": "lr_rate", "learned.text": "lr_text", "learned.image": "lr"}
@@ -77,76 +84,51 @@ class TrajectoryMatching(Method, ABC):
 
     needs = ("image", "text")
 
-    steps: int = 60
-    students: tuple[str, ...] = ("frozen",)
+    steps: Count = 60
+    students: Annotated[tuple[Annotated[str, Check(check_student)], ...], MinLen(1)] = ("frozen",)
     text: Literal["frozen", "encoder"] = "frozen"
     head: Head = "linear"
-    dim: int = 256
-    temperature: float = 0.07
-    ridge: float = 30.0
-    components: int = 512
-    resolution: int = 0
-    tokens: int = 32
-    experts: int = 20
-    expert_rate: float = 0.01
-    expert_batch: int = 128
+    dim: Count = 256
+    temperature: Annotated[float, Ge(1e-6)] = 0.07
+    ridge: NotNegative = 30.0
+    components: Count = 512
+    resolution: Annotated[int, Ge(0)] = 0
+    tokens: Annotated[int, Ge(3)] = 32
+    experts: Count = 20
+    expert_rate: Positive = 0.01
+    expert_batch: Annotated[int, Ge(2)] = 128
     expert_captions: Literal["all", "one"] = "all"
-    expert_noise: float = 0.0
+    expert_noise: NotNegative = 0.0
     expert_augment: bool = True
     expert_precision: Literal["float32", "bfloat16"] = "float32"
     mask: bool = False
-    max_start: int = 1
-    max_start_text: int = 0
-    expert_epochs: int = 1
-    inner_steps: int = 4
-    inner_batch: int = 0
-    segments: int = 4
+    max_start: Count = 1
+    max_start_text: Annotated[int, Ge(0)] = 0
+    expert_epochs: Count = 1
+    inner_steps: Count = 4
+    inner_batch: Annotated[int, Ge(0)] = 0
+    segments: Count = 4
     gradient: Gradient = "truncated"
     merged: bool = False
-    blend: float = 0.0
-    augment: tuple[str, ...] = ()
+    blend: Annotated[NotNegative, MIXED] = 0.0
+    augment: Augment = ()
     compiled: bool = False
-    student_rate: float = 0.02
-    lr: float = 0.01
-    lr_text: float = 0.01
-    lr_rate: float = 0.02
+    student_rate: Annotated[float, Interval(gt=ENDS[0], lt=ENDS[1])] = 0.02
+    lr: NotNegative = 0.01
+    lr_text: NotNegative = 0.01
+    lr_rate: NotNegative = 0.02
     update: Literal["adam", "sgd"] = "adam"
-    momentum: float = 0.5
-    init: str = "random"
-    average: float = 0.0
-    max_norm: float = 0.0
+    momentum: NotNegative = 0.5
+    init: Init = "random"
+    average: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    max_norm: NotNegative = 0.0
 
     def __post_init__(self) -> None:
-        self.require(
-            steps=1, dim=1, temperature=1e-6, ridge=0, components=1, resolution=0, tokens=3, experts=1, expert_rate=1e-12,
-            expert_batch=2, expert_noise=0, max_start=1, max_start_text=0, expert_epochs=1, inner_steps=1, inner_batch=0,
-            segments=1, blend=0, student_rate=RATES[0], lr=0, lr_text=0, lr_rate=0, momentum=0, average=0, max_norm=0,
-        )  # fmt: skip
-        if self.average >= 1 or not ENDS[0] < self.student_rate < ENDS[1]:
-            raise ConfigError(
-                f"average must be below 1, and student_rate between {ENDS[0]:g} and {ENDS[1]:g}; got {self.average} and "
-                f"{self.student_rate}"
-            )
+        super().__post_init__()
         if self.inner_batch == 1:
             raise ConfigError("inner_batch must be 2 or more, or 0 for all pairs: one pair alone teaches nothing")
-        for name, known in {"update": ("adam", "sgd"), "gradient": GRADIENTS}.items():
-            if getattr(self, name) not in known:
-                raise ConfigError(f"{name} is one of {', '.join(known)}, got {getattr(self, name)!r}")
         for name in ("students", "augment"):
-            if isinstance(getattr(self, name), str):
-                raise ConfigError(
-                    f"{name} takes several names, got the string {getattr(self, name)!r}; write ({getattr(self, name)!r},)"
-                )
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if not self.students:
-            raise ConfigError("students names none; give frozen, encoder or a network's name")
-        if self.blend and self.students != ("frozen",):
-            raise ConfigError("blend mixes features of frozen towers; leave it 0, or train the frozen student alone")
-        for student in self.students:
-            self._towers(student)
-        rule(self.init)
-        check_operations(self.augment)
-        contrastive(self.contrast)
 
     @property
     def contrast(self) -> str:

@@ -4,10 +4,12 @@ import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
+from limbeck.constraints import Ge, NotNegative, Positive, validate
 from limbeck.core import Problem
 from limbeck.data.pairs import first_of_each
 from limbeck.errors import ConfigError, DataError, Diverged, StorageError
@@ -43,23 +45,16 @@ class ExpertTraining:
         ConfigError: a value that cannot work.
     """
 
-    rate: float = 0.1
-    batch: int = 128
-    captions: str = "all"
+    rate: Positive = 0.1
+    batch: Annotated[int, Ge(2)] = 128
+    captions: Literal["all", "one"] = "all"
     mask: bool = False
-    noise: float = 0.0
+    noise: NotNegative = 0.0
     augment: bool = True
-    precision: str = "float32"
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        if self.captions not in ("all", "one"):
-            raise ConfigError(f"an epoch takes 'all' captions or 'one' an image, got {self.captions!r}")
-        if self.precision not in PRECISIONS:
-            raise ConfigError(f"experts are stored as {' or '.join(PRECISIONS)}, got {self.precision!r}")
-        if not (self.rate > 0 and self.batch > 1 and self.noise >= 0):
-            raise ConfigError(
-                f"experts need rate > 0, batch >= 2 and noise >= 0, got {self.rate}, {self.batch} and {self.noise}"
-            )
+        validate(self, "experts")
 
 
 @dataclass(frozen=True)
