@@ -7,21 +7,22 @@ from torch import Tensor
 from torch.optim import SGD, Optimizer
 
 from limbeck.constraints import Count, NotNegative
-from limbeck.core import Method, Problem, Synthetic, learned_pairs
+from limbeck.core import Problem, Synthetic
 from limbeck.data.augment import OPERATIONS, Augment, siamese
 from limbeck.data.batch import Batch
+from limbeck.methods.matching._learned_pairs import LearnedPairs
 from limbeck.methods.matching._row_adam import rates
 from limbeck.networks.convnet import ConvNet
 from limbeck.objectives.moments import group_mean
 from limbeck.objectives.pairing import avdd_distance
-from limbeck.objectives.selection import Init, rule
+from limbeck.objectives.selection import Init
 from limbeck.spaces.preprocess import resize
 
 __all__ = ["AVDD"]
 
 
 @dataclass(frozen=True)
-class AVDD(Method):
+class AVDD(LearnedPairs):
     """Matches means of every modality, of the sum and of the difference of every two, under new random ConvNets at every step.
 
         L = sum_c sum_m |d_m|^2 + sum_(m < n) icm |d_m + d_n|^2 + cgm |d_m - d_n|^2,    d_m = mean f_m(x_m) - mean f_m(s_m)
@@ -67,15 +68,6 @@ class AVDD(Method):
     init: Init = "herding"
     augment: Augment = tuple(OPERATIONS)
     per_class: bool | None = None
-
-    @property
-    def learns_text(self) -> bool:
-        """Text is an embedding."""
-        return True
-
-    def start(self, problem: Problem) -> Synthetic:
-        """Real pairs, all of whose modalities are learned."""
-        return learned_pairs(problem, rule(self.init), self.per_class)
 
     def optimizer(self, synthetic: Synthetic) -> Optimizer:
         """Stochastic gradient descent with momentum; every class has a gradient at every step."""

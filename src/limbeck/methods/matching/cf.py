@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from limbeck.constraints import Count, Ge, NotNegative
-from limbeck.core import Method, Problem, Synthetic, encode, learned_pairs, whitened, whitening_of
+from limbeck.constraints import Ge, NotNegative
+from limbeck.core import Problem, Synthetic, encode, whitened, whitening_of
+from limbeck.methods.matching._learned_pairs import LearnedPairs
 from limbeck.objectives.characteristic import (
     characteristic,
     dependence,
@@ -18,7 +19,6 @@ from limbeck.objectives.characteristic import (
     gaussian_kernel,
     square_distance,
 )
-from limbeck.objectives.selection import Init, rule
 
 __all__ = ["CF"]
 
@@ -26,7 +26,7 @@ Vectors = Mapping[str, Tensor]  # modality to whitened embeddings [n, D_m]
 
 
 @dataclass(frozen=True)
-class CF(Method):
+class CF(LearnedPairs):
     """Matches the law of synthetic embeddings to that of the real ones: each modality alone, and the tie between them.
 
         L = uni * sum_m |Phi_syn,m - Phi_real,m|^2 / u_m  +  tie * (1 - <Psi_syn, Psi_real> / (|Psi_syn| |Psi_real|))
@@ -66,7 +66,6 @@ class CF(Method):
 
     pools = "drawn"
 
-    steps: Count = 100
     batch: Annotated[int, Ge(2)] = 4096
     frequencies: Annotated[int, Ge(0)] = 0
     scale: Annotated[float, Ge(1e-6)] = 0.3
@@ -76,21 +75,10 @@ class CF(Method):
     lr: NotNegative = 0.002
     lr_text: NotNegative = 0.01
     lr_other: NotNegative = 0.05
-    init: Init = "random"
-    per_class: bool | None = None
-
-    @property
-    def learns_text(self) -> bool:
-        """Text is an embedding."""
-        return True
 
     def rate(self, t: int) -> float:
         """Cosine decay to zero."""
         return self.cosine(t)
-
-    def start(self, problem: Problem) -> Synthetic:
-        """Real pairs, all of whose modalities are learned."""
-        return learned_pairs(problem, rule(self.init), self.per_class)
 
     def optimizer(self, synthetic: Synthetic) -> Optimizer:
         """Adam, a learning rate for each modality."""

@@ -7,17 +7,18 @@ from torch import Tensor
 from torch.optim import SGD, Optimizer
 
 from limbeck.constraints import Count, NotNegative
-from limbeck.core import Method, Problem, Synthetic, learned_pairs
+from limbeck.core import Problem, Synthetic
 from limbeck.data.augment import OPERATIONS, Augment, by_group, siamese
+from limbeck.methods.matching._learned_pairs import LearnedPairs
 from limbeck.networks.convnet import ConvNet
 from limbeck.objectives.moments import group_mean, mean_distance
-from limbeck.objectives.selection import Init, rule
+from limbeck.objectives.selection import Init
 
 __all__ = ["DM"]
 
 
 @dataclass(frozen=True)
-class DM(Method):
+class DM(LearnedPairs):
     """Matches mean features of real and synthetic images under a new random ConvNet every step, class by class.
 
         L = sum_c || mean_i f(A(x_i)) - mean_j f(A(s_j)) ||^2      f: random weights, A: one Siamese augmentation
@@ -55,20 +56,11 @@ class DM(Method):
     augment: Augment = tuple(OPERATIONS)
     per_class: bool | None = None
 
-    @property
-    def learns_text(self) -> bool:
-        """Text is an embedding."""
-        return True
-
     def check(self, problem: Problem) -> None:
         """Refuses modalities that it has no means of."""
         super().check(problem)
         instead = "avdd with icm and cgm of 0 is dm of every modality, or "
         self.refuse_others(problem, {"image": "images", "text": "texts"}, instead)
-
-    def start(self, problem: Problem) -> Synthetic:
-        """Real pairs, all of whose modalities are learned."""
-        return learned_pairs(problem, rule(self.init), self.per_class)
 
     def optimizer(self, synthetic: Synthetic) -> Optimizer:
         """Stochastic gradient descent with momentum."""

@@ -7,15 +7,13 @@ from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
-from limbeck.constraints import Count, Ge, Interval, NotNegative, OnlyIf
-from limbeck.core import Method, Problem, Synthetic, learned_pairs
-from limbeck.data.augment import Augment
+from limbeck.constraints import Ge, Interval, NotNegative, OnlyIf
+from limbeck.core import Problem, Synthetic
 from limbeck.errors import ConfigError, DataError
-from limbeck.methods.matching._row_adam import RowAdam, rates
-from limbeck.methods.matching._targets import JOINT, UNBANKED, Group, Laws, Look, pair_name
-from limbeck.methods.matching._views import AUGMENTED, Views, spread
+from limbeck.methods.matching._characteristic import CharacteristicMatching
+from limbeck.methods.matching._targets import JOINT, Group, Laws, Look, pair_name
+from limbeck.methods.matching._views import Views, spread
 from limbeck.objectives.characteristic import (
     characteristic,
     gaussian_kernel,
@@ -24,7 +22,7 @@ from limbeck.objectives.characteristic import (
     square_distance,
 )
 from limbeck.objectives.pairing import Moments, cosine_terms, hybrid_sums, pair_moments
-from limbeck.objectives.selection import Init, rule
+from limbeck.objectives.selection import Init
 
 __all__ = ["ImageBindDC"]
 
@@ -33,7 +31,7 @@ SAMPLED = OnlyIf(lambda o: o.frequencies, "the closed form is taken (`frequencie
 
 
 @dataclass(frozen=True)
-class ImageBindDC(Method):
+class ImageBindDC(CharacteristicMatching):
     """Matches characteristic functions in a unified space on three levels: each modality, every two together, all together.
 
         L = mean_c ( uni * sum_m D(x_m) + cross * sum_(m < n) D(x_m, x_n) + joint * D(x_1, ..., x_M) ),
@@ -85,25 +83,14 @@ class ImageBindDC(Method):
         4
     """
 
-    pools = "drawn"
-
-    steps: Count = 100
     variant: Literal["cf", "hybrid", "cosine"] = "cf"
     uni: NotNegative = 1.0
     cross: NotNegative | None = None
     joint: NotNegative | None = None
-    frequencies: Annotated[int, Ge(0)] = 1024
     bank: Annotated[int, Ge(0), SAMPLED] = 8
-    batch: Annotated[Count, UNBANKED] = 4096
-    scale: Annotated[float, Ge(1e-6)] = 1.0
     drop: Annotated[float, Interval(ge=0, lt=1), OnlyIf(lambda o: o._laws.joint, "no joint law is compared")] = 0.0
     distance: Annotated[Literal["square", "root"], SAMPLED] = "square"
-    lr: NotNegative = 0.001
-    lr_text: NotNegative = 0.01
     init: Init = "herding"
-    augment: Augment = ()
-    views: Annotated[Count, AUGMENTED] = 8
-    per_class: bool | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -119,15 +106,6 @@ class ImageBindDC(Method):
         cross = usual if self.cross is None else self.cross
         return {"uni": self.uni, "cross": cross, "joint": usual if self.joint is None else self.joint}
 
-    @property
-    def learns_text(self) -> bool:
-        """Text is an embedding."""
-        return True
-
-    def rate(self, t: int) -> float:
-        """Cosine decay to zero."""
-        return self.cosine(t)
-
     def check(self, problem: Problem) -> None:
         """Refuses a space whose embeddings cannot be added or multiplied, and a loss without a term."""
         super().check(problem)
@@ -139,20 +117,6 @@ class ImageBindDC(Method):
             )
         if len(widths) == 1 and not self.uni:
             raise DataError(f"uni = 0 leaves no term for {problem.source.name}, which has one modality with this space")
-
-    def start(self, problem: Problem) -> Synthetic:
-        """Real pairs, all of whose modalities are learned."""
-        synthetic = learned_pairs(problem, rule(self.init), self.per_class)
-        self._laws.warn_of_noise(problem, len(synthetic), self.per_class)
-        return synthetic
-
-    def prepares(self, problem: Problem) -> tuple[float, int]:
-        """Those of the augmented views."""
-        return self._laws.views.cost(problem, self.steps)
-
-    def optimizer(self, synthetic: Synthetic) -> Optimizer:
-        """Adam that leaves a class without a gradient alone."""
-        return RowAdam(rates(synthetic, self.lr, self.lr_text))
 
     def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:
         """Encodes the synthetic samples, and compares their laws with those of the real data, group by group."""

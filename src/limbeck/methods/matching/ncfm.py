@@ -2,26 +2,22 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
-from limbeck.constraints import Count, Ge, NotNegative, Share
-from limbeck.core import Method, Problem, Synthetic, learned_pairs
-from limbeck.data.augment import Augment
-from limbeck.methods.matching._row_adam import RowAdam, rates
-from limbeck.methods.matching._targets import UNBANKED, Laws
-from limbeck.methods.matching._views import AUGMENTED, Views
+from limbeck.constraints import Count, Share
+from limbeck.core import Problem, Synthetic
+from limbeck.methods.matching._characteristic import CharacteristicMatching
+from limbeck.methods.matching._targets import Laws
+from limbeck.methods.matching._views import Views
 from limbeck.objectives.characteristic import root_distance
-from limbeck.objectives.selection import Init, rule
 
 __all__ = ["NCFM"]
 
 
 @dataclass(frozen=True)
-class NCFM(Method):
+class NCFM(CharacteristicMatching):
     """Matches the characteristic function of each modality by itself: the parent of `imagebind_dc`, blind to what ties modalities.
 
         L = sum_c sum_m mean_k sqrt(a (|Phi_S| - |Phi_T|)^2 + 2 (1 - a) (|Phi_S| |Phi_T| - Re Phi_S conj(Phi_T)))(t_k)
@@ -31,20 +27,9 @@ class NCFM(Method):
     cross-entropy through a trained one; its learned frequencies, which its own configurations leave off, are not here.
 
     Args:
-        steps: number of steps.
-        frequencies: K Gaussian frequencies.
-        bank: sets of frequencies that are drawn once and used in turn, at which the real functions are computed once, over all
-            real pairs; 0 draws anew at each step.
-        batch: real pairs a class and step, at most, where there is no bank.
-        scale: of the frequencies, in units of 1 / (median distance of real embeddings).
+        frequencies: K Gaussian frequencies, 1 or more.
         amplitude: a, the weight of the modulus; the phase has 1 - a.
-        lr: learning rate (RowAdam), in units of the range of a modality. Larger ones make images that no other encoder can read;
-            plain vectors take 0.01 and more.
-        lr_text: learning rate of the text embeddings.
-        init: which real pairs to start from: random, herding, kcenter, prototypes or kmeans.
-        augment: Siamese operations to draw from, for images alone; empty for none.
-        views: augmented views of the real images that are encoded and kept.
-        per_class: match class by class; by default where the source is labelled and has no text.
+        steps, lr, lr_text, init, per_class, bank, batch, scale, augment, views: see `imagebind_dc`.
 
     Paper: Wang et al., Dataset distillation with neural characteristic function, CVPR 2025, arXiv 2502.20653.
 
@@ -55,43 +40,8 @@ class NCFM(Method):
         4
     """
 
-    pools = "drawn"
-
-    steps: Count = 100
     frequencies: Count = 1024
-    bank: Annotated[int, Ge(0)] = 8
-    batch: Annotated[Count, UNBANKED] = 4096
-    scale: Annotated[float, Ge(1e-6)] = 1.0
     amplitude: Share = 0.5
-    lr: NotNegative = 0.001
-    lr_text: NotNegative = 0.01
-    init: Init = "random"
-    augment: Augment = ()
-    views: Annotated[Count, AUGMENTED] = 8
-    per_class: bool | None = None
-
-    @property
-    def learns_text(self) -> bool:
-        """Text is an embedding."""
-        return True
-
-    def rate(self, t: int) -> float:
-        """Cosine decay to zero."""
-        return self.cosine(t)
-
-    def start(self, problem: Problem) -> Synthetic:
-        """Real pairs, all of whose modalities are learned."""
-        synthetic = learned_pairs(problem, rule(self.init), self.per_class)
-        self._laws.warn_of_noise(problem, len(synthetic), self.per_class)
-        return synthetic
-
-    def prepares(self, problem: Problem) -> tuple[float, int]:
-        """Those of the augmented views."""
-        return self._laws.views.cost(problem, self.steps)
-
-    def optimizer(self, synthetic: Synthetic) -> Optimizer:
-        """Adam that leaves a class without a gradient alone."""
-        return RowAdam(rates(synthetic, self.lr, self.lr_text))
 
     def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:
         """Encodes the synthetic samples, and compares their laws with those of the real data, group by group."""
