@@ -29,24 +29,23 @@ def main() -> None:
     parser.add_argument("--toy", action="store_true", help="run in seconds, with random encoders")
     options = parser.parse_args()
 
-    train, encoder, unseen = lb.source, "efficientnet_lite0", options.unseen.split(",")
-    networks, seeds = options.students.split(","), options.seeds
+    train = lb.check.toy_source(16) if options.toy else lb.source(options.source)
+    pairs, seeds = options.per_class * len(train.classes), options.seeds
+    encoder, unseen, networks = "efficientnet_lite0", options.unseen.split(","), options.students.split(",")
     labels = lb.methods.LabelDistillation(learn="label")
     pixels = lb.methods.DM(steps=100, batch=8, width=32)
     training = {"steps": 200, "longest": 200, "noise": (1.0,)}  # the same for every student, so that the table is quick
     if options.toy:
-        train, encoder, unseen = lb.check.toy_source(16), "convnet", [{"name": "convnet", "seed": 1}]
-        networks, seeds = ["convnet:8", "alexnet"], 1
+        pairs, seeds = 4, 1
+        encoder, unseen, networks = "convnet", [{"name": "convnet", "seed": 1}], ["convnet:8", "alexnet"]
         labels = lb.methods.LabelDistillation(learn="label", steps=3)
         pixels = lb.methods.DM(steps=3, batch=8, width=8)
         training = {"steps": 2, "longest": 2, "noise": (1.0,), "batch": 8, "resolution": 32}
-    else:
-        train = lb.source(options.source)
 
     found = lb.compare(
         train,
         ["random", "herding", labels, pixels],
-        [options.per_class * len(train.classes) if not options.toy else 4],
+        [pairs],
         seeds,
         ["frozen", *networks],
         space=lb.space(image=encoder),  # no text: these data are judged by their classes
