@@ -158,8 +158,8 @@ def by_step(prior, held, spaces):
     clean, condition = prior.encode(images), prior.condition(prompts)
     for t in (100, 300, 500, 600, 700, 800, 900, 990):
         step, noise = torch.full((64,), t), torch.randn(clean.shape, generator=draw)
-        noisy, share = prior.noised(clean, noise, step), prior.alphas_cumprod[step]
-        estimate = clean_estimate(prior.predict(noisy, step, condition), noisy, share, prior.prediction)
+        add_noise, share = prior.noised(clean, noise, step), prior.alphas_cumprod[step]
+        estimate = clean_estimate(prior.predict(add_noise, step, condition), add_noise, share, prior.prediction)
         told(t, prior.decode(estimate).clamp(0, 1))
 
 

@@ -41,7 +41,7 @@ SETTINGS = {
 
 
 @dataclass(frozen=True)
-class Look:
+class MatchingStep:
     """What was seen after some steps.
 
     Args:
@@ -70,7 +70,7 @@ def found(similarity: Tensor, kinds: Tensor) -> tuple[float, float]:
     return area(score, shared == 1), correlation
 
 
-def looks(problem: lb.Problem, method: TrajectoryMatching, judge: Retrieval) -> Iterator[Look]:
+def looks(problem: lb.Problem, method: TrajectoryMatching, judge: Retrieval) -> Iterator[MatchingStep]:
     """Distils from the planted pairs, and looks every `LOOK` steps."""
     first = problem.features["text"].first(len(problem.source))[:PLANT]
     caption = first + torch.randint(5, (PLANT,), generator=stream(0, "planted captions"))
@@ -85,7 +85,7 @@ def looks(problem: lb.Problem, method: TrajectoryMatching, judge: Retrieval) -> 
         if state.step % LOOK == 0:
             small = freeze(problem, Recipe.of(problem, method), synthetic, learned_text=True)
             scores = lb.evaluate(small, Shapes("test"), judge, problem.space, seeds=3, cache=problem.cache)
-            yield Look(state.step, next(s.mean for s in scores if s.metric == "mean"), small.relation)
+            yield MatchingStep(state.step, next(s.mean for s in scores if s.metric == "mean"), small.relation)
 
 
 def draw(curves: dict[str, list[tuple[int, float]]], similarity: Tensor, title: str, path: Path) -> None:

@@ -88,7 +88,7 @@ class MadeUp(Source):
 
 def published(method: ImageBindDC, problem: Problem, synthetic: Synthetic, t: int) -> float:
     """A step as published: the real pairs of each class pass the encoders again. Leaves gradients, returns the loss."""
-    look, total = method._laws.at(problem, t), torch.zeros(())
+    look, total = method._targets.at(problem, t), torch.zeros(())
     groups = list(look.groups(synthetic, method.per_class))
     for group in groups:
         index = problem.candidates.sample[group.among[:REAL]]

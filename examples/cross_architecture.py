@@ -1,6 +1,6 @@
 """One set, many students: what does a set teach networks and encoders that it was not made with?
 
-    python examples/cross_architecture.py --per-class 10
+    python examples/cross_architecture.py --per-class 5      # some ten minutes of a core
     python examples/cross_architecture.py folder:pets --students convnet,resnet18,vgg11,vit_tiny --device cuda
     python examples/cross_architecture.py --toy          # the same in seconds
 
@@ -20,7 +20,7 @@ def main() -> None:
     """Fills the grid of methods and students, and prints two tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", nargs="?", default="demo", help="labelled images, such as folder:pets")
-    parser.add_argument("--per-class", type=int, default=10, help="images a class in each small set")
+    parser.add_argument("--per-class", type=int, default=5, help="images a class in each small set")
     parser.add_argument("--students", default="convnet:32,alexnet", help="networks, with commas between them")
     parser.add_argument("--unseen", default="mobilenet_v2", help="encoders, with commas between them")
     parser.add_argument("--seeds", type=int, default=2, help="how many times everything is made and judged")
@@ -34,7 +34,12 @@ def main() -> None:
     encoder, unseen, networks = "efficientnet_lite0", options.unseen.split(","), options.students.split(",")
     labels = lb.methods.LabelDistillation(learn="label")
     pixels = lb.methods.DM(steps=100, batch=8, width=32)
-    training = {"steps": 200, "longest": 200, "noise": (1.0,)}  # the same for every student, so that the table is quick
+    training = {
+        "steps": 100,
+        "longest": 100,
+        "batch": 32,
+        "noise": (1.0,),
+    }  # the same for every student, so that the table is quick
     if options.toy:
         pairs, seeds = 4, 1
         encoder, unseen, networks = "convnet", [{"name": "convnet", "seed": 1}], ["convnet:8", "alexnet"]

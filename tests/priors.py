@@ -13,12 +13,12 @@ CAPTIONS = [text for sample in toy_source(24).captions for text in sample]
 @lru_cache
 def tiny_prior(prediction: str = "epsilon", resolution: int = 16) -> str:
     """The folder; made once a process."""
-    from limbeck.methods.generative.diffusion.quiet import quietly
+    from limbeck.methods.generative.diffusion.logging_off import logging_off
     from limbeck.methods.generative.diffusion.small import small_pipeline
 
     folder = Path(mkdtemp(prefix="limbeck-prior-"))
     pipe = small_pipeline(CAPTIONS, resolution, (16, 16), 32, prediction=prediction, length=16)
-    with quietly():
+    with logging_off():
         pipe.save_pretrained(folder)
     (folder / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
     return str(folder)

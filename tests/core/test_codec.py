@@ -232,9 +232,9 @@ def test_no_set_is_above_its_budget(name: str, storage: Storage, recwarn: pytest
 
 
 def test_quality_is_lowered_until_the_set_fits() -> None:
-    noisy = toy_source(96, resolution=32)
-    noisy._image = 0.5 + 0.01 * noisy._image  # real images take few bytes
-    of = problem(lb.Budget(bytes=30_000), Storage("jpeg", 95), noisy)
+    add_noise = toy_source(96, resolution=32)
+    add_noise._image = 0.5 + 0.01 * add_noise._image  # real images take few bytes
+    of = problem(lb.Budget(bytes=30_000), Storage("jpeg", 95), add_noise)
     start = lb.methods.CF(steps=1).start(of)
     assert len(start) > 10
     from limbeck.core.fit import frozen
@@ -245,7 +245,7 @@ def test_quality_is_lowered_until_the_set_fits() -> None:
     with pytest.warns(LimbeckWarning, match=r"quality \d+ instead of 95, so that the set fits 30,000 bytes"):
         small = frozen(of, Recipe(method={"name": "cf"}), start, learned_text=True)
     assert 27_000 < small.nbytes <= 30_000
-    exact = problem(lb.Budget(bytes=30_000), Storage(), noisy).but(budget=lb.Budget(bytes=9000))
+    exact = problem(lb.Budget(bytes=30_000), Storage(), add_noise).but(budget=lb.Budget(bytes=9000))
     with pytest.raises(ConfigError, match="more than the 9,000 of the budget; ask for fewer pairs"):
         frozen(exact, Recipe(method={"name": "cf"}), start, learned_text=True)
 

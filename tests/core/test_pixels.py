@@ -162,8 +162,8 @@ def test_a_view_is_a_crop_a_mirroring_and_noise() -> None:
     wide = Pixels(views=1, crop=0.5, noise=0.0).view(ramp.shape, draw)(ramp)
     spans = wide[:, 0, 0].amax(1) - wide[:, 0, 0].amin(1)
     assert float(spans.min()) > 0.48 and float(spans.max()) < 1.0 and float(spans.std()) > 0.05
-    noisy = Pixels(views=1, crop=1.0, noise=0.1).view(ramp.shape, draw)(ramp * 0)
-    assert float(noisy.std()) == pytest.approx(0.1, rel=0.02)
+    add_noise = Pixels(views=1, crop=1.0, noise=0.1).view(ramp.shape, draw)(ramp * 0)
+    assert float(add_noise.std()) == pytest.approx(0.1, rel=0.02)
 
 
 def test_the_gradient_of_a_step_is_the_mean_over_its_views() -> None:

@@ -13,7 +13,7 @@ from limbeck.evaluation.audit import distance
 from limbeck.evaluation.audit.attack import auc, confidence, lira, rates, tpr_at
 from limbeck.evaluation.audit.distance import Column, closest, closest_vectors, rmse, ssim
 from limbeck.evaluation.audit.diversity import density_and_coverage, vendi
-from limbeck.evaluation.audit.nearest import NEXT, Nearness, _holding, _Near, bound_of
+from limbeck.evaluation.audit.nearest import NEXT, NearestNeighbours, _holding, _Near, bound_of
 from limbeck.evaluation.audit.result import Audit
 from limbeck.spaces import Features
 
@@ -109,10 +109,14 @@ def test_one_more_held_out_sample_is_rarely_below_the_bound() -> None:
 
 
 def test_a_verdict_counts_a_sample_once_whatever_measure_calls_it() -> None:
-    def near(modality: str, measure: str, memorised: str, called: str = "", returned: float | None = None) -> Nearness:
+    def near(
+        modality: str, measure: str, memorised: str, called: str = "", returned: float | None = None
+    ) -> NearestNeighbours:
         flags, wrong = (tuple(x == "x" for x in word) for word in (memorised, called))
         n = len(flags)
-        return Nearness(modality, measure, (0.5,) * n, ("a",) * n, (None,) * n, flags, called=wrong, returned=returned)
+        return NearestNeighbours(
+            modality, measure, (0.5,) * n, ("a",) * n, (None,) * n, flags, called=wrong, returned=returned
+        )
 
     nearness = (
         near("image", "rmse", "xx..", "x....", 0.75), near("image", "ssim", ".xx.", ".x...", 0.5),

@@ -14,7 +14,7 @@ from limbeck.evaluation import compare, evaluate
 from limbeck.evaluation.protocols.classification import Classification
 from limbeck.evaluation.protocols.retrieval import Retrieval
 from limbeck.runtime.cache import digest
-from limbeck.students import backgrounds, composite, masks, shaken, swappable, swapped
+from limbeck.students import backgrounds, composite, crop_flip, masks, swappable, swapped
 
 SIDE = 16
 COLOURS = torch.tensor([[0.8, 0.2, 0.2], [0.2, 0.8, 0.2]])
@@ -198,7 +198,7 @@ def test_object_and_background_are_moved_together(space, cache, monkeypatch):
     module = importlib.import_module("limbeck.evaluation.protocols._fusion")
     said = []
     monkeypatch.setattr(module, "composite", lambda *a: said.append("composite") or composite(*a))
-    monkeypatch.setattr(module, "shaken", lambda x, g, mirror: said.append(x.dtype) or shaken(x, g, mirror))
+    monkeypatch.setattr(module, "crop_flip", lambda x, g, mirror: said.append(x.dtype) or crop_flip(x, g, mirror))
     evaluate(Bars(), Bars(), "classification", space, 1, cache=cache, background="random", **OPTIONS | {"steps": 2})
     assert said == ["composite", torch.float32] * 2
 

@@ -67,15 +67,17 @@ def test_the_loss_is_that_of_the_set(carrier):
     samples, index = torch.tensor([1, 3, 4, 8, 9, 11]), torch.tensor([5, 0, 2])
     draw = torch.Generator().manual_seed(0)
     image, text = F.normalize(torch.randn(2, 3, 8, generator=draw), dim=2)
-    found = module.Lesson.of(Retrieval(), carrier, samples).of_two(image, text, index, True)
+    found = module.StudentObjective.of(Retrieval(), carrier, samples).of_two(image, text, index, True)
     own = samples[index]
     expected = wbce(image @ text.T / 0.2, carrier.relation[own][:, own])  # S as it is: its rows do not sum to one
     assert torch.equal(found, expected)
-    other = module.Lesson.of(Retrieval(), replace(carrier, training={"loss": "bce"}), samples).of_two(
+    other = module.StudentObjective.of(Retrieval(), replace(carrier, training={"loss": "bce"}), samples).of_two(
         image, text, index, True
     )
     assert torch.equal(other, bce(image @ text.T / 0.07, carrier.relation[own][:, own]))
-    switched_off = module.Lesson.of(Retrieval(carried=False), carrier, samples).of_two(image, text, index, True)
+    switched_off = module.StudentObjective.of(Retrieval(carried=False), carrier, samples).of_two(
+        image, text, index, True
+    )
     logits, first = image @ text.T / 0.07, torch.arange(3)
     assert torch.allclose(switched_off, (F.cross_entropy(logits, first) + F.cross_entropy(logits.T, first)) / 2)
 
@@ -155,13 +157,15 @@ def test_pairs_of_one_real_image_can_be_no_negatives(carrier, plain, judge, trai
     for small in (plain, without(carrier, "hint."), without(carrier, "hint.", training={})):
         double = replace(small, origins=twins)
         assert judge(double) == judge(small) != judge(double, mask_duplicates=True)
-    lesson = module.Lesson.of(Retrieval(mask_duplicates=True), replace(carrier, origins=twins), torch.arange(12))
+    objective = module.StudentObjective.of(
+        Retrieval(mask_duplicates=True), replace(carrier, origins=twins), torch.arange(12)
+    )
     draw, index = torch.Generator().manual_seed(0), torch.tensor([1, 11, 0, 5])
     image, text = F.normalize(torch.randn(2, 4, 8, generator=draw), dim=2)
     ignored = torch.zeros(4, 4, dtype=torch.bool)
     ignored[0, 2] = ignored[2, 0] = True
     expected = wbce(image @ text.T / 0.2, carrier.relation[index][:, index], ignored)
-    assert torch.equal(lesson.of_two(image, text, index, True), expected) and torch.equal(
+    assert torch.equal(objective.of_two(image, text, index, True), expected) and torch.equal(
         ignored, false_negatives(index // 3)
     )
 
@@ -193,15 +197,15 @@ def test_the_similarity_follows_the_samples_that_have_both_modalities(space, cac
     )
     gap = replace(gap, tensors={**gap.tensors, "relation": matrix})
     seen = []
-    original = module.Lesson.of.__func__
+    original = module.StudentObjective.of.__func__
 
     def watched(cls, protocol, source, samples):
-        lesson = original(cls, protocol, source, samples)
-        seen.append(lesson.similarity)
-        return lesson
+        objective = original(cls, protocol, source, samples)
+        seen.append(objective.similarity)
+        return objective
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module.Lesson, "of", classmethod(watched))
+        patch.setattr(module.StudentObjective, "of", classmethod(watched))
         evaluate(gap, toy_source(32), space=space, cache=cache, seeds=1, steps=2, noise=(1.0,))
     kept = [i for i in range(12) if i != 4]
     assert torch.equal(seen[0], matrix[kept][:, kept])

@@ -124,7 +124,7 @@ class ByHand:
     def seen(self, w: dict[str, Tensor], m: str, x: Tensor) -> Tensor:
         return x @ w[m].T + w[m + " bias"]
 
-    def noisy(
+    def add_noise(
         self, m: str, index: Tensor, noise: float, generator: torch.Generator, signs: dict[str, Tensor]
     ) -> Tensor:
         x = self.inputs[m][index]
@@ -169,7 +169,7 @@ def test_a_student_of_pairs_is_trained_as_the_formulas_say(cache: Cache) -> None
         draw = stream(seed, "student draws", t)
         for _ in D:
             torch.rand(len(index), generator=draw)  # which of its rows each sample draws: it has one
-        x = {m: hand.seen(w, m, hand.noisy(m, index, 0.5, draw, signs)) for m in reversed(D)}
+        x = {m: hand.seen(w, m, hand.add_noise(m, index, 0.5, draw, signs)) for m in reversed(D)}
         u, v = (x[m] / x[m].norm(dim=1, keepdim=True) for m in D)
         logits, own = u @ v.T / 0.2, torch.arange(len(index))
         both = [-(z - z.exp().sum(1, keepdim=True).log())[own, own].mean() for z in (logits, logits.T)]
@@ -235,7 +235,7 @@ def test_classifiers_are_trained_as_the_formulas_say(optimizer: Any, cache: Cach
             w: dict[str, Tensor], index: Tensor, t: int, hand: ByHand = hand, say: Any = say, signs: Any = signs
         ) -> Tensor:
             draw = stream(seed, "student draws", t)
-            z = say(w, {m: hand.noisy(m, index, 0.5, draw, signs) for m in hand.inputs})
+            z = say(w, {m: hand.add_noise(m, index, 0.5, draw, signs) for m in hand.inputs})
             return -(z - z.exp().sum(1, keepdim=True).log())[torch.arange(len(index)), labels[index]].mean()
 
         hand.train(8, 16, 0.02, loss, optimizer)
@@ -415,8 +415,8 @@ def test_every_step_epoch_and_seed_draws_anew(space: Space, cache: Cache, monkey
 
         monkeypatch.setattr(module, name, watched)
 
-    keep(_towers, "noisy", "noise", True)
-    keep(_towers, "shaken", "pixels", False)
+    keep(_towers, "add_noise", "noise", True)
+    keep(_towers, "crop_flip", "pixels", False)
     keep(_towers.PairIndex, "draw_one", "captions", False)
     inner = _towers.Training.loss
     monkeypatch.setattr(

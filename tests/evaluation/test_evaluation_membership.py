@@ -274,7 +274,7 @@ def test_pairs_taken_and_joined_are_those_of_a_source_of_them_alone(space: Space
 def test_what_is_taught_of_pairs_is_taken_along(carrier: DistilledSet, space: Space, cache: Cache) -> None:
     pairs = Retrieval(mask_duplicates=True).read(carrier, ("image", "text"), space, Context(0, Runtime(cache=cache)), 0)
     index = torch.tensor([7, 0, 3])
-    whole, part = pairs.lesson, pairs.take(index).lesson
+    whole, part = pairs.objective, pairs.take(index).objective
     assert whole.similarity is not None and whole.origin is not None and carrier.relation is not None
     assert torch.equal(whole.similarity, carrier.relation)
     assert torch.equal(part.similarity, carrier.relation[index][:, index])  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from limbeck.evaluation import Score, compare, evaluate
 from limbeck.evaluation.protocols.classification import Classification
 from limbeck.evaluation.protocols.retrieval import Retrieval
 from limbeck.evaluation.table import across, titles
-from limbeck.students import Schedule, distorted, fit
+from limbeck.students import Schedule, fit, siamese_augment
 
 
 def test_the_standard_is_one_option():
@@ -125,24 +125,25 @@ def test_distortions_are_drawn_for_each_image_and_leave_the_global_generator_alo
     image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)).mul(255).byte().expand(6, -1, -1, -1)
     g, apart = torch.Generator().manual_seed(0), 0
     for _ in range(12):
-        found = distorted(image, g)
+        found = siamese_augment(image, g)
         assert found.shape == image.shape and found.dtype == torch.float32 and found.min() >= 0 and found.max() <= 1
         apart += not torch.equal(found[0], found[1])
     assert apart > 6
     assert torch.equal(
-        distorted(image, torch.Generator().manual_seed(3)), distorted(image, torch.Generator().manual_seed(3))
+        siamese_augment(image, torch.Generator().manual_seed(3)),
+        siamese_augment(image, torch.Generator().manual_seed(3)),
     )
 
 
 def test_siamese_takes_the_place_of_mirror_and_shift(space, cache, monkeypatch):
     module, called = sys.modules["limbeck.evaluation.protocols._fusion"], []
-    for name in ("distorted", "shaken"):
+    for name in ("siamese_augment", "crop_flip"):
         inner = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *a, n=name, f=inner, **k: called.append(n) or f(*a, **k))
     data = toy_source(12, modalities=("image", "label"))
     options = {"student": "convnet", "resolution": 16, "cache": cache, "selection": "last", "epochs": 2}
     evaluate(data, data, "classification", space, 1, siamese=True, **options)
-    assert called == ["distorted"] * 2
+    assert called == ["siamese_augment"] * 2
 
 
 @pytest.mark.slow

@@ -17,16 +17,16 @@ from limbeck.evaluation import evaluate
 from limbeck.evaluation.protocols.retrieval import Retrieval
 from limbeck.runtime.cache import digest
 from limbeck.students import (
-    Components,
+    PCAWhitener,
     Pretrained,
     Schedule,
     Tower,
+    add_noise,
     best_student,
     chunk_of,
+    crop_flip,
     fit,
-    noisy,
     pictures,
-    shaken,
 )
 
 
@@ -40,7 +40,7 @@ def test_components_equal_scikit_learn(rows):
 
     x = random(rows, 12) * torch.linspace(3, 0.3, 12) + 5
     pca = PCA(6, whiten=True).fit(x.numpy())
-    found = Components.of(x, rank=6)
+    found = PCAWhitener.of(x, rank=6)
     assert torch.allclose(found.variance, torch.tensor(pca.explained_variance_ * (rows - 1) / rows), rtol=1e-4)
     ours, theirs = found.whiten(x, 0.0), torch.tensor(pca.transform(x.numpy()))
     cosine = F.cosine_similarity(ours, theirs, dim=0)  # equal up to the sign of each component and one scale
@@ -53,7 +53,7 @@ def test_components_are_those_of_one_piece(rows):
     x = random(rows, 12) * torch.linspace(3, 0.3, 12) + 5
     centred = x.double() - x.double().mean(0)
     variance, vectors = torch.linalg.eigh(centred.T @ centred / rows)
-    found = Components.of(x, rank=6)
+    found = PCAWhitener.of(x, rank=6)
     kept = min(6, rows - 1)
     assert torch.allclose(found.mean.double(), x.double().mean(0), rtol=1e-6)
     assert torch.allclose(found.variance.double(), variance.flip(0)[:kept], rtol=1e-6)
@@ -66,7 +66,7 @@ def test_a_ridge_is_counted_in_mean_variances():
     x = random(60, 5) * torch.tensor([4.0, 2.0, 1.0, 1.0, 0.5])
     covariance = torch.cov(x.T, correction=0).double()
     reference = torch.linalg.inv(covariance + 3.0 * covariance.trace() / 5 * torch.eye(5))
-    z = Components.of(x, 5).whiten(x, 3.0)
+    z = PCAWhitener.of(x, 5).whiten(x, 3.0)
     centred = (x - x.mean(0)).double()
     expected = centred @ reference @ centred.T
     assert torch.allclose(z @ z.T / (z @ z.T).trace(), (expected / expected.trace()).float(), atol=1e-5)
@@ -75,23 +75,23 @@ def test_a_ridge_is_counted_in_mean_variances():
 
 def test_directions_that_the_set_does_not_span_are_not_seen():
     x = torch.cat([random(30, 3), torch.zeros(30, 4)], dim=1)
-    assert Components.of(x, 7).whiten(torch.eye(7)[3:], 1.0).std(dim=0).max() < 1e-6
-    assert len(Components.of(x, 7).variance) == 3
+    assert PCAWhitener.of(x, 7).whiten(torch.eye(7)[3:], 1.0).std(dim=0).max() < 1e-6
+    assert len(PCAWhitener.of(x, 7).variance) == 3
 
 
 def test_identical_samples_have_no_components():
-    assert Components.of(torch.ones(4, 8), 8).whiten(torch.ones(2, 8), 1.0).isfinite().all()
+    assert PCAWhitener.of(torch.ones(4, 8), 8).whiten(torch.ones(2, 8), 1.0).isfinite().all()
 
 
 def test_noise_has_the_norm_it_says():
-    x = noisy(torch.zeros(500, 20), 2.0, 80, torch.Generator().manual_seed(0))
+    x = add_noise(torch.zeros(500, 20), 2.0, 80, torch.Generator().manual_seed(0))
     assert x.square().sum(1).mean().sqrt().item() == pytest.approx(2.0 * (20 / 80) ** 0.5, rel=0.02)
 
 
 def test_shaking_moves_pixels_and_invents_none():
     images = torch.arange(64, dtype=torch.uint8).reshape(1, 1, 8, 8).expand(5, 3, 8, 8)
     g = torch.Generator().manual_seed(0)
-    moved = [shaken(images, g) for _ in range(8)]
+    moved = [crop_flip(images, g) for _ in range(8)]
     assert all(m.shape == images.shape and m.dtype == torch.uint8 for m in moved)
     assert any(not torch.equal(m, images) for m in moved)
 
@@ -300,7 +300,7 @@ def test_retrieval_is_blind_where_the_pairing_is_broken(cache):
 def pretrained(space):
     images = torch.rand(12, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     frozen = space["image"](images)
-    components = Components.of(frozen, 6)
+    components = PCAWhitener.of(frozen, 6)
     return images, components.whiten(frozen, 3.0), Pretrained(space["image"], components, 3.0)
 
 
@@ -342,7 +342,7 @@ def test_images_are_mirrored_and_shifted_where_the_protocol_says_so(protocol, au
     called = []
     where = {"retrieval": "_towers", "classification": "_fusion"}[protocol]
     module = importlib.import_module(f"limbeck.evaluation.protocols.{where}")
-    monkeypatch.setattr(module, "shaken", lambda images, generator, mirror: called.append(True) or images)
+    monkeypatch.setattr(module, "crop_flip", lambda images, generator, mirror: called.append(True) or images)
     source = toy_source(12)
     options = {"student": "convnet", "selection": "paper", "steps": 2, "batch": 6, "looks": 1, "resolution": 16}
     evaluate(source, source, protocol, space, 1, cache=cache, **options, augment=augment)

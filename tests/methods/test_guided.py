@@ -221,7 +221,7 @@ def test_captions_beside_the_images_of_a_classifier() -> None:
     of = problem()
     method = Guided(**SMALL, **SERVED, base="dc", concat=1.0)
     synthetic = method.start(of)
-    trainee = method._trainee(of)
+    trainee = method._classifier(of)
     weights = trainee.fresh(0)
     images = of.source.batch(range(6))["image"]
     texts = of.features["text"].vectors[:6]

@@ -82,7 +82,7 @@ def test_every_tenth_step_logs_how_hard_each_level_pulls() -> None:
     logs = [method.step(of, synthetic, t) for t in (0, 1, 10)]
     names = {f"{level} gradient" for level in ("uni", "cross", "joint")}
     assert names <= set(logs[0]) and names <= set(logs[2]) and not names & set(logs[1])
-    look = method._laws.at(of, 0)
+    look = method._targets.at(of, 0)
     groups = list(look.groups(synthetic, None))
     for level, terms in {"uni": "ab", "cross": ["a+b"], "joint": ["joint"]}.items():
         value = method.weights[level] * sum(look.terms(g)[name] for g in groups for name in terms) / 2
@@ -110,7 +110,7 @@ def test_terms_of_two_modalities_are_the_formulas() -> None:
     own = {m: F.normalize(synthetic.value(m).detach(), dim=1) for m in "ab"}
     real = {m: of.features[m].vectors for m in "ab"}
     drawn = torch.randperm(40, generator=of.rng("hybrid 0", 1))[:8]
-    wave = method._laws.waves(of, 1)["a"]
+    wave = method._targets.waves(of, 1)["a"]
     x = (real["a"][drawn] / sizes["a"] + own["b"] / sizes["b"]) @ wave
     y = (real["b"][drawn] / sizes["b"] + own["a"] / sizes["a"]) @ wave
     expected = ((x.cos().mean(0) - y.cos().mean(0)) ** 2 + (x.sin().mean(0) - y.sin().mean(0)) ** 2).mean()
@@ -149,7 +149,8 @@ def test_at_banked_frequencies_no_real_vector_is_read_either(monkeypatch: pytest
     synthetic = method.start(of)
     first = [method.step(of, synthetic, t)["loss"] for t in range(2)]
     monkeypatch.setattr(
-        "limbeck.methods.matching._targets.Look.vectors", lambda self, among: pytest.fail("it read real vectors")
+        "limbeck.methods.matching._targets.MatchingStep.vectors",
+        lambda self, among: pytest.fail("it read real vectors"),
     )
     assert [method.step(of, synthetic, t)["loss"] for t in range(2, 4)] == first
 

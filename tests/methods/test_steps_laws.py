@@ -16,7 +16,7 @@ from limbeck.core import Problem, Synthetic
 from limbeck.data.augment import siamese
 from limbeck.data.vectors import VectorSource
 
-Laws = dict[str, naive.Law]
+CharacteristicTargets = dict[str, naive.Law]
 
 
 def tied(widths: Mapping[str, int], n: int = 14, pairs: int = 5, unheard: Sequence[int] = ()) -> Problem:
@@ -98,7 +98,7 @@ def test_ncfm(bank: int, by_class: bool) -> None:
 # imagebind_dc -------------------------------------------------------------------------------------------------------------
 
 
-def laws(z: Mapping[str, Tensor], at: Mapping[str, Tensor], kept: Tensor | None) -> Laws:
+def laws(z: Mapping[str, Tensor], at: Mapping[str, Tensor], kept: Tensor | None) -> CharacteristicTargets:
     """Of each modality, of the sum of every two at the frequencies of the wider, and of all side by side."""
     found = {m: naive.law(z[m], at[m]) for m in z}
     for m, n in combinations(z, 2):

@@ -13,7 +13,7 @@ from followed import follow, groups, real_samples
 from limbeck.check import toy_source
 from limbeck.core import Problem, Synthetic
 from limbeck.data.augment import siamese
-from limbeck.methods.matching._classifier import Trainee
+from limbeck.methods.matching._classifier import InnerClassifier
 from limbeck.networks.convnet import ConvNet
 from naive_classifier import Classifier
 
@@ -151,7 +151,10 @@ def test_a_classifier_is_trained_batch_by_batch_in_another_order_each_epoch() ->
     of = problem("image", "label")
     synthetic = lb.methods.DC(steps=2, width=WIDTH, inner=0).start(of)
     assert synthetic.labels is not None
-    trainee, classifier = Trainee(of, WIDTH, 0.2, batch=3, augment=("crop",)), Classifier(of, WIDTH, 0.2, ("crop",))
+    trainee, classifier = (
+        InnerClassifier(of, WIDTH, 0.2, batch=3, augment=("crop",)),
+        Classifier(of, WIDTH, 0.2, ("crop",)),
+    )
     weights = trainee.fresh(0)
     for t in (1, 2):
         weights = trainee.learn(weights, synthetic, 2, t)

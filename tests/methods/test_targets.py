@@ -12,11 +12,11 @@ from limbeck.data.vectors import VectorSource
 from limbeck.errors import LimbeckWarning
 from limbeck.methods.matching import _targets as laws
 from limbeck.methods.matching._row_adam import RowAdam, rates
-from limbeck.methods.matching._targets import JOINT, Laws
+from limbeck.methods.matching._targets import JOINT, CharacteristicTargets
 from limbeck.methods.matching._views import PLAIN, Views, spread
 from limbeck.objectives.characteristic import characteristic, square_distance
 
-WHOLE = Laws(frequencies=64, bank=0, batch=1000, views=Views(), cross=True, joint=True)
+WHOLE = CharacteristicTargets(frequencies=64, bank=0, batch=1000, views=Views(), cross=True, joint=True)
 
 
 def problem(pairs: int = 8, samples: int = 60, scale: float = 1.0) -> lb.Problem:
@@ -28,7 +28,7 @@ def problem(pairs: int = 8, samples: int = 60, scale: float = 1.0) -> lb.Problem
     return lb.Problem(source, lb.space(a="vectors:6", b="vectors:6", c="vectors:3"), lb.Budget(pairs=pairs))
 
 
-def groups(of: lb.Problem, law: Laws, t: int = 0) -> tuple[laws.Look, list[laws.Group]]:
+def groups(of: lb.Problem, law: CharacteristicTargets, t: int = 0) -> tuple[laws.MatchingStep, list[laws.Group]]:
     look = law.at(of, t)
     return look, list(look.groups(chosen_pairs(of, torch.arange(8), of.modalities), True))
 
@@ -146,7 +146,7 @@ def test_all_real_samples_are_at_distance_zero_in_every_view() -> None:
     every = torch.tensor([int((of.candidates.sample == i).nonzero()[0]) for i in range(20)])
     synthetic, seen = chosen_pairs(of, every, of.modalities), set()
     for t in range(12):
-        look = Laws(32, 0, 1000, views).at(of, t)
+        look = CharacteristicTargets(32, 0, 1000, views).at(of, t)
         (group,) = look.groups(synthetic, None)
         seen.add(look.view)
         real = views.vectors(of, "image", look.view) / spread(of, "image")

@@ -38,12 +38,12 @@ def test_the_three_predictions_agree_where_they_say_the_same() -> None:
     clean, noise = (torch.randn(50, 5, dtype=torch.float64, generator=draw) for _ in range(2))
     guess = noise + 0.1 * torch.randn(50, 5, dtype=torch.float64, generator=draw)  # a denoiser that is wrong
     share = schedule()[torch.randint(1000, (50,), generator=draw)]
-    noisy = noised(clean, noise, share)
+    add_noise = noised(clean, noise, share)
     root, rest = share.sqrt()[:, None], (1 - share).sqrt()[:, None]
-    sample = (noisy - rest * guess) / root
+    sample = (add_noise - rest * guess) / root
     velocity = root * guess - rest * sample
     said = {"epsilon": guess, "sample": sample, "v_prediction": velocity}
-    found = [clean_estimate(said[name], noisy, share, name) for name in PREDICTIONS]
+    found = [clean_estimate(said[name], add_noise, share, name) for name in PREDICTIONS]
     assert torch.allclose(found[0], found[1], atol=1e-9) and torch.allclose(found[0], found[2], atol=1e-9)
 
 
@@ -57,8 +57,8 @@ def test_the_estimate_is_differentiable() -> None:
     share = torch.tensor([0.2, 0.9], dtype=torch.float64)
     said = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(4)).requires_grad_()
     for name in PREDICTIONS:
-        noisy = torch.ones(2, 3, dtype=torch.float64)
-        assert torch.autograd.gradcheck(lambda x, n=name, z=noisy: clean_estimate(x, z, share, n), said)
+        add_noise = torch.ones(2, 3, dtype=torch.float64)
+        assert torch.autograd.gradcheck(lambda x, n=name, z=add_noise: clean_estimate(x, z, share, n), said)
 
 
 @pytest.mark.parametrize("function", [clean_estimate, denoising_target])

@@ -10,7 +10,7 @@ from torch import Tensor
 from limbeck.data import Modality
 from limbeck.report import page
 from limbeck.report.gallery import cards
-from limbeck.report.outline import LONGEST, outline
+from limbeck.report.mask_outline import LONGEST, outline
 from limbeck.report.show import view
 
 

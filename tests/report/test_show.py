@@ -10,7 +10,7 @@ import limbeck as lb
 from limbeck.engine.run import Run
 from limbeck.errors import ConfigError, StorageError
 from limbeck.report import show
-from limbeck.report.words import size
+from limbeck.report.formatting import size
 
 
 @pytest.fixture

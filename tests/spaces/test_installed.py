@@ -14,11 +14,11 @@ from torch import Tensor, nn
 import limbeck as lb
 from limbeck.check import toy_source
 from limbeck.errors import ConfigError, DataError, MissingDependency
+from limbeck.spaces.audio_features import kaldi_mel
 from limbeck.spaces.contract import check_encoder
 from limbeck.spaces.encoders.imagebind import END, Clips
 from limbeck.spaces.encoders.languagebind import Thirds
 from limbeck.spaces.preprocess import disparity
-from limbeck.spaces.sound import kaldi_mel
 
 TEXTS = ["a red square", "a photo of a small dog on a very long sandy beach at night", "rain"]
 NUMBERS = torch.Generator().manual_seed(0)

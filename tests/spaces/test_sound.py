@@ -12,8 +12,8 @@ from torch import Tensor
 import limbeck as lb
 from limbeck.data.spectrogram import mel_bank
 from limbeck.errors import ConfigError, DataError
-from limbeck.spaces.hearing import AudioNetwork, DecibelMel, KaldiMel, Waveform, read_features
-from limbeck.spaces.sound import decibel_mel, fit, kaldi_mel, resample
+from limbeck.spaces.audio_features import decibel_mel, fit, kaldi_mel, resample
+from limbeck.spaces.audio_frontend import AudioNetwork, DecibelMel, KaldiMel, Waveform, read_features
 
 
 def sounds(count: int = 2, length: int = 6000, rate: int = 16000) -> Tensor:

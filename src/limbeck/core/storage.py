@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from limbeck.core.card import card, generated_by
+from limbeck.core.checks import check_modalities, check_tensors
 from limbeck.core.codec import Files, Packed, decoded, unpack
 from limbeck.core.distilled import DistilledSet
 from limbeck.core.manifest import CARD, MANIFEST, REMEDY, SCHEMA, TABLE, TENSORS, read_manifest
 from limbeck.core.recipe import Recipe
-from limbeck.core.sound import check_modalities, check_tensors
 from limbeck.core.table import column_sizes, read_table, write_table
 from limbeck.data.modality import Modality
 from limbeck.data.parse import Unreadable

@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from limbeck.core.checks import check_rows
 from limbeck.core.codec import png, preview
 from limbeck.core.distilled import DistilledSet
-from limbeck.core.sound import check_rows
 from limbeck.data.tables import text_bytes
 from limbeck.limits import SET_FILES, SET_TEXTS
 

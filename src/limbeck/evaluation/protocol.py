@@ -12,8 +12,8 @@ from limbeck.networks._spec import check_student
 from limbeck.runtime.cache import Cache, digest
 from limbeck.runtime.runtime import Runtime
 from limbeck.spaces import Features, Space, embed_source
-from limbeck.spaces.pictures import PICTURED
-from limbeck.students import Candidate, Components, Pretrained, Samples, Schedule, Trainer, pictures
+from limbeck.spaces.image_like import IMAGE_LIKE
+from limbeck.students import Candidate, PCAWhitener, Pretrained, Samples, Schedule, Trainer, pictures
 
 __all__ = ["Context", "Protocol", "Selection"]
 
@@ -156,7 +156,7 @@ class Protocol(ABC):
 
     def trained(self, modalities: Iterable[str]) -> tuple[str, ...]:
         """Those of the modalities that a network is trained on; of the others frozen features are seen."""
-        known = () if self.frozen else ("image",) if self.student == "encoder" else PICTURED
+        known = () if self.frozen else ("image",) if self.student == "encoder" else IMAGE_LIKE
         return tuple(m for m in modalities if m in known)
 
     def reads(self, modality: str) -> bool:
@@ -188,7 +188,7 @@ class Protocol(ABC):
             return None
         images = Space({"image": space["image"]})
         features = embed_source(small, images, runtime=context.runtime)
-        components = Components.of(features["image"].vectors, self.rank)
+        components = PCAWhitener.of(features["image"].vectors, self.rank)
         return lambda ridge: Pretrained(space["image"], components, ridge)
 
     def decode(self, source: Source, modalities: Iterable[str], side: int, cache: Cache) -> None:

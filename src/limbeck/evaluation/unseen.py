@@ -12,7 +12,7 @@ from limbeck.errors import ConfigError, LimbeckError
 from limbeck.evaluation.protocol import Protocol
 from limbeck.spaces import Encoder, Space
 from limbeck.spaces.build import space
-from limbeck.spaces.pictures import PICTURED
+from limbeck.spaces.image_like import IMAGE_LIKE
 
 __all__ = ["Maker", "Spec", "Unseen", "home_name", "open_unseen", "refuse_seen", "refuse_unread"]
 
@@ -121,12 +121,12 @@ def _open(spec: Spec, home: Space) -> Unseen:
         modality, name = _split(str(options.pop("name", "")) if isinstance(spec, Mapping) else spec)
         encoder = space(**{modality: {"name": name, **options}})[modality]
     label = _label(encoder) if modality == "image" else f"{modality}:{_label(encoder)}"
-    if modality not in PICTURED:
+    if modality not in IMAGE_LIKE:
         raise ConfigError(
-            f"--unseen takes encoders of {', '.join(PICTURED)}, got {label}: a text that a set learned belongs to its own encoder"
+            f"--unseen takes encoders of {', '.join(IMAGE_LIKE)}, got {label}: a text that a set learned belongs to its own encoder"
         )
     if modality not in home:
-        held = [m for m in home.modalities if m in PICTURED]
+        held = [m for m in home.modalities if m in IMAGE_LIKE]
         remedy = f"write --unseen {held[0]}:{label}" if held and modality == "image" else "leave it out"
         raise ConfigError(
             f"the unseen encoder {label} would stand in for that of {modality}, and the space encodes "
@@ -139,7 +139,7 @@ def _open(spec: Spec, home: Space) -> Unseen:
 def _split(name: str) -> tuple[str, str]:
     """Modality and encoder of `MODALITY:NAME`; a plain name is one of images."""
     first, colon, rest = name.partition(":")
-    return (first, rest) if colon and first in (*PICTURED, "text") else ("image", name)
+    return (first, rest) if colon and first in (*IMAGE_LIKE, "text") else ("image", name)
 
 
 def _label(encoder: Encoder) -> str:
@@ -154,7 +154,7 @@ def _label(encoder: Encoder) -> str:
 
 def home_name(home: Space, protocol: Protocol) -> str:
     """The names of the encoders that a student reads of a space, but that of texts; with their modalities where these are several."""
-    read = {m: _label(home[m]) for m in home.modalities if m in PICTURED and protocol.reads(m)}
+    read = {m: _label(home[m]) for m in home.modalities if m in IMAGE_LIKE and protocol.reads(m)}
     return next(iter(read.values())) if len(read) == 1 else ", ".join(f"{m}:{name}" for m, name in read.items())
 
 

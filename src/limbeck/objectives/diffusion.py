@@ -36,7 +36,7 @@ def noised(clean: Latents, noise: Latents, share: Shares) -> Latents:
     return signal * clean + spread * noise
 
 
-def clean_estimate(predicted: Latents, noisy: Latents, share: Shares, prediction: str) -> Latents:
+def clean_estimate(predicted: Latents, add_noise: Latents, share: Shares, prediction: str) -> Latents:
     """The clean latent that a prediction stands for, in one step.
 
         epsilon:       z = (z_t - sqrt(1 - a_t) e) / sqrt(a_t)
@@ -62,10 +62,10 @@ def clean_estimate(predicted: Latents, noisy: Latents, share: Shares, prediction
         tensor([[1., 1.]])
     """
     check_prediction(prediction)
-    signal, spread = _roots(share, noisy)
+    signal, spread = _roots(share, add_noise)
     if prediction == "epsilon":
-        return (noisy - spread * predicted) / signal
-    return signal * noisy - spread * predicted if prediction == "v_prediction" else predicted
+        return (add_noise - spread * predicted) / signal
+    return signal * add_noise - spread * predicted if prediction == "v_prediction" else predicted
 
 
 def denoising_target(clean: Latents, noise: Latents, share: Shares, prediction: str) -> Latents:

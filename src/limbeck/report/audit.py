@@ -8,9 +8,9 @@ from limbeck import __version__
 from limbeck.core.distilled import DistilledSet
 from limbeck.data.source import Source
 from limbeck.errors import StorageError
-from limbeck.evaluation.audit import Audit, Nearness
+from limbeck.evaluation.audit import Audit, NearestNeighbours
 from limbeck.evaluation.audit.result import MEASURES, RULE
-from limbeck.report import words
+from limbeck.report import formatting
 from limbeck.report.gallery import Card, cards
 from limbeck.runtime.files import write_text
 
@@ -73,7 +73,7 @@ def audit_page(path: str | Path, found: Audit, small: DistilledSet, source: Sour
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"count": words.count, "number": words.number}
+    environment.filters |= {"count": formatting.count, "number": formatting.number}
     shown = _beside(found, small, source)
     tables = [("The nearest real samples", found.near_rows(), [*found.verdict(), RULE])]
     if found.leaks:
@@ -100,10 +100,10 @@ def _headline(found: Audit) -> tuple[str, str, str]:
     count = sum(found.memorised(modality)) if modality else 0
     what = {"image": "show", "audio": "sound like"}.get(modality, "repeat")
     ends = "a real training sample" if found.samples == 1 else "real training samples"
-    return f"{words.count(count)} of {words.count(found.samples)} samples ", what, f" {ends}"
+    return f"{formatting.count(count)} of {formatting.count(found.samples)} samples ", what, f" {ends}"
 
 
-def _shown_measure(found: Audit) -> Nearness | None:
+def _shown_measure(found: Audit) -> NearestNeighbours | None:
     """The measure that chooses the real sample shown beside each: the first modality's RMSE, else its features."""
     measures = {n.measure: n for n in (found.of(found.modalities[0]) if found.modalities else ())}
     return next((measures[name] for name in FIRST if name in measures), None)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from limbeck.evaluation.plot import error_bars
 from limbeck.evaluation.score_table import ScoreTable
+from limbeck.report.formatting import count, number, size
 from limbeck.report.results import digits, label
-from limbeck.report.words import count, number, size
 
 __all__ = ["MARKERS", "SERIES", "budget", "curves", "dots", "heatmap", "scalars", "shape"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from limbeck.core.distilled import DistilledSet
 from limbeck.data.modality import Modality
 from limbeck.data.source import Source
-from limbeck.report.outline import Outline, outline
+from limbeck.report.mask_outline import Outline, outline
 
 __all__ = ["Card", "Picture", "began", "cards", "contact_sheet", "thumbnail"]
 

@@ -13,7 +13,7 @@ from limbeck.data.source import Source
 from limbeck.errors import ConfigError, StorageError
 from limbeck.evaluation.score import Score
 from limbeck.evaluation.score_table import Row, ScoreTable
-from limbeck.report import figures, words
+from limbeck.report import figures, formatting
 from limbeck.report.gallery import Card, cards, contact_sheet
 from limbeck.report.relation import Relation, relation
 from limbeck.report.results import Group, best, digits, groups, label, retrieval
@@ -154,10 +154,10 @@ def _environment() -> Any:
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
-        "count": words.count,
-        "size": words.size,
-        "duration": words.duration,
-        "number": words.number,
+        "count": formatting.count,
+        "size": formatting.size,
+        "duration": formatting.duration,
+        "number": formatting.number,
     }
     environment.filters["own"] = Markup  # only for figures, which escape their own text
     environment.globals |= {
@@ -206,11 +206,14 @@ def _headline(small: DistilledSet | None, row: Row | None, table: ScoreTable | N
     if row is None or table is None:
         if small is None:
             return "What the run logged", "", ""
-        return f"{words.count(small.pairs)} pairs, ", words.size(small.nbytes), ""
-    budget, share = f"{words.count(row.pairs)} pairs, {words.size(row.bytes)}, ", row.percent.get(table.metric)
+        return f"{formatting.count(small.pairs)} pairs, ", formatting.size(small.nbytes), ""
+    budget, share = (
+        f"{formatting.count(row.pairs)} pairs, {formatting.size(row.bytes)}, ",
+        row.percent.get(table.metric),
+    )
     if share is None or table.full is None:
-        return budget, words.number(row.cells[table.metric].mean, digits(table, table.metric)), f" {label(table)}"
-    return f"{budget}keep ", f"{share:.0f}\u00a0%", f" of what {words.count(table.full.pairs)} pairs teach"
+        return budget, formatting.number(row.cells[table.metric].mean, digits(table, table.metric)), f" {label(table)}"
+    return f"{budget}keep ", f"{share:.0f}\u00a0%", f" of what {formatting.count(table.full.pairs)} pairs teach"
 
 
 def _lede(small: DistilledSet | None, row: Row | None, table: ScoreTable | None) -> str:
@@ -222,8 +225,8 @@ def _lede(small: DistilledSet | None, row: Row | None, table: ScoreTable | None)
 
     def reach(other: Row) -> str:
         score = other.cells[table.metric]
-        spread = f"\u00a0\u00b1\u00a0{words.number(score.std, places)}" if len(score.values) > 1 else ""
-        return words.number(score.mean, places) + spread
+        spread = f"\u00a0\u00b1\u00a0{formatting.number(score.std, places)}" if len(score.values) > 1 else ""
+        return formatting.number(score.mean, places) + spread
 
     text = f"Made by {row.method}. A model that learns from them alone reaches {reach(row)} ({label(table)})"
     same = [r for r in table.small if r.method == "random" and r.pairs == row.pairs and r is not row]
@@ -231,7 +234,7 @@ def _lede(small: DistilledSet | None, row: Row | None, table: ScoreTable | None)
     others = [r for r in table.small if r.pairs > row.pairs and r.method != row.method]
     if as_large := [r for r in others if r.bytes <= AS_LARGE * row.bytes]:
         rival = best(as_large, table.metric)
-        text += f", from {words.count(rival.pairs)} pairs of {rival.method} in as many bytes {reach(rival)}"
+        text += f", from {formatting.count(rival.pairs)} pairs of {rival.method} in as many bytes {reach(rival)}"
     return text + (f", from all the real ones {reach(table.full)}." if table.full else ".")
 
 
@@ -244,7 +247,7 @@ def _elsewhere(row: Row, group: Group) -> str:
         score, share = same.cells.get(column), same.percent.get(column)
         if score is None or score.took_part:
             continue
-        reached = words.number(score.mean, digits(table, column))
+        reached = formatting.number(score.mean, digits(table, column))
         text += f" With {encoder}, which took no part in making them, it reaches {reached}"
         text += "." if share is None else f", {share:.0f}\u00a0% of what the real ones teach there."
     return text

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from limbeck.evaluation.encoders import ByEncoder, by_encoder
 from limbeck.evaluation.score import Score
 from limbeck.evaluation.score_table import Row, ScoreTable, by_metric, quality
-from limbeck.report.words import decimals
+from limbeck.report.formatting import decimals
 
 __all__ = ["Group", "best", "digits", "groups", "label", "retrieval"]
 

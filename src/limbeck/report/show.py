@@ -9,9 +9,9 @@ from limbeck.core.recipe import Recipe
 from limbeck.data.source import Source
 from limbeck.engine.run import Run
 from limbeck.errors import ConfigError, StorageError
+from limbeck.report.formatting import count, size
 from limbeck.report.gallery import began
 from limbeck.report.page import page
-from limbeck.report.words import count, size
 from limbeck.terminal import visible
 
 if TYPE_CHECKING:

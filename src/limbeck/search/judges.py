@@ -15,7 +15,7 @@ from limbeck.evaluation.protocol import Context, Protocol
 from limbeck.spaces import Encoder, Space
 from limbeck.spaces.build import space
 from limbeck.spaces.encoders.pool import members_of
-from limbeck.spaces.pictures import PICTURED
+from limbeck.spaces.image_like import IMAGE_LIKE
 
 __all__ = ["ORDER", "Judge", "judges_of", "protocol_of", "validation_of"]
 
@@ -118,7 +118,7 @@ def judges_of(problem: Problem, asked: str | Mapping[str, Any] | Encoder | None)
         ConfigError: the encoder takes part, or stands in for no modality of the problem.
         UnknownName, MissingDependency: see `limbeck.space`.
     """
-    places = [m for m in PICTURED if m in problem.modalities and m not in problem.source.embeddings]
+    places = [m for m in IMAGE_LIKE if m in problem.modalities and m not in problem.source.embeddings]
     place = places[0] if places else ""
     home = [m for m in problem.modalities if m != "text"] or ["text"]
     read = {m: members_of(problem.space[m])[0] for m in problem.modalities}
@@ -127,7 +127,7 @@ def judges_of(problem: Problem, asked: str | Mapping[str, Any] | Encoder | None)
         return found
     if not place:
         raise ConfigError(
-            f"a judge is an encoder of {', '.join(PICTURED)}, and {problem.source.name} with this space has "
+            f"a judge is an encoder of {', '.join(IMAGE_LIKE)}, and {problem.source.name} with this space has "
             f"{', '.join(problem.modalities)}; leave --judge out"
         )
     other = _first(problem, place) if asked is None else _opened(problem, place, asked)
@@ -166,4 +166,4 @@ def _opened(problem: Problem, place: str, asked: str | Mapping[str, Any] | Encod
 
 def _takes_part(problem: Problem, encoder: Encoder) -> bool:
     """Whether an encoder of the problem has weights of this one, alone or as a part of others."""
-    return any(encoder.all_weights & problem.space[m].all_weights for m in PICTURED if m in problem.modalities)
+    return any(encoder.all_weights & problem.space[m].all_weights for m in IMAGE_LIKE if m in problem.modalities)

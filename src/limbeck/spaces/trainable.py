@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from limbeck.errors import ConfigError
-from limbeck.spaces.pictures import PICTURED
+from limbeck.spaces.image_like import IMAGE_LIKE
 from limbeck.spaces.space import Encoder
 
 __all__ = ["TrainableEncoder"]
@@ -53,7 +53,7 @@ class TrainableEncoder(nn.Module):
         return super().train(False)
 
     def _probe(self, encoder: Encoder) -> Tensor:
-        if encoder.modality in PICTURED:
+        if encoder.modality in IMAGE_LIKE:
             return torch.full((1, 3, 64, 64), 0.5, device=_device(self.network))
         return encoder.tokens(["a photo"], 8)
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from limbeck.data.source import Source
 from limbeck.runtime.cache import Cache
-from limbeck.students.inputs import CHUNK, seen_pixels
+from limbeck.students.inputs import CHUNK, resized_pixels
 
 __all__ = ["backgrounds", "composite", "masks", "swappable", "swapped"]
 
@@ -29,7 +29,7 @@ def masks(source: Source, resolution: int, cache: Cache) -> UInt8[Tensor, "n 1 r
     """
     if "mask" not in source.modalities:
         return None
-    held = seen_pixels(source, "mask", resolution, cache)
+    held = resized_pixels(source, "mask", resolution, cache)
     result = torch.full((len(source), 1, resolution, resolution), 255, dtype=torch.uint8)
     filled = (held.vectors > 0).flatten(1).any(dim=1)
     result[held.owner[filled]] = held.vectors[filled]

@@ -6,13 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Components"]
+__all__ = ["PCAWhitener"]
 
 ROWS = 4096  # features that are summed up in double precision at a time
 
 
 @dataclass(frozen=True)
-class Components:
+class PCAWhitener:
     """The leading principal components of the features that a student is trained on, and of nothing else.
 
     A student sees coordinates in this basis only. What the training set does not span stays unseen, instead of passing
@@ -37,7 +37,7 @@ class Components:
     ridge_unit: float
 
     @classmethod
-    def of(cls, x: Float[Tensor, "n d"], rank: int) -> "Components":
+    def of(cls, x: Float[Tensor, "n d"], rank: int) -> "PCAWhitener":
         """The components of the rows of `x`, at most `rank` of them, without those of no variance."""
         mean = torch.stack([part.double().sum(0) for part in x.split(ROWS)]).sum(0) / len(x)
         parts = (part.double() - mean for part in x.split(ROWS))
@@ -56,9 +56,9 @@ class Components:
         basis = centred.T @ vectors / (variance * len(x)).sqrt() if small else vectors
         return cls(mean.float(), basis.float(), variance.float(), unit)
 
-    def to(self, device: str) -> "Components":
+    def to(self, device: str) -> "PCAWhitener":
         """The same components on `device`."""
-        return Components(self.mean.to(device), self.basis.to(device), self.variance.to(device), self.ridge_unit)
+        return PCAWhitener(self.mean.to(device), self.basis.to(device), self.variance.to(device), self.ridge_unit)
 
     def whiten(self, x: Float[Tensor, "n d"], ridge: float) -> Float[Tensor, "n r"]:
         """Coordinates `(L + ridge mean(L))^(-1/2) U^T (x - mean)`, scaled to a mean square of one on the training set.

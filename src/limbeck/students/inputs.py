@@ -8,10 +8,10 @@ from limbeck.data.source import Source
 from limbeck.errors import DataError
 from limbeck.runtime.cache import Cache, digest
 from limbeck.spaces import Features
-from limbeck.spaces.pictures import picture
+from limbeck.spaces.image_like import picture
 from limbeck.spaces.preprocess import resize
 
-__all__ = ["distorted", "pictures", "seen_pixels", "shaken"]
+__all__ = ["crop_flip", "pictures", "resized_pixels", "siamese_augment"]
 
 CHUNK = 256  # images decoded at a time
 
@@ -31,13 +31,13 @@ def pictures(source: Source, modality: str, resolution: int, cache: Cache) -> Fe
     Raises:
         DataError: no sample holds the modality.
     """
-    found = seen_pixels(source, modality, resolution, cache)
+    found = resized_pixels(source, modality, resolution, cache)
     if not len(found.owner):
         raise DataError(f"{source.name}: no sample has {modality}")
     return found
 
 
-def seen_pixels(source: Source, modality: str, resolution: int, cache: Cache) -> Features:
+def resized_pixels(source: Source, modality: str, resolution: int, cache: Cache) -> Features:
     """As `pictures`, also of masks; no rows where no sample holds the modality."""
     if modality in source.embeddings:
         raise DataError(
@@ -63,7 +63,7 @@ def seen_pixels(source: Source, modality: str, resolution: int, cache: Cache) ->
     return Features(held["values"], held["owner"])
 
 
-def shaken(images: Tensor, generator: torch.Generator, mirror: bool = True) -> Tensor:
+def crop_flip(images: Tensor, generator: torch.Generator, mirror: bool = True) -> Tensor:
     """Light augmentation: each image mirrored with probability 1/2, all moved by up to an eighth of their side.
 
     Args:
@@ -81,7 +81,7 @@ def shaken(images: Tensor, generator: torch.Generator, mirror: bool = True) -> T
     return padded[..., top : top + size, left : left + size].to(images.dtype)
 
 
-def distorted(images: Tensor, generator: torch.Generator) -> Tensor:
+def siamese_augment(images: Tensor, generator: torch.Generator) -> Tensor:
     """The literature's augmentation: one operation of `limbeck.data.augment` for all images, each with parameters of its own.
 
     Matching needs the same parameters for all images (`siamese`); a student that trains on them does not.

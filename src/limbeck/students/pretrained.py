@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from limbeck.spaces import Encoder
 from limbeck.spaces.trainable import TrainableEncoder
-from limbeck.students.components import Components
+from limbeck.students.components import PCAWhitener
 
 __all__ = ["Pretrained"]
 
@@ -26,7 +26,7 @@ class Pretrained(nn.Module):
     mean: Tensor
     basis: Tensor
 
-    def __init__(self, encoder: Encoder, components: Components, ridge: float) -> None:
+    def __init__(self, encoder: Encoder, components: PCAWhitener, ridge: float) -> None:
         super().__init__()
         self.encoder = TrainableEncoder(encoder)
         self.dim = len(components.variance)

@@ -19,7 +19,7 @@ from limbeck.networks._spec import network as by_name
 from limbeck.runtime.random import stream
 from limbeck.spaces.trainable import TrainableEncoder
 
-__all__ = ["Candidate", "Schedule", "Tower", "best_student", "chunk_of", "fit", "last_student", "noisy"]
+__all__ = ["Candidate", "Schedule", "Tower", "add_noise", "best_student", "chunk_of", "fit", "last_student"]
 
 Candidate = tuple[nn.Module, Iterator[int], Callable[[nn.Module], float]]  # a student, its training, how it is judged
 
@@ -240,6 +240,6 @@ def last_student(candidate: Candidate, tick: Callable[[int], None] | None = None
     return student
 
 
-def noisy(x: Float[Tensor, "b r"], noise: float, dim: int, generator: torch.Generator) -> Float[Tensor, "b r"]:
+def add_noise(x: Float[Tensor, "b r"], noise: float, dim: int, generator: torch.Generator) -> Float[Tensor, "b r"]:
     """`x` with white noise of norm `noise` over all `dim` components of a feature; `x` holds the leading ones."""
     return x + noise / math.sqrt(dim) * torch.randn(x.shape, generator=generator).to(x.device)

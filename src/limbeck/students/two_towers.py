@@ -16,7 +16,7 @@ from limbeck.objectives.contrastive import contrastive
 from limbeck.spaces import Space
 from limbeck.spaces.preprocess import resize
 from limbeck.spaces.trainable import TrainableEncoder
-from limbeck.students import Components, Tower, shaken
+from limbeck.students import PCAWhitener, Tower, crop_flip
 
 __all__ = ["Head", "TwoTowers", "stages"]
 
@@ -113,7 +113,7 @@ class TwoTowers:
             image = self._frozen(problem, "image")[problem.index.first["image"][sample].to(problem.device)]
         else:
             image = problem.source.batch(sample)["image"]
-            image = self._pixels(image if moved is None else shaken(image, moved)).to(problem.device)
+            image = self._pixels(image if moved is None else crop_flip(image, moved)).to(problem.device)
         if self.text == "frozen":
             return image, self._frozen(problem, "text")[caption.to(problem.device)]
         return image, self.token_embeddings(problem, caption)
@@ -144,12 +144,12 @@ class TwoTowers:
         chosen = [problem.captions[row] for row in caption.tolist()]
         return problem.space["text"].tokens(chosen, self.tokens).to(problem.device)
 
-    def components(self, problem: Problem, modality: str) -> Components:
+    def components(self, problem: Problem, modality: str) -> PCAWhitener:
         """Principal components of the real features of a modality."""
 
-        def make() -> Components:
+        def make() -> PCAWhitener:
             rows = problem.candidates.rows[modality].unique()
-            return Components.of(problem.features[modality].vectors[rows], self.rank).to(problem.device)
+            return PCAWhitener.of(problem.features[modality].vectors[rows], self.rank).to(problem.device)
 
         return problem.once(("components", modality, self.rank), make)
 

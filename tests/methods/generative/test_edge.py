@@ -102,10 +102,10 @@ def test_a_prior_that_was_saved_makes_the_same_images_without_a_second_training(
 
 
 def test_captions_that_are_cut_are_told_and_counted(tmp_path: Path) -> None:
-    from limbeck.methods.generative.diffusion.quiet import quietly
+    from limbeck.methods.generative.diffusion.logging_off import logging_off
     from limbeck.methods.generative.diffusion.small import small_pipeline
 
-    with quietly():
+    with logging_off():
         small_pipeline(CAPTIONS, 16, (16, 16), 32, length=4).save_pretrained(tmp_path / "short")
     with pytest.warns(LimbeckWarning) as told:
         small = lb.distill(task(4), edge(prior=str(tmp_path / "short")))
@@ -243,9 +243,9 @@ def test_clean_input_differs_where_there_is_noise_and_not_where_there_is_none() 
     condition, apart = prior.condition(CAPTIONS[:4]), []
     for t in (0, 900):
         step = torch.full((4,), t)
-        noisy = prior.noised(clean, noise, step)
-        said = [prior.predict(seen, step, condition) for seen in (clean, noisy)]
-        a, b = (clean_estimate(x, noisy, prior.alphas_cumprod[step], "epsilon") for x in said)
+        add_noise = prior.noised(clean, noise, step)
+        said = [prior.predict(seen, step, condition) for seen in (clean, add_noise)]
+        a, b = (clean_estimate(x, add_noise, prior.alphas_cumprod[step], "epsilon") for x in said)
         apart.append(float((a - b).abs().mean()))
     assert apart[0] < 0.01 and apart[1] > 0.3
     assert abs(first_logs(t_max=1000, clean_input=True)["denoising"] - first_logs(t_max=1000)["denoising"]) > 0.01

@@ -12,8 +12,8 @@ from limbeck.objectives.diffusion import clean_estimate
 from priors import CAPTIONS, tiny_prior
 
 diffusers = pytest.importorskip("diffusers", reason="needs the diffusion extra")
+from limbeck.methods.generative.diffusion.logging_off import logging_off
 from limbeck.methods.generative.diffusion.prior import DiffusersPrior
-from limbeck.methods.generative.diffusion.quiet import quietly
 from limbeck.methods.generative.diffusion.small import small_pipeline, small_tokenizer
 
 pytestmark = pytest.mark.slow
@@ -46,7 +46,7 @@ def test_sampling_is_that_of_diffusers_own_pipeline(guidance: float, prediction:
 def test_every_scheduler_repeats_itself_also_one_that_draws(name: str) -> None:
     prior = opened()
     more = {"skip_prk_steps": True} if name == "PNDMScheduler" else {}
-    with quietly():
+    with logging_off():
         prior.pipe.scheduler = getattr(diffusers, name).from_config(prior.pipe.scheduler.config, **more)
     together = prior.sample(CAPTIONS[:3], generators(0, 1, 2), 16, steps=3)
     again = prior.sample(CAPTIONS[:3], generators(0, 1, 2), 16, steps=3)
@@ -98,7 +98,7 @@ def test_the_estimate_undoes_the_noise_for_what_the_scheduler_predicts(predictio
 
 def test_a_saved_pipeline_makes_the_same_images(tmp_path: Path) -> None:
     prior = opened()
-    with quietly():
+    with logging_off():
         prior.pipe.save_pretrained(tmp_path)
     again = DiffusersPrior.open(str(tmp_path))
     images = [p.sample(CAPTIONS[:2], generators(0, 1), 16, steps=3) for p in (prior, again)]

@@ -218,14 +218,14 @@ def test_experts_are_naive_sgd_with_noise_of_its_own_at_every_step(
 ) -> None:
     problem = problem_in(tmp_path)
     training = ExpertTraining(batch=12, rate=0.4, noise=0.7, mask=True)
-    experts, noise, inner = Experts(problem, TwoTowers(dim=5, temperature=0.2), training), [], store.noisy
+    experts, noise, inner = Experts(problem, TwoTowers(dim=5, temperature=0.2), training), [], store.add_noise
 
-    def noisy(x: Tensor, size: float, dim: int, generator: torch.Generator) -> Tensor:
+    def add_noise(x: Tensor, size: float, dim: int, generator: torch.Generator) -> Tensor:
         assert size == 0.7 and dim in (8, 16)
         noise.append(inner(x, size, dim, generator) - x)
         return x + noise[-1]
 
-    monkeypatch.setattr(store, "noisy", noisy)
+    monkeypatch.setattr(store, "add_noise", add_noise)
     found = [experts.snapshot(k, 2) for k in (0, 1)]
     steps = len(problem.candidates) // 12
     assert len(noise) == 2 * 2 * 2 * steps
@@ -268,8 +268,8 @@ def test_experts_see_components_of_the_training_data_and_pixels_moved_anew(
         seen.append(image[sample.argsort()])
         return image, text
 
-    shaken, seeds = towers.shaken, []
-    monkeypatch.setattr(towers, "shaken", lambda x, draw: seeds.append(draw.initial_seed()) or shaken(x, draw))
+    crop_flip, seeds = towers.crop_flip, []
+    monkeypatch.setattr(towers, "crop_flip", lambda x, draw: seeds.append(draw.initial_seed()) or crop_flip(x, draw))
     monkeypatch.setattr(TwoTowers, "real", watched)
     for expert in (0, 1):
         experts.snapshot(expert, 2)

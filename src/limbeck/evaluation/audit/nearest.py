@@ -11,9 +11,9 @@ from torch import Tensor
 from limbeck.data.source import Source
 from limbeck.evaluation.audit.distance import VALUES, Column, closest, closest_vectors, rmse, ssim
 from limbeck.spaces import Features
-from limbeck.spaces.pictures import PICTURED, picture
+from limbeck.spaces.image_like import IMAGE_LIKE, picture
 
-__all__ = ["EXACT", "RATE", "Nearness", "bound_of", "nearness"]
+__all__ = ["EXACT", "RATE", "NearestNeighbours", "bound_of", "nearness"]
 
 RATE = 0.01  # of held-out samples that may be as near to a training sample as what is called memorised
 APART = 0.5  # of the mean distance to the next neighbours, at most, is the distance of what is memorised
@@ -23,7 +23,7 @@ SAME = 1.5 / 255  # at most so far apart are two pixels that are equal but for r
 
 
 @dataclass(frozen=True)
-class Nearness:
+class NearestNeighbours:
     """The nearest training sample of each synthetic one, by one measure.
 
         memorised:  d <= EXACT,  or  d <= bound  and  d <= 1/2 mean(d_2, ..., d_16)
@@ -109,7 +109,7 @@ def nearness(
     origin: Tensor,
     features: Mapping[str, Features],
     others: Sequence[Features],
-) -> list[Nearness]:
+) -> list[NearestNeighbours]:
     """Every measure of one modality: RMSE where it is held as tensors, SSIM where it is a picture, frozen features where known.
 
     RMSE and features are compared with all training samples. SSIM is with the 16 nearest by each of them and the origin, for
@@ -163,12 +163,14 @@ def bound_of(distance: Tensor, rate: float = RATE) -> float | None:
     return float(apart[max(1, math.floor(rate * (len(apart) + 1) + 1e-9)) - 1])
 
 
-def _judged(modality: str, measure: str, own: _Near, rest: _Near | None, source: Source, origin: Tensor) -> Nearness:
+def _judged(
+    modality: str, measure: str, own: _Near, rest: _Near | None, source: Source, origin: Tensor
+) -> NearestNeighbours:
     bound = None if rest is None else bound_of(rest.distance)
     keys, started = source.keys, origin >= 0
     tied = own.origin <= own.distance + EXACT  # data may hold the same sample twice
     index, back = torch.where(tied, origin, own.index), tied[started]
-    return Nearness(
+    return NearestNeighbours(
         modality,
         measure,
         distance=tuple(_rounded(own.distance)),
@@ -280,7 +282,7 @@ class _Search:
         assert self.column is not None
         real = self.column.read(pool)
         kinds, found = {"rmse": rmse(query, real)}, {}
-        if self.modality in PICTURED and real.ndim == 4:
+        if self.modality in IMAGE_LIKE and real.ndim == 4:
             x, y = (picture(self.modality, value) for value in (query[None], real))
             kinds["ssim"] = (1 - ssim(x, y)).clamp(min=0)
         for measure, distance in kinds.items():

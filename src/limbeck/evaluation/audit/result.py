@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from limbeck.evaluation.audit.attack import Interval
-from limbeck.evaluation.audit.nearest import Nearness
+from limbeck.evaluation.audit.nearest import NearestNeighbours
 from limbeck.terminal import columns
 
 __all__ = ["RULE", "Audit", "Diversity", "Leak"]
@@ -78,7 +78,7 @@ class Audit:
     samples: int
     training: int
     held_out: int
-    nearness: tuple[Nearness, ...]
+    nearness: tuple[NearestNeighbours, ...]
     leaks: tuple[Leak, ...] = ()
     students: str = ""
     diversity: tuple[Diversity, ...] = ()
@@ -90,7 +90,7 @@ class Audit:
         """Those that were compared."""
         return tuple(dict.fromkeys(n.modality for n in self.nearness))
 
-    def of(self, modality: str) -> tuple[Nearness, ...]:
+    def of(self, modality: str) -> tuple[NearestNeighbours, ...]:
         """All measures of one modality."""
         return tuple(n for n in self.nearness if n.modality == modality)
 

@@ -13,7 +13,7 @@ from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.audit.diversity import density_and_coverage, vendi
 from limbeck.evaluation.audit.membership import Bench, Given, membership, protocol_of
-from limbeck.evaluation.audit.nearest import Nearness, nearness
+from limbeck.evaluation.audit.nearest import NearestNeighbours, nearness
 from limbeck.evaluation.audit.result import Audit, Diversity, Leak
 from limbeck.evaluation.protocol import Context, Protocol
 from limbeck.runtime.cache import Cache
@@ -156,7 +156,7 @@ def _held_out(source: Source) -> list[tuple[Source, Tensor]]:
     return found
 
 
-def _nearness(data: _Data) -> list[Nearness]:
+def _nearness(data: _Data) -> list[NearestNeighbours]:
     small, source, *others = data.features
     result = []
     for done, m in enumerate(data.modalities):

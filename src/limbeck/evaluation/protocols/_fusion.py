@@ -14,19 +14,19 @@ from limbeck.evaluation.protocol import Context
 from limbeck.runtime.random import stream
 from limbeck.students import (
     Candidate,
-    Components,
+    PCAWhitener,
     Samples,
     Tower,
     Trainer,
+    add_noise,
     backgrounds,
     best_student,
     chunk_of,
     composite,
-    distorted,
+    crop_flip,
     fit,
     last_student,
-    noisy,
-    shaken,
+    siamese_augment,
     swappable,
     swapped,
 )
@@ -124,7 +124,7 @@ class Training(Trainer[Labelled]):
         self.protocol, self.train, self.classes, self.context = protocol, train, classes, context
         self.tested = tested or tuple(train.values)
         self.pretrained = pretrained
-        self.of = {m: Components.of(x, protocol.rank) for m, x in train.values.items() if x.dtype != torch.uint8}
+        self.of = {m: PCAWhitener.of(x, protocol.rank) for m, x in train.values.items() if x.dtype != torch.uint8}
         self.objects = None
         if protocol.background == "random" and train.masks is not None:
             self.objects = train.masks.to(context.device)
@@ -184,7 +184,7 @@ class Training(Trainer[Labelled]):
         """Cross-entropy of the samples at `index` in step t, each seen through noise or augmentation."""
         generator = stream(self.context.seed, "student draws", t)
         x = {m: value[index.to(value.device)] for m, value in inputs.items()}
-        seen = {m: noisy(v, noise, len(self.of[m].mean), generator) if m in self.of else v for m, v in x.items()}
+        seen = {m: add_noise(v, noise, len(self.of[m].mean), generator) if m in self.of else v for m, v in x.items()}
         if helped:
             kept = torch.rand(len(index), 1, generator=stream(self.context.seed, "student captions", t)) >= DROPPED
             seen["text"] = seen["text"] * kept.to(seen["text"])
@@ -195,9 +195,9 @@ class Training(Trainer[Labelled]):
             seen["image"] = composite(seen["image"], objects, behind.to(objects.device))
         for m in (m for m in seen if m not in self.of):  # object and background move together
             if self.protocol.siamese and m == "image":
-                seen[m] = distorted(seen[m], generator)
+                seen[m] = siamese_augment(seen[m], generator)
             elif self.protocol.augment:
-                seen[m] = shaken(seen[m], generator, mirror=m != "audio")
+                seen[m] = crop_flip(seen[m], generator, mirror=m != "audio")
         logits = student(seen)
         labels = self.train.labels if self.train.shares is None else self.train.targets(self.classes)
         return F.cross_entropy(logits, labels[index].to(logits.device))

@@ -20,21 +20,21 @@ from limbeck.runtime.random import stream
 from limbeck.spaces import Features
 from limbeck.students import (
     Candidate,
-    Components,
+    PCAWhitener,
     Samples,
     Tower,
     Trainer,
+    add_noise,
     best_student,
+    crop_flip,
     fit,
     last_student,
-    noisy,
-    shaken,
 )
 
 if TYPE_CHECKING:
     from limbeck.evaluation.protocols.retrieval import Retrieval
 
-__all__ = ["USUAL", "Lesson", "Pairs", "Training", "learned_rates"]
+__all__ = ["USUAL", "Pairs", "StudentObjective", "Training", "learned_rates"]
 
 USUAL = ("image", "text")  # what a set may carry a similarity of
 
@@ -51,7 +51,7 @@ class Pairs(Samples):
 
     features: dict[str, Features]
     index: PairIndex
-    lesson: "Lesson"
+    objective: "StudentObjective"
 
     @property
     def rows(self) -> Tensor:  # type: ignore[override]
@@ -69,7 +69,7 @@ class Pairs(Samples):
         for m in chosen.counts:
             rows, owner = chosen.all_rows(m)
             features[m] = Features(self.features[m].vectors[rows], owner)
-        return Pairs._of(features, chosen.sample, self.lesson.take(index))
+        return Pairs._of(features, chosen.sample, self.objective.take(index))
 
     @classmethod
     def join(cls, parts: Sequence["Pairs"]) -> "Pairs":
@@ -82,16 +82,16 @@ class Pairs(Samples):
             )
             for m in parts[0].features
         }
-        return cls._of(features, torch.cat([part.rows for part in parts]), parts[0].lesson)
+        return cls._of(features, torch.cat([part.rows for part in parts]), parts[0].objective)
 
     @classmethod
-    def _of(cls, features: dict[str, Features], sample: Tensor, lesson: "Lesson") -> "Pairs":
+    def _of(cls, features: dict[str, Features], sample: Tensor, objective: "StudentObjective") -> "Pairs":
         index = PairIndex.of({m: f.owner for m, f in features.items()}, len(sample))
-        return cls(features, replace(index, sample=sample), lesson)
+        return cls(features, replace(index, sample=sample), objective)
 
 
 @dataclass(frozen=True)
-class Lesson:
+class StudentObjective:
     """What a student is taught: a loss at a temperature, the labels of all pairs, and who is no negative of whom.
 
     Args:
@@ -109,7 +109,7 @@ class Lesson:
     rates: dict[str, float]
 
     @classmethod
-    def of(cls, protocol: "Retrieval", small: Source, samples: Tensor) -> "Lesson":
+    def of(cls, protocol: "Retrieval", small: Source, samples: Tensor) -> "StudentObjective":
         """What a set asks to be learned by; plain InfoNCE for real data.
 
         Args:
@@ -133,7 +133,7 @@ class Lesson:
             loss, similarity = cwcl, _shares(small, similarity)
         return cls(loss, temperature, similarity, origin, learned_rates(small))
 
-    def take(self, index: Tensor) -> "Lesson":
+    def take(self, index: Tensor) -> "StudentObjective":
         """That of the pairs at `index`."""
         similarity = None if self.similarity is None else self.similarity[index][:, index]
         return replace(self, similarity=similarity, origin=None if self.origin is None else self.origin[index])
@@ -173,17 +173,17 @@ class Training(Trainer[Pairs]):
         context: Context,
         pretrained: Callable[[float], nn.Module] | None = None,
     ) -> None:
-        self.protocol, self.pairs, self.lesson, self.context = protocol, pairs, pairs.lesson, context
+        self.protocol, self.pairs, self.objective, self.context = protocol, pairs, pairs.objective, context
         self.pretrained = pretrained
         trained = protocol.trained(pairs.features)
-        self.of = {m: Components.of(f.vectors, protocol.rank) for m, f in pairs.features.items() if m not in trained}
+        self.of = {m: PCAWhitener.of(f.vectors, protocol.rank) for m, f in pairs.features.items() if m not in trained}
 
     @property
     def points(self) -> list[tuple[float, float, dict[str, float]]]:
         """Every ridge, noise and learned rates that a student is trained with."""
         points: list[tuple[float, float, dict[str, float]]] = [(r, n, {}) for r, n in self.protocol.grid]
-        if set(self.lesson.rates) == set(self.pairs.features):
-            points.append((self.protocol.grid[0][0], 0.0, self.lesson.rates))
+        if set(self.objective.rates) == set(self.pairs.features):
+            points.append((self.protocol.grid[0][0], 0.0, self.objective.rates))
         return points
 
     def chosen(self, judge: Pairs | None, tick: Callable[[int], None] | None = None) -> nn.Module:
@@ -232,12 +232,12 @@ class Training(Trainer[Pairs]):
         drawn = {m: inputs[m][rows.draw_one(m, index, generator).to(inputs[m].device)] for m in inputs}
         for m in reversed(inputs):
             if m in self.of:
-                drawn[m] = noisy(drawn[m], noise, len(self.of[m].mean), generator)
+                drawn[m] = add_noise(drawn[m], noise, len(self.of[m].mean), generator)
             elif self.protocol.augment:
-                drawn[m] = shaken(drawn[m], generator, mirror=m != "audio")
+                drawn[m] = crop_flip(drawn[m], generator, mirror=m != "audio")
         vectors = {m: F.normalize(student[m](x), dim=1) for m, x in drawn.items()}
         here = {m: rows.counts[m][index] > 0 for m in inputs}
-        return self.lesson(vectors, here, index)
+        return self.objective(vectors, here, index)
 
     def vectors(self, student: nn.Module, pairs: Pairs) -> dict[str, Tensor]:
         """Unit vectors of every row of the features, on the CPU."""
@@ -250,7 +250,7 @@ class Training(Trainer[Pairs]):
         """Of every two modalities, both ways: which sample does this one belong to? Several captions are one mean direction."""
         vectors = self.vectors(student, samples)
         means = [Features(x, samples.features[m].owner).directions(len(samples)) for m, x in vectors.items()]
-        logits = [a @ b.T / self.lesson.temperature for a, b in combinations(means, 2)]
+        logits = [a @ b.T / self.objective.temperature for a, b in combinations(means, 2)]
         own = torch.arange(len(samples))
         return [(way, own) for both in logits for way in (both, both.T)]
 

@@ -13,7 +13,7 @@ from limbeck.data.pairs import PairIndex
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
 from limbeck.evaluation.protocol import Context, Protocol
-from limbeck.evaluation.protocols._towers import USUAL, Lesson, Pairs, Training, learned_rates
+from limbeck.evaluation.protocols._towers import USUAL, Pairs, StudentObjective, Training, learned_rates
 from limbeck.spaces import Space
 
 __all__ = ["Retrieval"]
@@ -135,7 +135,7 @@ class Retrieval(Protocol):
         features = self.seen(source, modalities, space, context, side)
         every = PairIndex.of({m: features[m].owner for m in modalities}, len(source))
         index = every.take((every.num_present >= 2).nonzero().squeeze(1))
-        return Pairs(features, index, Lesson.of(self, source, index.sample))
+        return Pairs(features, index, StudentObjective.of(self, source, index.sample))
 
 
 def _found(modalities: Iterable[str]) -> tuple[str, ...]:

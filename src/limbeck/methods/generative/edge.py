@@ -181,9 +181,9 @@ class Edge(Generated):
         own = torch.tensor(processes.share(range(len(order))))  # of this process
         clean, noise, step = self._drawn(problem, prior, sample, own, t)
         condition = prior.condition([problem.captions[row] for row in rows[own].tolist()])
-        noisy, share = prior.noised(clean, noise, step), prior.alphas_cumprod[step].to(clean)
-        predicted = prior.predict(clean if self.clean_input else noisy, step, condition)
-        estimate = clean_estimate(predicted, noisy, share, prior.prediction)
+        add_noise, share = prior.noised(clean, noise, step), prior.alphas_cumprod[step].to(clean)
+        predicted = prior.predict(clean if self.clean_input else add_noise, step, condition)
+        estimate = clean_estimate(predicted, add_noise, share, prior.prediction)
         terms = self._compared(problem, tuned, estimate, rows[own], condition, _owners(problem, rows, sample))
         if self.denoise:
             terms["denoising"] = self.denoise * F.mse_loss(

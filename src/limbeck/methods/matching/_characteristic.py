@@ -11,7 +11,7 @@ from limbeck.core import Problem, Synthetic
 from limbeck.data.augment import Augment
 from limbeck.methods.matching._learned_pairs import LearnedPairs
 from limbeck.methods.matching._row_adam import RowAdam, rates
-from limbeck.methods.matching._targets import UNBANKED, Laws
+from limbeck.methods.matching._targets import UNBANKED, CharacteristicTargets
 from limbeck.methods.matching._views import AUGMENTED
 
 __all__ = ["CharacteristicMatching"]
@@ -44,7 +44,7 @@ class CharacteristicMatching(LearnedPairs):
 
     @property
     @abstractmethod
-    def _laws(self) -> Laws:
+    def _targets(self) -> CharacteristicTargets:
         """Which functions of the real data are compared."""
 
     def rate(self, t: int) -> float:
@@ -54,12 +54,12 @@ class CharacteristicMatching(LearnedPairs):
     def start(self, problem: Problem) -> Synthetic:
         """Real pairs, all of whose modalities are learned."""
         synthetic = super().start(problem)
-        self._laws.warn_of_noise(problem, len(synthetic), self.per_class)
+        self._targets.warn_of_noise(problem, len(synthetic), self.per_class)
         return synthetic
 
     def prepares(self, problem: Problem) -> tuple[float, int]:
         """Those of the augmented views."""
-        return self._laws.views.cost(problem, self.steps)
+        return self._targets.views.cost(problem, self.steps)
 
     def optimizer(self, synthetic: Synthetic) -> Optimizer:
         """Adam that leaves a class without a gradient alone."""

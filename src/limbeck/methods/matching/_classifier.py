@@ -1,4 +1,4 @@
-"""`Trainee`: a classifier that learns from the synthetic set while the set is learned from its gradients."""
+"""`InnerClassifier`: a classifier that learns from the synthetic set while the set is learned from its gradients."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from limbeck.data.augment import siamese
 from limbeck.networks.convnet import ConvNet
 from limbeck.objectives.gradient import gradient_distance
 
-__all__ = ["Trainee"]
+__all__ = ["InnerClassifier"]
 
 BUFFER = "trainee_"
 
@@ -37,7 +37,7 @@ class _Classifier(nn.Module):
 
 
 @dataclass(frozen=True)
-class Trainee:
+class InnerClassifier:
     """A classifier that starts anew every so often and is trained on the synthetic set in between.
 
     It holds no weights: they are buffers of the synthetic set, so that a checkpoint holds them and a resumed run goes on with

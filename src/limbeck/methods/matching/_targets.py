@@ -27,7 +27,7 @@ from limbeck.objectives.characteristic import (
 )
 from limbeck.objectives.pairing import pair_sum
 
-__all__ = ["JOINT", "UNBANKED", "Group", "Laws", "Look", "pair_name"]
+__all__ = ["JOINT", "UNBANKED", "CharacteristicTargets", "Group", "MatchingStep", "pair_name"]
 
 UNBANKED = OnlyIf(
     lambda o: not (o.frequencies and o.bank), "a frequency bank is used (`bank={o.bank}`)", "set `bank=0`"
@@ -62,7 +62,7 @@ class Group(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Laws:
+class CharacteristicTargets:
     """Which laws of a group of embeddings are compared, at which frequencies, and those of the real data there.
 
     Each modality has a law, and where asked for the sum of every two (`pair_sum`), and all of them together. Embeddings are unit
@@ -91,11 +91,11 @@ class Laws:
     cross: bool = False
     joint: bool = False
 
-    def at(self, problem: Problem, t: int) -> "Look":
+    def at(self, problem: Problem, t: int) -> "MatchingStep":
         """The laws as step t compares them."""
-        return Look(self, problem, t, self.views.at(problem, t), self.waves(problem, t), problem.modalities)
+        return MatchingStep(self, problem, t, self.views.at(problem, t), self.waves(problem, t), problem.modalities)
 
-    def alone(self, modalities: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...], "Laws"]]:
+    def alone(self, modalities: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...], "CharacteristicTargets"]]:
         """Term by term: its name, the modalities that it reads, and laws of which it is the last."""
         for m in modalities:
             yield m, (m,), replace(self, cross=False, joint=False)
@@ -185,7 +185,7 @@ class Laws:
 
 
 @dataclass(frozen=True)
-class Look:
+class MatchingStep:
     """Laws as one step compares them.
 
     Args:
@@ -197,7 +197,7 @@ class Look:
         modalities: which are compared.
     """
 
-    laws: Laws
+    laws: CharacteristicTargets
     problem: Problem
     t: int
     view: int

@@ -11,7 +11,7 @@ from limbeck.constraints import Count, Ge, NotNegative
 from limbeck.core import Method, Problem, Synthetic, learned_pairs
 from limbeck.data.augment import OPERATIONS, Augment, siamese
 from limbeck.errors import DataError
-from limbeck.methods.matching._classifier import Trainee
+from limbeck.methods.matching._classifier import InnerClassifier
 from limbeck.objectives.selection import Init, rule
 
 __all__ = ["DC"]
@@ -76,7 +76,7 @@ class DC(Method):
     def start(self, problem: Problem) -> Synthetic:
         """Real images, all learned, and the weights of the classifier."""
         synthetic = learned_pairs(problem, rule(self.init), per_class=True)
-        self._trainee(problem).start(synthetic)
+        self._classifier(problem).start(synthetic)
         return synthetic
 
     def optimizer(self, synthetic: Synthetic) -> Optimizer:
@@ -87,7 +87,7 @@ class DC(Method):
         """The classifier of this step, then the distance of gradients class by class."""
         index, real, own = problem.draw_groups(self.batch, t, len(synthetic), per_class=True)
         own = own.to(problem.device)
-        trainee = self._trainee(problem)
+        trainee = self._classifier(problem)
         renew, inner = self._published(len(synthetic), int(own[-1]) + 1)
         weights = trainee.at(synthetic, t, renew, inner)
         images, labels = synthetic.value("image"), synthetic.labels
@@ -109,5 +109,5 @@ class DC(Method):
         renew = each if self.renew is None else self.renew
         return renew, (1 if renew == 1 else round(500 / renew)) if self.inner is None else self.inner
 
-    def _trainee(self, problem: Problem) -> Trainee:
-        return Trainee(problem, self.width, self.lr_network, augment=self.augment)
+    def _classifier(self, problem: Problem) -> InnerClassifier:
+        return InnerClassifier(problem, self.width, self.lr_network, augment=self.augment)

@@ -13,7 +13,7 @@ from limbeck.constraints import Count, Ge, NotNegative, OnlyIf
 from limbeck.core import Method, Problem, Synthetic, chosen_pairs, encode, object_masks, select
 from limbeck.data.augment import OPERATIONS, Augment, by_group, siamese, siamese_masked
 from limbeck.errors import ConfigError, DataError
-from limbeck.methods.matching._classifier import Trainee
+from limbeck.methods.matching._classifier import InnerClassifier
 from limbeck.networks._init import centred
 from limbeck.networks.convnet import ConvNet
 from limbeck.objectives.guidance import balance, caption_distance, caption_map, composite, masked_mean
@@ -190,7 +190,7 @@ class Guided(Method):
             self._place_masks(problem, synthetic)
         synthetic.register_buffer("weights", torch.ones(len(TERMS), device=problem.device))
         if self._classifies:
-            self._trainee(problem).start(synthetic)
+            self._classifier(problem).start(synthetic)
         return synthetic
 
     def optimizer(self, synthetic: Synthetic) -> Optimizer:
@@ -294,7 +294,7 @@ class Guided(Method):
 
     def _by_gradients(self, problem: Problem, synthetic: Synthetic, sets: _Sets, t: int) -> dict[str, Tensor]:
         """Terms under a classifier that is trained on the set meanwhile."""
-        trainee, found = self._trainee(problem), dict[str, Tensor]()
+        trainee, found = self._classifier(problem), dict[str, Tensor]()
         said = sets.texts if self.concat else None
         if said is not None:
             size = trainee.scale(trainee.fresh(t - t % self.renew), synthetic)  # of the classifier when it was new
@@ -343,9 +343,9 @@ class Guided(Method):
                 held[TERMS.index(name)] = weight
         return {n: float(held[TERMS.index(n)]) if given[n] is None else given[n] for n in present}
 
-    def _trainee(self, problem: Problem) -> Trainee:
+    def _classifier(self, problem: Problem) -> InnerClassifier:
         captions = problem.space.dims["text"] if self.concat else 0
-        return Trainee(
+        return InnerClassifier(
             problem, self.width, self.lr_network, augment=self.augment, captions=captions, concat=self.concat
         )
 

@@ -12,7 +12,7 @@ from limbeck.constraints import Ge, Interval, NotNegative, OnlyIf
 from limbeck.core import Problem, Synthetic
 from limbeck.errors import ConfigError, DataError
 from limbeck.methods.matching._characteristic import CharacteristicMatching
-from limbeck.methods.matching._targets import JOINT, Group, Laws, Look, pair_name
+from limbeck.methods.matching._targets import JOINT, CharacteristicTargets, Group, MatchingStep, pair_name
 from limbeck.methods.matching._views import Views, spread
 from limbeck.objectives.characteristic import (
     characteristic,
@@ -88,7 +88,7 @@ class ImageBindDC(CharacteristicMatching):
     cross: NotNegative | None = None
     joint: NotNegative | None = None
     bank: Annotated[int, Ge(0), SAMPLED] = 8
-    drop: Annotated[float, Interval(ge=0, lt=1), OnlyIf(lambda o: o._laws.joint, "no joint law is compared")] = 0.0
+    drop: Annotated[float, Interval(ge=0, lt=1), OnlyIf(lambda o: o._targets.joint, "no joint law is compared")] = 0.0
     distance: Annotated[Literal["square", "root"], SAMPLED] = "square"
     init: Init = "herding"
 
@@ -120,7 +120,7 @@ class ImageBindDC(CharacteristicMatching):
 
     def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:
         """Encodes the synthetic samples, and compares their laws with those of the real data, group by group."""
-        look, weights = self._laws.at(problem, t), self.weights
+        look, weights = self._targets.at(problem, t), self.weights
         logs: dict[str, Tensor] = {}
         zero = torch.zeros((), device=problem.device)
         levels = {name: zero for name, weight in weights.items() if weight}
@@ -143,15 +143,17 @@ class ImageBindDC(CharacteristicMatching):
         return {"loss": loss.detach(), **logs}
 
     @property
-    def _laws(self) -> Laws:
+    def _targets(self) -> CharacteristicTargets:
         cf, joint = self.variant == "cf", self.variant != "cosine" and bool(self.weights["joint"])
         cross, views = cf and bool(self.weights["cross"]), Views(self.augment, self.views)
-        return Laws(self.frequencies, self.bank, self.batch, views, self.scale, self.drop, cross, joint)
+        return CharacteristicTargets(
+            self.frequencies, self.bank, self.batch, views, self.scale, self.drop, cross, joint
+        )
 
     def _distance(self, x: Tensor, y: Tensor) -> Tensor:
         return square_distance(x, y) if self.distance == "square" else root_distance(x, y)
 
-    def _hybrid(self, look: Look, group: Group) -> dict[str, Tensor]:
+    def _hybrid(self, look: MatchingStep, group: Group) -> dict[str, Tensor]:
         """The hybrid sums of every two modalities, with real pairs drawn for this step."""
         among, own = group.among, group.own
         order = torch.randperm(len(among), generator=look.problem.rng(f"hybrid {group.number}", look.t))
@@ -167,7 +169,7 @@ class ImageBindDC(CharacteristicMatching):
             terms[pair_name(m, n)] = value
         return terms
 
-    def _cosine(self, look: Look, group: Group) -> dict[str, Tensor]:
+    def _cosine(self, look: MatchingStep, group: Group) -> dict[str, Tensor]:
         """The two published terms of every two modalities, of unit vectors, against all real pairs of the group."""
         terms = {}
         for m, n in combinations(group.own, 2):
@@ -178,7 +180,7 @@ class ImageBindDC(CharacteristicMatching):
             terms[pair_name(m, n)], terms[f"{JOINT} {pair_name(m, n)}"] = cosine_terms(real, own)
         return terms
 
-    def _moments(self, look: Look, among: Tensor, names: tuple[str, str], sizes: list[float]) -> Moments:
+    def _moments(self, look: MatchingStep, among: Tensor, names: tuple[str, str], sizes: list[float]) -> Moments:
         vectors = look.vectors(among)
         x, y = (vectors[m] * size for m, size in zip(names, sizes, strict=True))
         return pair_moments(x, y)

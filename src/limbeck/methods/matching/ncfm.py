@@ -9,7 +9,7 @@ from torch import Tensor
 from limbeck.constraints import Count, Share
 from limbeck.core import Problem, Synthetic
 from limbeck.methods.matching._characteristic import CharacteristicMatching
-from limbeck.methods.matching._targets import Laws
+from limbeck.methods.matching._targets import CharacteristicTargets
 from limbeck.methods.matching._views import Views
 from limbeck.objectives.characteristic import root_distance
 
@@ -45,7 +45,7 @@ class NCFM(CharacteristicMatching):
 
     def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:
         """Encodes the synthetic samples, and compares their laws with those of the real data, group by group."""
-        look = self._laws.at(problem, t)
+        look = self._targets.at(problem, t)
         distance = partial(root_distance, alpha=self.amplitude, beta=1 - self.amplitude)
         terms = dict.fromkeys(problem.modalities, torch.zeros((), device=problem.device))
         groups = list(look.groups(synthetic, self.per_class))
@@ -57,5 +57,7 @@ class NCFM(CharacteristicMatching):
         return {"loss": loss.detach(), **{name: value.detach() for name, value in terms.items()}}
 
     @property
-    def _laws(self) -> Laws:
-        return Laws(self.frequencies, self.bank, self.batch, Views(self.augment, self.views), self.scale)
+    def _targets(self) -> CharacteristicTargets:
+        return CharacteristicTargets(
+            self.frequencies, self.bank, self.batch, Views(self.augment, self.views), self.scale
+        )

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from limbeck.errors import ConfigError
-from limbeck.spaces.pictures import ImageEncoder
+from limbeck.spaces.image_like import ImageEncoder
 from limbeck.spaces.space import Encoder
 
 __all__ = ["Several"]

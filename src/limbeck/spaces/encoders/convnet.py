@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.networks.convnet import ConvNet as Network
-from limbeck.spaces.pictures import ImageEncoder
+from limbeck.spaces.image_like import ImageEncoder
 from limbeck.spaces.preprocess import resize
 
 __all__ = ["ConvNet"]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from limbeck.constraints import Ge
-from limbeck.spaces.pictures import ImageEncoder
+from limbeck.spaces.image_like import ImageEncoder
 from limbeck.spaces.preprocess import normalise, resize
 
 __all__ = ["EfficientNetLite0"]

@@ -14,7 +14,7 @@ from limbeck.constraints import Ge
 from limbeck.errors import ConfigError
 from limbeck.runtime.cache import digest
 from limbeck.spaces import pe_audio
-from limbeck.spaces.hearing import AudioNetwork, SoundRate, read_features
+from limbeck.spaces.audio_frontend import AudioNetwork, SoundRate, read_features
 from limbeck.spaces.hub import licence_of, read
 from limbeck.spaces.preprocess import ImageNetwork, Interpolation, Patches, Preprocess
 from limbeck.spaces.space import Encoder

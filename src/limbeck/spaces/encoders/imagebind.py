@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from limbeck.constraints import Count, Interval
 from limbeck.errors import ConfigError, DataError
-from limbeck.spaces.hearing import AudioNetwork, SoundRate
+from limbeck.spaces.audio_features import kaldi_mel
+from limbeck.spaces.audio_frontend import AudioNetwork, SoundRate
 from limbeck.spaces.hub import optional
 from limbeck.spaces.preprocess import CLIP_MEAN, CLIP_STD, Preprocess, disparity
-from limbeck.spaces.sound import kaldi_mel
 from limbeck.spaces.space import Encoder
 
 __all__ = ["ImageBind"]

@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from limbeck.errors import DataError
-from limbeck.spaces.hearing import AudioNetwork, SoundRate
+from limbeck.spaces.audio_features import fit, kaldi_mel
+from limbeck.spaces.audio_frontend import AudioNetwork, SoundRate
 from limbeck.spaces.hub import optional, read
 from limbeck.spaces.preprocess import CLIP_MEAN, CLIP_STD, Preprocess
-from limbeck.spaces.sound import fit, kaldi_mel
 from limbeck.spaces.space import Encoder
 
 __all__ = ["LanguageBind"]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from limbeck.constraints import Ge
-from limbeck.spaces.pictures import ImageEncoder
+from limbeck.spaces.image_like import ImageEncoder
 from limbeck.spaces.preprocess import IMAGENET_MEAN, IMAGENET_STD, normalise, resize
 
 __all__ = ["MobileNetV2"]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from limbeck.errors import ConfigError
 from limbeck.spaces.hub import optional
-from limbeck.spaces.pictures import ImageEncoder
+from limbeck.spaces.image_like import ImageEncoder
 from limbeck.spaces.preprocess import ImageNetwork, Preprocess
 
 __all__ = ["Timm"]

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from limbeck.errors import ConfigError
+from limbeck.methods.generative.diffusion.logging_off import diffusers, logging_off
 from limbeck.methods.generative.diffusion.pipelines import factor_of, read_index, side_of
-from limbeck.methods.generative.diffusion.quiet import diffusers, quietly
 from limbeck.methods.generative.diffusion.tuned import ADAPTED, chosen_parameters
 from limbeck.runtime.timing import seconds_of
 
@@ -158,7 +158,7 @@ def _parts(name: str) -> dict[str, Any]:
             )
         library, kind = index[part]
         try:
-            with quietly(), torch.device("meta"):
+            with logging_off(), torch.device("meta"):
                 if library == "transformers":
                     config = transformers.AutoConfig.from_pretrained(folder / part)
                     found[role] = getattr(transformers, kind)(config)

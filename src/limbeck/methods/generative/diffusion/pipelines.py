@@ -11,7 +11,7 @@ from typing import Any
 
 from limbeck.data.plain import PLAIN, TEXT, read_json
 from limbeck.errors import ConfigError, StorageError
-from limbeck.methods.generative.diffusion.quiet import diffusers, quietly
+from limbeck.methods.generative.diffusion.logging_off import diffusers, logging_off
 from limbeck.runtime.cache import digest
 from limbeck.runtime.files import checksums, flush, foreign_files, sha256, work_folder, write_text, writing
 from limbeck.spaces.hub import read
@@ -142,7 +142,7 @@ def write_pipeline(pipe: Any, folder: Path, card: str) -> None:
         gone.mkdir()
         (made / CARD).write_text(card, encoding="utf-8")
         mode = (made / CARD).stat().st_mode & 0o777
-        with quietly():
+        with logging_off():
             _save(pipe, made)
         for path in sorted(made.rglob("*"), reverse=True):
             if path.is_file():

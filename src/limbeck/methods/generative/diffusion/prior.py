@@ -12,8 +12,8 @@ from jaxtyping import Float, Int, Real
 from torch import Tensor, nn
 
 from limbeck.errors import ConfigError
+from limbeck.methods.generative.diffusion.logging_off import diffusers, logging_off
 from limbeck.methods.generative.diffusion.pipelines import factor_of, pipeline_folder, read_index, side_of
-from limbeck.methods.generative.diffusion.quiet import diffusers, quietly
 from limbeck.objectives.diffusion import check_prediction, noised
 from limbeck.spaces.hub import fetch_card, licence_of, read
 
@@ -122,7 +122,7 @@ class DiffusersPrior:
         known = unchecked if "StableDiffusion" in str(index.get("_class_name", "StableDiffusion")) else {}
         if not index:
             fetch_card(name)
-        with torch.random.fork_rng(devices=[]), quietly():
+        with torch.random.fork_rng(devices=[]), logging_off():
             folder = pipeline_folder(name, **known)
             pipe = read(pipeline.from_pretrained, str(folder), use_safetensors=True, **known)
             pipe.set_progress_bar_config(disable=True)
@@ -134,7 +134,7 @@ class DiffusersPrior:
             raise ConfigError(f"precision is 'float32' or 'bfloat16', got {precision!r}")
         dtype = getattr(torch, precision)
         self._autocast = None if precision == "float32" else dtype
-        with quietly():
+        with logging_off():
             for part in (self.pipe.vae, self.pipe.text_encoder, self.denoiser):
                 part.to(device, dtype)
         return self
@@ -211,7 +211,7 @@ class DiffusersPrior:
         whole = self.pipe.tokenizer(list(captions), padding=False, truncation=False, verbose=False)["input_ids"]
         return [i for i, ids in enumerate(whole) if len(ids) > self._length]
 
-    def predict(self, noisy: Latents, step: Real[Tensor, " b"], condition: Condition) -> Latents:
+    def predict(self, add_noise: Latents, step: Real[Tensor, " b"], condition: Condition) -> Latents:
         """What the denoiser predicts of noisy latents.
 
         Args:
@@ -226,9 +226,9 @@ class DiffusersPrior:
             given["added_cond_kwargs"] = {"resolution": None, "aspect_ratio": None}
         with self._products():
             said: Tensor = self.denoiser(
-                noisy.to(condition.hidden.dtype), timestep=step.to(self.device), **given
+                add_noise.to(condition.hidden.dtype), timestep=step.to(self.device), **given
             ).sample
-        return said[:, : noisy.shape[1]].float()  # some predict a variance as well
+        return said[:, : add_noise.shape[1]].float()  # some predict a variance as well
 
     def sample(
         self,
@@ -255,7 +255,7 @@ class DiffusersPrior:
             strength: which share of the schedule is gone through, one step at least, up to 1 (noise). A part of a schedule is gone
                 through by DDIM, as schedulers that look back cannot begin in the middle.
         """
-        with quietly(), torch.no_grad():
+        with logging_off(), torch.no_grad():
             return self._sampled(captions, generators, resolution, steps, guidance, origin, strength)
 
     def _sampled(
@@ -304,7 +304,7 @@ class DiffusersPrior:
                 f"sampling_steps is at most the {len(self.alphas_cumprod)} diffusion steps of {self.name}, got {steps}"
             )
         try:
-            with quietly():
+            with logging_off():
                 made.set_timesteps(steps)
         except ValueError as error:
             raise ConfigError(f"the scheduler {type(made).__name__} refuses {steps} sampling steps: {error}") from error

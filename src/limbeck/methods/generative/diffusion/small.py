@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from limbeck.errors import ConfigError
-from limbeck.methods.generative.diffusion.quiet import diffusers
+from limbeck.methods.generative.diffusion.logging_off import diffusers
 
 __all__ = ["small_pipeline", "small_tokenizer"]
 

@@ -267,8 +267,8 @@ class _Trainer:
             own = self.source.captions[self.held[row]]
             said.append("" if left < how.caption_dropout else own[int(which * len(own))])
         hidden = self.prior.pipe.text_encoder(self.prior._tokens(said)["input_ids"].to(self.device))[0]
-        noisy = self.prior.noised(clean, noise, step)
-        predicted = self.prior.pipe.unet(noisy, step.to(self.device), encoder_hidden_states=hidden).sample
+        add_noise = self.prior.noised(clean, noise, step)
+        predicted = self.prior.pipe.unet(add_noise, step.to(self.device), encoder_hidden_states=hidden).sample
         share = self.prior.alphas_cumprod[step]
         return "denoiser", F.mse_loss(predicted, denoising_target(clean, noise, share, how.prediction))
 

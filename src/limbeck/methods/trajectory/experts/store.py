@@ -17,7 +17,7 @@ from limbeck.objectives.contrastive import contrastive, false_negatives
 from limbeck.runtime.cache import digest
 from limbeck.runtime.random import stream
 from limbeck.runtime.timing import seconds_of
-from limbeck.students import noisy
+from limbeck.students import add_noise
 from limbeck.students.two_towers import TwoTowers
 
 __all__ = ["ExpertTraining", "Experts"]
@@ -230,7 +230,7 @@ class Experts:
         if not self.training.noise or getattr(self.towers, modality) != "frozen":
             return x
         width = len(self.towers.components(self.problem, modality).mean)
-        return noisy(x, self.training.noise, width, generator)
+        return add_noise(x, self.training.noise, width, generator)
 
 
 def _differences(found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> str:

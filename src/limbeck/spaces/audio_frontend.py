@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from limbeck.constraints import Interval
 from limbeck.data.spectrogram import mel_bank
 from limbeck.errors import ConfigError, DataError
-from limbeck.spaces.sound import decibel_mel, fit, kaldi_mel, resample
+from limbeck.spaces.audio_features import decibel_mel, fit, kaldi_mel, resample
 
 __all__ = ["AudioNetwork", "DecibelMel", "KaldiMel", "Reading", "SoundRate", "Waveform", "read_features"]
 

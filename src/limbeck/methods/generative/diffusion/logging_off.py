@@ -7,7 +7,7 @@ from typing import Any
 
 from limbeck.spaces.hub import optional, quiet
 
-__all__ = ["diffusers", "quietly"]
+__all__ = ["diffusers", "logging_off"]
 
 
 def diffusers() -> Any:
@@ -20,7 +20,7 @@ def diffusers() -> Any:
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
+def logging_off() -> Iterator[None]:
     """Silences progress bars, notes and deprecations of both libraries, and restores them."""
     from diffusers.utils import logging
 

@@ -11,9 +11,9 @@ from limbeck.errors import DataError
 from limbeck.spaces.preprocess import log_depth
 from limbeck.spaces.space import Encoder
 
-__all__ = ["PICTURED", "ImageEncoder", "picture"]
+__all__ = ["IMAGE_LIKE", "ImageEncoder", "picture"]
 
-PICTURED = ("image", "audio", "depth")
+IMAGE_LIKE = ("image", "audio", "depth")
 
 
 def picture(modality: str, values: Float[Tensor, "b ..."]) -> Float[Tensor, "b c h w"]:
