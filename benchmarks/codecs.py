@@ -44,6 +44,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--methods", nargs="+", default=["random", "label_distillation", "cf", "kip", "covmatch"])
     parser.add_argument("--steps", type=int, help="of each method; by default its own")
+    parser.add_argument("--codecs", nargs="+", choices=CODECS, default=list(CODECS))
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--home", default="efficientnet_lite0")
     parser.add_argument("--unseen", default="mobilenet_v2")
@@ -64,8 +65,8 @@ def main(words: Sequence[str] | None = None) -> None:
             sets = [lb.distill(p, method, run=given.out / name / f"seed{p.seed}") for p in problems]
             print(f"{name}: {(time.perf_counter() - start) / len(sets):.0f} s a set", flush=True)
             rows = []
-            for how, storage in CODECS.items():
-                again = [stored_as(small, storage) for small in sets]
+            for how in given.codecs:
+                again = [stored_as(small, CODECS[how]) for small in sets]
                 small = again if len(again) > 1 else again[0]
                 judged = lb.evaluate(small, train, space=space, seeds=given.seeds, unseen=[given.unseen])
                 rows += [replace(s, name=f"{name}, {how}") for s in judged]

@@ -14,7 +14,7 @@ from limbeck.commands import compare, distill, evaluate
 from limbeck.commands._describe import options, spaces, summary
 from limbeck.commands._line import read_line
 from limbeck.commands._open import check_device
-from limbeck.commands._options import Part, parse
+from limbeck.commands._options import Part, help_of, parse
 from limbeck.commands._progress import Progress
 from limbeck.commands._types import Option, typed
 from limbeck.commands._vary import varied
@@ -686,3 +686,10 @@ def test_progress_in_a_terminal_draws_bars_and_leaves_nothing() -> None:
 def test_an_option_of_several_numbers_or_none_takes_both(words: str, expected: object) -> None:
     option = Option("protocol.noise", tuple[float, ...] | None, None, "")
     assert typed(option, words) == expected
+
+
+@pytest.mark.parametrize(("data", "shown"), [("demo", False), ("folder:pets", False), ("manifest:rows.csv", True)])
+def test_help_shows_no_encoders_of_what_the_data_lack(data: str, shown: bool) -> None:
+    text = help_of(distill.Distill, [data, "--method", "cf", "--help"])
+    assert ("--space.audio" in text) == ("--space.depth.resolution" in text) == shown
+    assert "--space.image.resolution" in text and "--method.ridge" in text

@@ -184,11 +184,29 @@ def help_of(command: type[Command], argv: Sequence[str], width: int = 100) -> st
     for f in word:
         parser.add_argument(f.name, type=str, nargs="?", metavar=f.name.upper(), help=arguments(command)[f.name])
     groups: dict[str, Any] = {"": parser}
+    lacking = _lacking(command, line)
     for option in _known(command, line, lenient=True).values():
+        if option.name.split(".")[:2] in lacking:
+            continue
         if option.group not in groups:
             groups[option.group] = parser.add_argument_group(option.group)
         add(groups[option.group], option)
     return str(parser.format_help())
+
+
+def _lacking(command: type[Command], line: Line) -> list[list[str]]:
+    """The first two words of options that are of no use for the data that the line names: encoders of sound or depth that they lack."""
+    for f in (f for f in _visible(command) if f.metadata.get("kind") == "source" and f.name == command.words):
+        for _, spec in _chosen(command, f, line):
+            family, argument = registry.parse_spec(spec)
+            if family in registry.names("source"):
+                source = registry.get("source", family)
+                present = {form.modality.name for form in source(argument).forms}
+                present |= {
+                    option.name.partition("_")[0] for option in fields(source)
+                }  # such as depth_unit, which adds it
+                return [["space", m] for m in ("audio", "depth") if m not in present]
+    return []
 
 
 def _flags(command: type[Command]) -> set[str]:
