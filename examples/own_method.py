@@ -110,6 +110,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from own_method import main as named  # the file by its name, which becomes the name of the method
-
-    named()
+    main()

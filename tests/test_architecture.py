@@ -51,7 +51,7 @@ RANK = {
     "cli": 10,
     "__main__": 11,
 }
-EQUALS = {("spaces", "networks"), ("spaces", "objectives")}
+EQUALS = {("constraints", "registry"), ("spaces", "networks"), ("spaces", "objectives")}
 LAZY = {("sources", "core"), ("report", "sources"), ("spaces", "core")}  # inside functions
 
 

@@ -1,5 +1,6 @@
 """Names to things, and plug-ins by entry point."""
 
+import subprocess
 import sys
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
@@ -162,3 +163,11 @@ def test_options_are_of_their_types(kind: str, name: str, options: dict[str, obj
 def test_options_of_the_right_types_pass() -> None:
     registry.check_options(registry.get("encoder", "hf"), {"pooling": None, "name": "x"}, "it")
     registry.check_options(registry.get("source", "vggsound"), {"classes": ["a"], "max_skipped": 1}, "it")
+
+
+def test_a_class_of_a_script_has_the_name_of_the_script(tmp_path: Path) -> None:
+    script = tmp_path / "mine.py"
+    script.write_text("from limbeck import registry\nclass Mine: pass\nprint(registry.name_of(Mine))\n")
+    assert subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True).stdout == "mine\n"
+    done = subprocess.run([sys.executable, "-c", script.read_text()], capture_output=True, text=True, check=True)
+    assert done.stdout == "__main__\n"

@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from annotated_types import Ge, GroupedMetadata, Gt, Interval, Le, Lt, MinLen
 
 from limbeck.errors import ConfigError
+from limbeck.registry import name_of
 
 __all__ = [
     "Check",
@@ -95,7 +96,7 @@ def validate(options: Any, name: str = "") -> None:
         Traceback (most recent call last):
         limbeck.errors.ConfigError: `steps` of training must be 1 or more, got 0
     """
-    name = name or type(options).__module__.rpartition(".")[2]
+    name = name or name_of(type(options))
     hints = _hints(options.__class__)
     for option, hint in hints.items():
         if need := _need(value := getattr(options, option), hint):

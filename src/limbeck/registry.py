@@ -13,6 +13,7 @@ itself. A file that the command reads cannot name it, unless the command line sa
 import importlib
 import inspect
 import re
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ __all__ = [
     "file_of",
     "get",
     "is_allowed",
+    "name_of",
     "named",
     "names",
     "parse_spec",
@@ -140,6 +142,18 @@ def get(kind: str, name: str) -> Any:
         if find_spec(package) is None:
             raise MissingDependency(f"the {kind} {name!r}", package, extra)
     return found
+
+
+def name_of(cls: type) -> str:
+    """The name of a registered class: that of its file, also of a script that is run.
+
+    Example:
+        >>> name_of(get("method", "herding"))
+        'herding'
+    """
+    if cls.__module__ == "__main__":
+        return Path(getattr(sys.modules["__main__"], "__file__", None) or "__main__").stem
+    return cls.__module__.rpartition(".")[2]
 
 
 def file_of(kind: str, name: str) -> Path | None:

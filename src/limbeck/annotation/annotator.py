@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 from torch import Tensor
 
+from limbeck import registry
 from limbeck.constraints import validate
 from limbeck.errors import ConfigError
 
@@ -64,7 +65,7 @@ class Annotator(ABC):
 
     def describe(self) -> dict[str, Any]:
         """Name and options."""
-        family, options = type(self).__module__.rsplit(".", 1)[-1], asdict(self)
+        family, options = registry.name_of(type(self)), asdict(self)
         argument = options.pop("name", None)
         return {"name": f"{family}:{argument}" if argument else family, **options}
 

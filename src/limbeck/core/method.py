@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 from torch.optim import Optimizer
 
+from limbeck import registry
 from limbeck.constraints import validate
 from limbeck.core.problem import Problem
 from limbeck.core.synthetic import Synthetic
@@ -190,4 +191,4 @@ class Method(ABC):
 
     def describe(self) -> dict[str, Any]:
         """Name and hyper-parameters, as they are written in a recipe."""
-        return {"name": type(self).__module__.rsplit(".", 1)[-1], **asdict(self)}
+        return {"name": registry.name_of(type(self)), **asdict(self)}

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+from limbeck import registry
 from limbeck.constraints import Ge, Interval, Share, validate
 from limbeck.data.batch import Captions
 from limbeck.data.decode import MAX_PIXELS
@@ -208,7 +209,7 @@ class Layout(ABC):
     @property
     def name(self) -> str:
         """What a person types to open it: `folder:data/pets`."""
-        layout = type(self).__module__.rsplit(".", 1)[-1]
+        layout = registry.name_of(type(self))
         return f"{layout}:{self.path}" if self.path else layout
 
     def describe(self) -> dict[str, Any]:

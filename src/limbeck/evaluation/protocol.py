@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_type_hints
 
+from limbeck import registry
 from limbeck.constraints import Check, Count, Ge, MinLen, NotNegative, Positive, validate
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
@@ -269,7 +270,7 @@ class Protocol(ABC):
     @property
     def name(self) -> str:
         """The registry name: the name of the file."""
-        return type(self).__module__.rsplit(".", 1)[-1]
+        return registry.name_of(type(self))
 
     @property
     def title(self) -> str:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from limbeck import registry
 from limbeck.constraints import validate
 from limbeck.data.batch import Batch
 from limbeck.errors import ConfigError, LimbeckError, MissingDependency
@@ -133,7 +134,7 @@ class Encoder(ABC):
 
     def describe(self) -> dict[str, Any]:
         """Name and options, as they are written in a recipe; `limbeck.space` makes the same encoder of them again."""
-        family, options = type(self).__module__.rsplit(".", 1)[-1], asdict(self)
+        family, options = registry.name_of(type(self)), asdict(self)
         argument = options.pop("name", None)
         return {"name": f"{family}:{argument}" if argument else family, **options}
 
