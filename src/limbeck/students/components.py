@@ -26,7 +26,7 @@ class PCAWhitener:
 
     Example:
         >>> x = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
-        >>> z = Components.of(x, rank=4).whiten(x, ridge=1.0)
+        >>> z = PCAWhitener.of(x, rank=4).whiten(x, ridge=1.0)
         >>> z.shape, round(z.square().sum(1).mean().item(), 4)
         (torch.Size([50, 4]), 1.0)
     """
