@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,11 @@ EQUALS = {("constraints", "registry"), ("spaces", "networks"), ("spaces", "objec
 LAZY = {("sources", "core"), ("report", "sources"), ("spaces", "core")}  # inside functions
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def area(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
@@ -84,7 +90,7 @@ def test_imports_go_one_way(path: Path) -> None:
     here = area(path)
     if here == "__init__":
         return
-    for module, at_top in imports(ast.parse(path.read_text(encoding="utf-8"))):
+    for module, at_top in imports(tree_of(path)):
         parts = module.split(".")
         if parts[0] != "limbeck" or len(parts) < 2 or parts[1] not in RANK:
             continue
@@ -112,7 +118,7 @@ def test_sizes_and_manners(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text.isascii(), "source is ASCII"
     assert len(text.splitlines()) <= 400, "a file has at most 400 lines"
-    tree = ast.parse(text)
+    tree = tree_of(path)
     assert path.name == "__init__.py" or ast.get_docstring(tree), "a module says what it is"
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -129,7 +135,7 @@ def test_sizes_and_manners(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_pickle_no_global_seed_no_clock_seed(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     modules = {module.split(".")[0] for module, _ in imports(tree)}
     assert not modules & {"pickle", "dill", "cloudpickle", "joblib", "random"}
     assert "__future__" not in modules, "jaxtyping needs real annotations"
@@ -161,7 +167,7 @@ def test_only_one_training_loop_of_synthetic_sets() -> None:
 def test_text_is_printed_in_one_place() -> None:
     """Elsewhere control characters of data would steer the terminal."""
     for path in FILES:
-        calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+        calls = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)]
         printed = [call for call in calls if ast.unparse(call.func) == "print"]
         assert not printed or path.name == "terminal.py", (
             f"{path.relative_to(ROOT)} prints; call limbeck.terminal.say or note"
@@ -174,7 +180,7 @@ PROBED = {"source", "small", "split", "problem", "method", "encoder", "space"}  
 
 @pytest.mark.parametrize("path", [p for p in FILES if area(p) in GENERIC], ids=lambda p: str(p.relative_to(ROOT)))
 def test_generic_code_asks_contracts_and_not_types(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or len(node.args) < 2:
             continue
         name, first, second = node.func.id, ast.unparse(node.args[0]), node.args[1]
@@ -197,7 +203,7 @@ def test_there_is_no_other_training_loop() -> None:
     stepping = {
         str(path.relative_to(ROOT))
         for path in FILES
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("optimizer.step")
     }
     assert stepping == set(LOOPS)
@@ -205,7 +211,7 @@ def test_there_is_no_other_training_loop() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_message_is_parsed(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             takes_apart = node.func.attr in ("partition", "rpartition", "split", "rsplit", "splitlines")
             said = ast.unparse(node.func.value)

@@ -54,7 +54,7 @@ class Storage:
     Masks, sound and depth are always exact.
 
     Raises:
-        ConfigError: an unknown codec, one that Pillow lacks, a quality that is out of range or has no say, a negative side.
+        ConfigError: an unknown codec, one that Pillow lacks, a quality that is out of range or unused, a negative side.
 
     Example:
         >>> Storage("jpeg", quality=20, vectors="int8").lossy

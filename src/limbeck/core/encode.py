@@ -77,9 +77,10 @@ def chunked(function: Callable[[Tensor], Tensor], value: Tensor, values: int = V
 
 @contextmanager
 def leaves(vectors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """Lends `vectors` as leaf tensors; at the end their summed gradients are carried back in one pass.
+    """Detached copies of `vectors`, on which `backward` may be called several times; on leaving, one backward pass through the encoders.
 
-    Inside, `backward` may be called as often as wanted: it stops at the leaves, and each encoder is passed only once.
+    Gradients add up in the copies. The pass at the end carries the sums to what the vectors were computed from, so that each encoder
+    is passed once, however many losses there are.
 
     Args:
         vectors: what `encode` returned.

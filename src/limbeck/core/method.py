@@ -96,7 +96,7 @@ class Method(ABC):
         name, given = self.describe()["name"], problem.pixels.given
         if given and not (self.learns_pixels and "image" in problem.modalities):
             raise ConfigError(
-                f"{name} learns no pixels here, so {', '.join(given)} of pixels has no say; leave out --pixels.{next(iter(given))}, or "
+                f"{name} learns no pixels here, so {', '.join(given)} of pixels is ignored; leave out --pixels.{next(iter(given))}, or "
                 "use data with images and a method that learns them, such as cf, kip or dm"
             )
         if problem.pixels.views and not self.again:
@@ -152,7 +152,7 @@ class Method(ABC):
         return 0.0, 0
 
     def costs(self, problem: Problem) -> dict[str, Any]:
-        """What else `limbeck doctor` should tell of a run, such as the memory of a prior; a key that it knows stands above its own."""
+        """More rows for `limbeck doctor`, such as the memory of a prior: name to value. A row of a name that doctor has replaces doctor's."""
         return {}
 
     def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:

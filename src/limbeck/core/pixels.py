@@ -40,7 +40,7 @@ class Pixels:
         colours: rgb; or decorrelated, the principal axes of the colours of the data.
 
     Raises:
-        ConfigError: an unknown form or colours, a number out of range, or an option that has no say.
+        ConfigError: an unknown form or colours, a number out of range, or an option that is unused.
 
     Example:
         >>> Pixels(views=5, form="pyramid").moves

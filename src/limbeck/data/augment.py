@@ -103,12 +103,12 @@ def siamese_masked(
 def by_group(
     sets: Sequence[Tensor], groups: Sequence[Tensor], move: Callable[[int, list[Tensor]], Sequence[Tensor]]
 ) -> list[Tensor]:
-    """Moves the samples of each group apart from the others, as the literature draws one operation a class.
+    """Augments each group by itself, with one draw for the group in every set; papers on dataset distillation draw one for each class.
 
     Args:
         sets: `[B_i, ...]`, each in the order of its groups.
         groups: `int64 [B_i]`, the group of each sample, from 0 up and never falling; the same groups in every set.
-        move: from a group and its part of every set to the moved parts.
+        move: augments the parts of one group: from its number and its samples of every set to the same samples, augmented.
 
     Example:
         >>> by_group([torch.ones(3)], [torch.tensor([0, 0, 1])], lambda g, parts: [10 * g + part for part in parts])

@@ -26,7 +26,7 @@ def in_coordinates(problem: Problem, synthetic: Synthetic) -> Synthetic:
         ConfigError: it learns no pixels.
     """
     if problem.pixels.given and "image" not in synthetic.learned:
-        raise ConfigError("this method learns no pixels, so that the options of pixels have no say; leave them out")
+        raise ConfigError("this method learns no pixels, so the options of pixels are ignored; leave them out")
     if problem.pixels.moves:
         axes = None
         if problem.pixels.colours == "decorrelated":

@@ -109,7 +109,7 @@ def compare(
         raise ConfigError(f"{', '.join(sorted(twice))} is in the comparison twice; give each method once")
     if pixels and pixels.given and not any(method.learns_pixels for method in made):
         raise ConfigError(
-            f"no method here learns pixels, so {', '.join(pixels.given)} of pixels has no say; leave it out"
+            f"no method here learns pixels, so {', '.join(pixels.given)} of pixels is ignored; leave it out"
         )
     judges = [open_protocol(protocol, {**options, "student": student}) for student in students]
     others = open_unseen(unseen, space)

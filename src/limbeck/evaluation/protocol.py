@@ -79,7 +79,7 @@ class Protocol(ABC):
 
     Attributes:
         version: raised with every change of the code that changes numbers.
-        higher_is_better: the direction of all metrics of which `rises` says nothing else.
+        higher_is_better: whether a higher value is better, for every metric; a subclass may override `rises` for single metrics.
     """
 
     student: Annotated[str, Check(check_student)] = "frozen"

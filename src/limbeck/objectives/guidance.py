@@ -17,7 +17,7 @@ def composite(
 ) -> Float[Tensor, "b c h w"]:
     """The objects of images before another background: `x * m + (1 - m) * fill`.
 
-    Pixels outside of the mask get no gradient, and have no say.
+    Pixels outside of the mask get no gradient and do not count.
 
     Args:
         images: x.

@@ -53,8 +53,8 @@ class Binding:
 
     Args:
         anchor: what each modality is pulled to: centroid, all_pairs, or fixed:MODALITY.
-        state: of a fixed anchor: its head is pretrained alone by self-contrast and frozen, random and frozen, trainable; or it has
-            none and stays the encoder's own.
+        state: of a fixed anchor. pretrained: its head is trained alone by self-contrast, then frozen. random: its head is frozen as it was
+            drawn. trainable: its head is trained with the others. own: it has no head and keeps the encoder's coordinates.
         dim: components of the common space.
         hidden: units of each hidden layer of a head; [] for linear heads.
         temperature: of the logits; lower keeps more of what a modality alone knows.

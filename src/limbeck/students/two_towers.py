@@ -63,7 +63,7 @@ class TwoTowers:
 
     @property
     def read(self) -> "TwoTowers":
-        """The same towers without what has no say in them."""
+        """The same towers with unused options at their defaults."""
         frozen, own = "frozen" in (self.image, self.text), self.image == "frozen"
         return replace(
             self,

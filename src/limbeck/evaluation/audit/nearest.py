@@ -144,10 +144,10 @@ def nearness(
 
 
 def bound_of(distance: Tensor, rate: float = RATE) -> float | None:
-    """The distance that at most a share `rate` of samples like these stay below, as one more of them would have it.
+    """The threshold below which a synthetic sample counts as too near: held-out samples fall below it with probability `rate` at most.
 
-    It is the k-th smallest, k = floor(rate (n + 1)), and the smallest where that is 0: one more sample of the same kind is at or
-    below it with probability k / (n + 1), at most. Copies of training samples are no held-out samples, and are left out.
+    It is the k-th smallest of n distances, k = floor(rate (n + 1)), or the smallest where k is 0; by exchangeability one more held-out
+    sample is at or below it with probability k / (n + 1). Held-out samples that are copies of training samples are left out.
 
     Args:
         distance: `[n]`, of held-out samples to the training data.

@@ -63,7 +63,7 @@ class Classification(Protocol):
             there is one look, at the end, and one ridge and one noise.
         dim: units of the hidden layer of the joint head; 0 for none, which is caption concatenation as published.
         captions: those of the test data are read (`"both"`); no student reads them (`"train_only"`, and `text` and `late accuracy`
-            fall away); or captions are not read at all (`"none"`). It has no say where text is the only modality.
+            fall away); or captions are not read at all (`"none"`). It has no effect where text is the only modality.
         optimizer: `"adamw"` with a cosine, or `"sgd"` as above; `None` is sgd for a network that is tested at the end, else adamw.
         epochs: passes over the set, in batches of equal size, in the place of `steps`, so that larger sets get more compute;
             `None` is 300 with sgd, 1000 with sgd and `siamese`, and none where `steps` are given.

@@ -1,4 +1,4 @@
-"""Laws of the real data for methods that match them: characteristic functions at fixed, banked or new frequencies, or kernels."""
+"""Targets of distribution matching: characteristic functions of the real data at banked or new frequencies, or kernels."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -96,7 +96,7 @@ class CharacteristicTargets:
         return MatchingStep(self, problem, t, self.views.at(problem, t), self.waves(problem, t), problem.modalities)
 
     def alone(self, modalities: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...], "CharacteristicTargets"]]:
-        """Term by term: its name, the modalities that it reads, and laws of which it is the last."""
+        """Each term by itself: its name, the modalities that it reads, and targets that hold it (and, of `cross`, those of its modalities)."""
         for m in modalities:
             yield m, (m,), replace(self, cross=False, joint=False)
         for a, b in combinations(modalities, 2) if self.cross else ():
@@ -186,7 +186,7 @@ class CharacteristicTargets:
 
 @dataclass(frozen=True)
 class MatchingStep:
-    """Laws as one step compares them.
+    """What one step compares: targets at the frequencies and under the augmentation of that step.
 
     Args:
         laws: which, and how.

@@ -48,7 +48,7 @@ class ImageBindDC(CharacteristicMatching):
     with shared coordinates alone, and encoders of different widths are refused; in cf the narrower is padded.
 
     Every tenth step logs how hard each level pulls at the embeddings, as the norm of its weighted gradient: a level that is far
-    below the others has no say. A real sample that misses a modality has its part in the laws that do not ask for it.
+    below the others has no influence. A real sample that misses a modality has its part in the laws that do not ask for it.
 
     Real samples are encoded once, and at banked frequencies a step reads none of them, only the laws of all. Every step treats
     all classes, each of which is compared with its own real samples; with `RowAdam`, no class moves another.

@@ -18,14 +18,14 @@ __all__ = ["KIP"]
 
 @dataclass(frozen=True)
 class KIP(Method):
-    """Learns the pairs on which a student with a closed form does best on real pairs: two levels, and no inner loop.
+    """Learns the pairs from which kernel ridge regression predicts real pairs best: two levels, and no inner loop.
 
         L = InfoNCE(s),   s_ij = cos(f(image_i), g(text_j)) / temperature   on a batch of real pairs
         f(x) = (K + ridge tr(K)/M I)^-1 k(x)   with K, k the kernel among the synthetic images, and of them with x; g likewise
 
-    The towers are kernel ridge regressions that tell the M synthetic samples apart: an image and a text belong together where
-    they are like the same synthetic pairs. Embeddings are those of frozen encoders: the real ones are computed once, and a step
-    costs one pass of the synthetic images.
+    Each tower is a kernel ridge regression onto the M synthetic samples, so f(x) and g(y) have M components; an image and a text match
+    where both are similar to the same synthetic pairs. Encoders are frozen: real embeddings are computed once, and a step
+    encodes the synthetic images only.
 
     Args:
         steps: number of steps.

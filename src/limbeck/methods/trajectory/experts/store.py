@@ -38,8 +38,8 @@ class ExpertTraining:
         mask: captions of one image are no negatives of each other within a batch.
         noise: norm of white noise on frozen features, as the retrieval protocol's students see it.
         augment: mirror and shift images that are pixels.
-        precision: `"float32"` stores the weights; `"bfloat16"` what they have moved since before training, each to 2^-9 of itself,
-            in half the bytes. Training goes on from what is stored.
+        precision: `"float32"` stores the weights. `"bfloat16"` stores their difference to the initial weights, in half the bytes and with
+            a relative error of 2^-9; training continues from the stored weights.
 
     Raises:
         ConfigError: a value that cannot work.
@@ -151,7 +151,7 @@ class Experts:
 
     @property
     def _training_read(self) -> ExpertTraining:
-        """The training without what has no say in it, which must not make other experts."""
+        """The same training with unused options at their defaults, as these must not lead to other experts."""
         frozen = "frozen" in (self.towers.image, self.towers.text)
         return replace(
             self.training,
