@@ -88,15 +88,15 @@ class MadeUp(Source):
 
 def published(method: ImageBindDC, problem: Problem, synthetic: Synthetic, t: int) -> float:
     """A step as published: the real pairs of each class pass the encoders again. Leaves gradients, returns the loss."""
-    look, total = method._targets.at(problem, t), torch.zeros(())
-    groups = list(look.groups(synthetic, method.per_class))
+    matching, total = method._targets.at(problem, t), torch.zeros(())
+    groups = list(matching.groups(synthetic, method.per_class))
     for group in groups:
         index = problem.candidates.sample[group.among[:REAL]]
         with torch.no_grad():
             vectors = problem.space.embed(problem.source.batch(index))
-        real = look.laws.of({m: vectors[m] / spread(problem, m) for m in group.own}, look.waves)
-        for name, law in look.laws.of(group.own, look.waves).items():
-            total = total + square_distance(law, real[name]) / len(groups)
+        real = matching.targets.of({m: vectors[m] / spread(problem, m) for m in group.own}, matching.freqs)
+        for name, cf in matching.targets.of(group.own, matching.freqs).items():
+            total = total + square_distance(cf, real[name]) / len(groups)
     total.backward()
     return float(total.detach())
 
@@ -133,7 +133,7 @@ def kernel(rounds: int) -> None:
     real, wave = torch.randn(REAL, d, generator=drawn) / 32, torch.randn(d, k, generator=drawn)
     own = (torch.randn(n, d, generator=drawn) / 32).requires_grad_()
     with torch.no_grad():
-        law, within = characteristic(real @ wave), gaussian_kernel(real, real, 1.0).mean()
+        cf, within = characteristic(real @ wave), gaussian_kernel(real, real, 1.0).mean()
     ways = {
         "4096 frequencies drawn anew": lambda: square_distance(
             *(characteristic(x @ w) for w in [torch.randn(d, k, generator=drawn)] for x in (own, real))
@@ -141,8 +141,8 @@ def kernel(rounds: int) -> None:
         "4096 frequencies, real vectors projected": lambda: square_distance(
             characteristic(own @ wave), characteristic(real @ wave)
         ),
-        "4096 frequencies, cached real law": lambda: square_distance(characteristic(own @ wave), law),
-        "1024 frequencies, cached real law": lambda: square_distance(characteristic(own @ wave[:, :1024]), law[:1024]),
+        "4096 frequencies, cached real law": lambda: square_distance(characteristic(own @ wave), cf),
+        "1024 frequencies, cached real law": lambda: square_distance(characteristic(own @ wave[:, :1024]), cf[:1024]),
         "closed form": lambda: kernel_distance(gaussian_kernel(own, own, 1.0), gaussian_kernel(own, real, 1.0), within),
     }
     taken = {name: seconds(lambda way=way: way().backward(), rounds) for name, way in ways.items()}  # type: ignore[misc]

@@ -56,7 +56,7 @@ def test_three_modalities_from_a_table_to_a_page(
     words = ["distill", rooms, *SMALL, *ENCODERS, "--method", "imagebind_dc", "--method.steps", "2", "--pairs", "10"]
     code, out, err = said([*words, "--method.scale", "9", "--run", run], capsys)
     assert code == 0, err
-    assert err.count("note: at scale = 9 the laws of image + audio + depth vanish") == 1, err
+    assert err.count("note: at scale = 9 the characteristic functions of image + audio + depth vanish") == 1, err
     assert "--protocol classification" in out
     assert "note: 1 classes have fewer complete samples than 5 each: closet 3; others hold more" in err
     few = ["--protocol.steps", "5", "--protocol.looks", "1", "--seeds", "1"]

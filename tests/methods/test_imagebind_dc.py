@@ -82,10 +82,10 @@ def test_every_tenth_step_logs_how_hard_each_level_pulls() -> None:
     logs = [method.step(of, synthetic, t) for t in (0, 1, 10)]
     names = {f"{level} gradient" for level in ("uni", "cross", "joint")}
     assert names <= set(logs[0]) and names <= set(logs[2]) and not names & set(logs[1])
-    look = method._targets.at(of, 0)
-    groups = list(look.groups(synthetic, None))
+    matching = method._targets.at(of, 0)
+    groups = list(matching.groups(synthetic, None))
     for level, terms in {"uni": "ab", "cross": ["a+b"], "joint": ["joint"]}.items():
-        value = method.weights[level] * sum(look.terms(g)[name] for g in groups for name in terms) / 2
+        value = method.weights[level] * sum(matching.terms(g)[name] for g in groups for name in terms) / 2
         found = torch.autograd.grad(value, [z for g in groups for z in g.own.values()], retain_graph=True)
         norm = torch.cat([g.flatten() for g in found]).norm()
         assert float(logs[0][f"{level} gradient"]) == pytest.approx(float(norm), rel=1e-4) and norm > 0
@@ -110,7 +110,7 @@ def test_terms_of_two_modalities_are_the_formulas() -> None:
     own = {m: F.normalize(synthetic.value(m).detach(), dim=1) for m in "ab"}
     real = {m: of.features[m].vectors for m in "ab"}
     drawn = torch.randperm(40, generator=of.rng("hybrid 0", 1))[:8]
-    wave = method._targets.waves(of, 1)["a"]
+    wave = method._targets.freqs(of, 1)["a"]
     x = (real["a"][drawn] / sizes["a"] + own["b"] / sizes["b"]) @ wave
     y = (real["b"][drawn] / sizes["b"] + own["a"] / sizes["a"]) @ wave
     expected = ((x.cos().mean(0) - y.cos().mean(0)) ** 2 + (x.sin().mean(0) - y.sin().mean(0)) ** 2).mean()
@@ -281,7 +281,7 @@ def test_augmented_views_teach() -> None:
         ),
         (
             {"variant": "cosine", "drop": 0.5},
-            r"`drop=0.5` of imagebind_dc is ignored when no joint law is compared\. Remove it\.",
+            r"`drop=0.5` of imagebind_dc is ignored when no joint function is compared\. Remove it\.",
         ),
         ({"joint": 0.0, "drop": 0.5}, "`drop=0.5` of imagebind_dc is ignored"),
         (

@@ -10,7 +10,7 @@ from limbeck.check import toy_source
 from limbeck.core import chosen_pairs
 from limbeck.data.vectors import VectorSource
 from limbeck.errors import LimbeckWarning
-from limbeck.methods.matching import _targets as laws
+from limbeck.methods.matching import _targets as targets
 from limbeck.methods.matching._row_adam import RowAdam, rates
 from limbeck.methods.matching._targets import JOINT, CharacteristicTargets
 from limbeck.methods.matching._views import PLAIN, Views, spread
@@ -28,92 +28,92 @@ def problem(pairs: int = 8, samples: int = 60, scale: float = 1.0) -> lb.Problem
     return lb.Problem(source, lb.space(a="vectors:6", b="vectors:6", c="vectors:3"), lb.Budget(pairs=pairs))
 
 
-def groups(of: lb.Problem, law: CharacteristicTargets, t: int = 0) -> tuple[laws.MatchingStep, list[laws.Group]]:
-    look = law.at(of, t)
-    return look, list(look.groups(chosen_pairs(of, torch.arange(8), of.modalities), True))
+def groups(of: lb.Problem, cf: CharacteristicTargets, t: int = 0) -> tuple[targets.MatchingStep, list[targets.Group]]:
+    matching = cf.at(of, t)
+    return matching, list(matching.groups(chosen_pairs(of, torch.arange(8), of.modalities), True))
 
 
 def test_terms_are_the_formulas() -> None:
     """Against vectors and frequencies that are put together by hand."""
     of = problem()
-    look, (group, _) = groups(of, WHOLE)
+    matching, (group, _) = groups(of, WHOLE)
     group = group._replace(own={m: x.detach() for m, x in group.own.items()})
-    terms = look.terms(group)
+    terms = matching.terms(group)
     z = {m: of.features[m].vectors[::2] / spread(of, m) for m in of.modalities}
     assert list(terms) == ["a", "b", "c", "a+b", "a+c", "b+c", JOINT]
 
-    def law(x: torch.Tensor, wave: torch.Tensor) -> torch.Tensor:
+    def cf(x: torch.Tensor, wave: torch.Tensor) -> torch.Tensor:
         return characteristic(x @ wave)
 
     for m in "abc":
-        expected = square_distance(law(group.own[m], look.waves[m]), law(z[m], look.waves[m]))
+        expected = square_distance(cf(group.own[m], matching.freqs[m]), cf(z[m], matching.freqs[m]))
         assert float(terms[m]) == pytest.approx(float(expected), rel=1e-4)
     padded = [torch.nn.functional.pad(x, (0, 3)) for x in (group.own["c"], z["c"])]
     expected = square_distance(
-        law(group.own["a"] + padded[0], look.waves["a"]), law(z["a"] + padded[1], look.waves["a"])
+        cf(group.own["a"] + padded[0], matching.freqs["a"]), cf(z["a"] + padded[1], matching.freqs["a"])
     )
     assert float(terms["a+c"]) == pytest.approx(float(expected), rel=1e-4)
     own, real = (torch.cat([x[m] for m in "abc"], 1) for x in (group.own, z))
-    wave = torch.cat([look.waves[m] for m in "abc"])
-    assert float(terms[JOINT]) == pytest.approx(float(square_distance(law(own, wave), law(real, wave))), rel=1e-4)
+    wave = torch.cat([matching.freqs[m] for m in "abc"])
+    assert float(terms[JOINT]) == pytest.approx(float(square_distance(cf(own, wave), cf(real, wave))), rel=1e-4)
 
 
 def test_a_bank_gives_what_all_real_pairs_give_in_any_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     of, banked = problem(), replace(WHOLE, bank=2, batch=1)
-    look, (group, _) = groups(of, banked)
-    terms = look.terms(group)
-    again = look._law(group.among)
-    monkeypatch.setattr(laws, "ROWS", 7)
-    in_chunks, order = look._law(group.among), look._law(group.among.flip(0))
-    for name, law in again.items():
-        assert torch.allclose(law, in_chunks[name], atol=1e-6) and torch.allclose(law, order[name], atol=1e-6)
-        value = square_distance(banked.of(group.own, look.waves)[name], law)
+    matching, (group, _) = groups(of, banked)
+    terms = matching.terms(group)
+    again = matching._mean_cf(group.among)
+    monkeypatch.setattr(targets, "ROWS", 7)
+    in_chunks, order = matching._mean_cf(group.among), matching._mean_cf(group.among.flip(0))
+    for name, cf in again.items():
+        assert torch.allclose(cf, in_chunks[name], atol=1e-6) and torch.allclose(cf, order[name], atol=1e-6)
+        value = square_distance(banked.of(group.own, matching.freqs)[name], cf)
         assert float(value.detach()) == pytest.approx(float(terms[name].detach()), rel=1e-4, abs=1e-9)
 
 
 def test_frequencies_are_used_in_turn_or_drawn_anew() -> None:
     of = problem()
     two, anew = replace(WHOLE, bank=2, batch=1), WHOLE
-    drawn = [two.waves(of, t)["a"] for t in range(4)]
+    drawn = [two.freqs(of, t)["a"] for t in range(4)]
     assert drawn[0] is drawn[2] and drawn[1] is drawn[3] and not torch.equal(drawn[0], drawn[1])
-    assert not torch.equal(anew.waves(of, 0)["a"], anew.waves(of, 2)["a"])
-    assert torch.equal(anew.waves(of, 3)["a"], anew.waves(problem(), 3)["a"])
+    assert not torch.equal(anew.freqs(of, 0)["a"], anew.freqs(of, 2)["a"])
+    assert torch.equal(anew.freqs(of, 3)["a"], anew.freqs(problem(), 3)["a"])
     other = lb.Problem(of.source, of.space, of.budget, seed=1)
-    assert not torch.equal(anew.waves(of, 0)["a"], anew.waves(other, 0)["a"])
+    assert not torch.equal(anew.freqs(of, 0)["a"], anew.freqs(other, 0)["a"])
 
 
 def test_without_a_bank_every_step_draws_other_real_pairs() -> None:
     of, few = problem(), replace(WHOLE, batch=10)
-    look, (group, _) = groups(of, few)
-    later = replace(look, t=1)
-    assert not torch.equal(look._real(group)["a"], later._real(group)["a"]), "at the same frequencies"
-    assert torch.equal(look._real(group)["a"], look._law(look._drawn(group, 0))["a"])
-    assert len(look._drawn(group, 0)) == 10 and set(look._drawn(group, 0).tolist()) <= set(group.among.tolist())
+    matching, (group, _) = groups(of, few)
+    later = replace(matching, t=1)
+    assert not torch.equal(matching._real(group)["a"], later._real(group)["a"]), "at the same frequencies"
+    assert torch.equal(matching._real(group)["a"], matching._mean_cf(matching._drawn(group, 0))["a"])
+    assert len(matching._drawn(group, 0)) == 10 and set(matching._drawn(group, 0).tolist()) <= set(group.among.tolist())
 
 
 @pytest.mark.parametrize("drop", [0.0, 0.5])
 def test_many_frequencies_tend_to_the_closed_form(drop: float) -> None:
     of = problem()
-    look, found = groups(of, replace(WHOLE, frequencies=60_000, drop=drop))
+    matching, found = groups(of, replace(WHOLE, frequencies=60_000, drop=drop))
     closed, exact = groups(of, replace(WHOLE, frequencies=0, drop=drop))
     for one, other in zip(found, exact, strict=True):
         terms = closed.terms(other)
-        for name, value in look.terms(one).items():
+        for name, value in matching.terms(one).items():
             assert float(value.detach()) == pytest.approx(float(terms[name].detach()), rel=0.04), name
 
 
 @pytest.mark.slow
 def test_the_closed_form_of_a_batch_is_that_of_all_on_average() -> None:
-    of, law = problem(), replace(WHOLE, frequencies=0)
-    look, (group, _) = groups(of, law)
-    exact = look.terms(group)
+    of, cf = problem(), replace(WHOLE, frequencies=0)
+    matching, (group, _) = groups(of, cf)
+    exact = matching.terms(group)
     values: dict[str, list[float]] = {name: [] for name in exact}
     for t in range(200):
-        for name, value in replace(law, batch=10).at(of, t).terms(group).items():
+        for name, value in replace(cf, batch=10).at(of, t).terms(group).items():
             values[name].append(float(value.detach()))
-    first = replace(law, batch=10).at(of, 0)
+    first = replace(cf, batch=10).at(of, 0)
     for name, found in values.items():
-        constant = first._within(first._drawn(group, 0))[name] - look._within(group.among)[name]
+        constant = first._within(first._drawn(group, 0))[name] - matching._within(group.among)[name]
         drawn = torch.tensor(found)
         assert drawn.std() > 0, "another batch at each step"
         expected = float(exact[name].detach() + constant)
@@ -124,8 +124,8 @@ def test_gains_have_no_say() -> None:
     """Raw features of one modality twenty times as large: unit vectors, and so all terms, stay."""
     terms = []
     for scale in (1.0, 20.0):
-        look, (group, _) = groups(problem(scale=scale), WHOLE)
-        terms.append({name: float(value.detach()) for name, value in look.terms(group).items()})
+        matching, (group, _) = groups(problem(scale=scale), WHOLE)
+        terms.append({name: float(value.detach()) for name, value in matching.terms(group).items()})
     assert terms[0] == pytest.approx(terms[1], rel=1e-3)
 
 
@@ -133,9 +133,9 @@ def test_one_modality_has_its_law_alone() -> None:
     source = VectorSource("one", {"a": torch.randn(20, 4, generator=torch.Generator().manual_seed(0))})
     of = lb.Problem(source, lb.space(a="vectors:4"), lb.Budget(pairs=4))
     for frequencies in (0, 32):
-        look = replace(WHOLE, frequencies=frequencies).at(of, 0)
-        (group,) = look.groups(chosen_pairs(of, torch.arange(4), ["a"]), None)
-        assert list(look.terms(group)) == ["a"]
+        matching = replace(WHOLE, frequencies=frequencies).at(of, 0)
+        (group,) = matching.groups(chosen_pairs(of, torch.arange(4), ["a"]), None)
+        assert list(matching.terms(group)) == ["a"]
 
 
 @pytest.mark.slow
@@ -146,14 +146,14 @@ def test_all_real_samples_are_at_distance_zero_in_every_view() -> None:
     every = torch.tensor([int((of.candidates.sample == i).nonzero()[0]) for i in range(20)])
     synthetic, seen = chosen_pairs(of, every, of.modalities), set()
     for t in range(12):
-        look = CharacteristicTargets(32, 0, 1000, views).at(of, t)
-        (group,) = look.groups(synthetic, None)
-        seen.add(look.view)
-        real = views.vectors(of, "image", look.view) / spread(of, "image")
+        matching = CharacteristicTargets(32, 0, 1000, views).at(of, t)
+        (group,) = matching.groups(synthetic, None)
+        seen.add(matching.view)
+        real = views.vectors(of, "image", matching.view) / spread(of, "image")
         assert torch.allclose(group.own["image"], real, atol=1e-5)
         plain = of.features["image"].vectors / spread(of, "image")
         assert not torch.allclose(real, plain, atol=1e-3)
-        assert views.vectors(of, "text", look.view) is views.vectors(of, "text", PLAIN), "other modalities stay"
+        assert views.vectors(of, "text", matching.view) is views.vectors(of, "text", PLAIN), "other modalities stay"
     assert seen == {0, 1, 2}
 
 
@@ -222,7 +222,7 @@ def test_a_sample_that_misses_a_modality_counts_in_the_laws_without_it(frequenci
     present = {m: torch.rand(60, generator=drawn) < 0.7 for m in "abc"}
     present = {m: held.index_fill(0, torch.arange(8), True) for m, held in present.items()}
     assert not all(held.all() for held in present.values())
-    law = replace(WHOLE, frequencies=frequencies, bank=bank, batch=1 if frequencies and bank else 1000)
+    cf = replace(WHOLE, frequencies=frequencies, bank=bank, batch=1 if frequencies and bank else 1000)
 
     def terms_of(keep: torch.Tensor, held: dict[str, torch.Tensor] | None) -> dict[str, float]:
         labels = (torch.arange(60) % 2)[keep]
@@ -233,10 +233,10 @@ def test_a_sample_that_misses_a_modality_counts_in_the_laws_without_it(frequenci
             of.once(("spread", "b"), lambda: 1.0),
             of.once(("spread", "c"), lambda: 1.0),
         )
-        look = law.at(of, 1)
+        matching = cf.at(of, 1)
         chosen = torch.tensor([0, 2, 4, 6, 1, 3, 5, 7])  # class by class, all complete
-        _, group = look.groups(chosen_pairs(of, chosen, of.modalities), True)
-        return {name: float(value.detach()) for name, value in look.terms(group).items()}
+        _, group = matching.groups(chosen_pairs(of, chosen, of.modalities), True)
+        return {name: float(value.detach()) for name, value in matching.terms(group).items()}
 
     found = terms_of(torch.arange(60), present)
     needed = {m: m for m in "abc"} | {"a+b": "ab", "a+c": "ac", "b+c": "bc", JOINT: "abc"}
@@ -251,7 +251,7 @@ def test_a_sample_that_misses_a_modality_counts_in_the_laws_without_it(frequenci
 @pytest.mark.parametrize("joint", [False, True])
 def test_noise_is_warned_of_below_a_tenth_of_what_one_sample_leaves(joint: bool) -> None:
     """The mean kernel of two real samples of a class, times the class's synthetic samples, is 0.1 where the warning begins."""
-    of, law = problem(), replace(WHOLE, cross=False, joint=joint)
+    of, cf = problem(), replace(WHOLE, cross=False, joint=joint)
     z = {m: of.features[m].vectors / spread(of, m) for m in of.modalities}
 
     def share(scale: float) -> float:
@@ -266,6 +266,6 @@ def test_noise_is_warned_of_below_a_tenth_of_what_one_sample_leaves(joint: bool)
     for _ in range(40):
         low, high = (low, (low + high) / 2) if share((low + high) / 2) < 0.1 else ((low + high) / 2, high)
     assert 0.098 < share(1.003 * high) < 0.1 < share(0.997 * low) < 0.102
-    replace(law, scale=0.997 * low).warn_of_noise(of, 8, True)  # a warning is an error here
+    replace(cf, scale=0.997 * low).warn_of_noise(of, 8, True)  # a warning is an error here
     with pytest.warns(LimbeckWarning, match="would follow the noise of 8 samples"):
-        replace(law, scale=1.003 * high).warn_of_noise(of, 8, True)
+        replace(cf, scale=1.003 * high).warn_of_noise(of, 8, True)

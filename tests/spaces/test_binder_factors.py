@@ -144,7 +144,7 @@ def test_a_set_made_at_a_fixed_anchor_never_regains_what_the_others_share(made: 
 
 
 def test_frequencies_that_are_too_high_repair_nothing_and_are_warned_of(made: Make) -> None:
-    with pytest.warns(LimbeckWarning, match="at scale = 3 the laws of a \\+ b \\+ c vanish"):
+    with pytest.warns(LimbeckWarning, match="at scale = 3 the characteristic functions of a \\+ b \\+ c vanish"):
         ties = repaired(made(), scale=3.0)
     assert max(map(abs, ties.values())) <= 0.3
 

@@ -34,7 +34,7 @@ UNBANKED = OnlyIf(
 )
 JOINT, KEPT = "joint", "kept blocks"
 ROWS = 1024  # real vectors that are projected at a time
-FEW = 256  # real samples of a group that show how large its law is
+FEW = 256  # real samples of a group that show how large its characteristic function is
 
 Vectors = Mapping[str, Tensor]  # modality to vectors [n, D_m], or name of a term to what belongs to it
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -63,12 +63,12 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True)
 class CharacteristicTargets:
-    """Which laws of a group of embeddings are compared, at which frequencies, and those of the real data there.
+    """Which characteristic functions of a group of embeddings are compared, at which frequencies, and those of the real data there.
 
-    Each modality has a law, and where asked for the sum of every two (`pair_sum`), and all of them together. Embeddings are unit
+    There is one for each modality, and where asked for one for the sum of every two (`pair_sum`) and one for all together. Embeddings are unit
     vectors divided by the median distance between real ones, so that a frequency of size one means the same in every modality.
 
-    With a bank the frequencies are drawn once, and a real law at them is computed once, over all real pairs of the group; a step
+    With a bank the frequencies are drawn once, and a real function at them is computed once, over all real pairs of the group; a step
     then never looks at a real sample.
 
     Args:
@@ -92,8 +92,8 @@ class CharacteristicTargets:
     joint: bool = False
 
     def at(self, problem: Problem, t: int) -> "MatchingStep":
-        """The laws as step t compares them."""
-        return MatchingStep(self, problem, t, self.views.at(problem, t), self.waves(problem, t), problem.modalities)
+        """What step t compares."""
+        return MatchingStep(self, problem, t, self.views.at(problem, t), self.freqs(problem, t), problem.modalities)
 
     def alone(self, modalities: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...], "CharacteristicTargets"]]:
         """Each term by itself: its name, the modalities that it reads, and targets that hold it (and, of `cross`, those of its modalities)."""
@@ -104,18 +104,18 @@ class CharacteristicTargets:
         if self.joint and len(modalities) > 1:
             yield JOINT, modalities, replace(self, cross=False)
 
-    def waves(self, problem: Problem, t: int) -> dict[str, Tensor]:
+    def freqs(self, problem: Problem, t: int) -> dict[str, Tensor]:
         """The frequencies of step t: a block `[D, K]` a modality and pair; a pair shares that of its wider modality."""
         if not self.frequencies:
             return {}
         if not self.bank:
             return self._draw(problem, "frequencies", t)
-        slot = t % self.bank
-        key = ("waves", self.frequencies, self.scale, self.drop, self.cross, slot)
-        return problem.once(key, lambda: self._draw(problem, "bank", slot))
+        bank_index = t % self.bank
+        key = ("waves", self.frequencies, self.scale, self.drop, self.cross, bank_index)
+        return problem.once(key, lambda: self._draw(problem, "bank", bank_index))
 
     def warn_of_noise(self, problem: Problem, pairs: int, per_class: bool | None) -> None:
-        """Warns where frequencies are so high that real laws vanish there, and only the noise 1 / n of n samples is left.
+        """Warns where frequencies are so high that real functions vanish there, and only the noise 1 / n of n samples is left.
 
         The mean of |Phi|^2 over frequencies is the mean kernel between two real samples. Below a tenth of 1 / n, averaged over
         the groups, a distance cannot fall below 1 / n and steps follow noise.
@@ -124,38 +124,38 @@ class CharacteristicTargets:
             problem: whose real data.
             pairs, per_class: see `Problem.groups`.
         """
-        look, whole, shares = self.at(problem, 0), JOINT if self.joint and len(problem.modalities) > 1 else None, []
+        matching, whole, shares = self.at(problem, 0), JOINT if self.joint and len(problem.modalities) > 1 else None, []
         for g, (among, count) in enumerate(problem.groups(pairs, per_class)):
             some = among[torch.randperm(len(among), generator=problem.rng(f"noise {g}"))[:FEW]]
-            parts, n = self.parts(look.vectors(some)), len(some)
+            parts, n = self.parts(matching.vectors(some)), len(some)
             kernels = self.kernels(parts, parts, problem.modalities)
             kernel = kernels[whole] if whole else torch.stack([*kernels.values()]).amin(0)
             if n > 1:
                 shares.append(float(kernel.sum() - n) / (n * (n - 1)) * count)
         if shares and sum(shares) / len(shares) < 0.1:
             warnings.warn(
-                f"at scale = {self.scale:g} the laws of {' + '.join(problem.modalities)} vanish at nearly all frequencies, and "
+                f"at scale = {self.scale:g} the characteristic functions of {' + '.join(problem.modalities)} vanish at nearly all frequencies, and "
                 f"steps would follow the noise of {pairs} samples; lower scale, or match fewer modalities at a time",
                 LimbeckWarning,
                 stacklevel=3,
             )
 
-    def of(self, vectors: Vectors, waves: Vectors) -> dict[str, Tensor]:
+    def of(self, vectors: Vectors, freqs: Vectors) -> dict[str, Tensor]:
         """The characteristic functions `complex [K]` of some vectors: one projection a modality and pair, none for the joint.
 
         Args:
             vectors: modality to `[n, D_m]`.
             waves: the frequencies, see `waves`.
         """
-        projections = {name: value @ waves[name] for name, value in self.parts(vectors).items()}
-        laws = {name: characteristic(p) for name, p in projections.items()}
+        projections = {name: value @ freqs[name] for name, value in self.parts(vectors).items()}
+        targets = {name: characteristic(p) for name, p in projections.items()}
         if self.joint and len(vectors) > 1:
             blocks = torch.stack([projections[m] for m in vectors])
-            laws[JOINT] = joint_characteristic([*(blocks * waves[KEPT][:, None] if self.drop else blocks)])
-        return laws
+            targets[JOINT] = joint_characteristic([*(blocks * freqs[KEPT][:, None] if self.drop else blocks)])
+        return targets
 
     def kernels(self, x: Vectors, y: Vectors, modalities: tuple[str, ...]) -> dict[str, Tensor]:
-        """The kernel matrices `[n, m]` of the same laws, of which the joint one is a product.
+        """The kernel matrices `[n, m]` that belong to the same functions; the joint one is a product.
 
         Args:
             x: what `parts` gave of one set.
@@ -175,13 +175,13 @@ class CharacteristicTargets:
     def _draw(self, problem: Problem, purpose: str, t: int) -> dict[str, Tensor]:
         drawn, k = problem.rng(purpose, t), self.frequencies
         widths = {m: problem.space.dims[m] for m in problem.modalities}
-        waves = {m: (self.scale * torch.randn(d, k, generator=drawn)).to(problem.device) for m, d in widths.items()}
+        freqs = {m: (self.scale * torch.randn(d, k, generator=drawn)).to(problem.device) for m, d in widths.items()}
         if self.cross:
             pairs = list(combinations(widths, 2))
-            waves |= {pair_name(a, b): waves[max(a, b, key=widths.__getitem__)] for a, b in pairs}
+            freqs |= {pair_name(a, b): freqs[max(a, b, key=widths.__getitem__)] for a, b in pairs}
         if self.drop:
-            waves[KEPT] = keep_blocks(len(widths), k, self.drop, drawn).to(waves[problem.modalities[0]])
-        return waves
+            freqs[KEPT] = keep_blocks(len(widths), k, self.drop, drawn).to(freqs[problem.modalities[0]])
+        return freqs
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class MatchingStep:
     """What one step compares: targets at the frequencies and under the augmentation of that step.
 
     Args:
-        laws: which, and how.
+        targets: which functions, and how.
         problem: whose real data.
         t: step.
         view: which augmentation of the data.
@@ -197,11 +197,11 @@ class MatchingStep:
         modalities: which are compared.
     """
 
-    laws: CharacteristicTargets
+    targets: CharacteristicTargets
     problem: Problem
     t: int
     view: int
-    waves: Vectors
+    freqs: Vectors
     modalities: tuple[str, ...]
 
     def groups(self, synthetic: Synthetic, per_class: bool | None) -> Iterator[Group]:
@@ -211,7 +211,7 @@ class MatchingStep:
             synthetic: the set.
             per_class: see `Problem.groups`.
         """
-        vectors = encode(self.problem.space, synthetic, moved=self.laws.views.move(self.problem, self.view))
+        vectors = encode(self.problem.space, synthetic, moved=self.targets.views.move(self.problem, self.view))
         small = {m: vectors[m] / spread(self.problem, m) for m in self.problem.modalities}
         labels = self.problem.source.labels if self.problem.by_class(per_class) else None
         start = 0
@@ -221,9 +221,9 @@ class MatchingStep:
             start += count
 
     def terms(self, group: Group, distance: Distance = square_distance) -> dict[str, Tensor]:
-        """The distance of each law of the synthetic samples of a group to that of its real ones.
+        """The distance of each function of the synthetic samples of a group to that of its real ones.
 
-        A real sample that misses a modality has its part in every law that does not ask for it.
+        A real sample that misses a modality counts in every function that does not ask for it.
 
         Args:
             group: which.
@@ -232,15 +232,15 @@ class MatchingStep:
         if len(self.problem.complete) == len(self.problem.source):
             return self._terms(group, distance)
         terms = {}
-        for name, modalities, laws in self.laws.alone(self.modalities):
+        for name, modalities, targets in self.targets.alone(self.modalities):
             own = {m: group.own[m] for m in modalities}
-            look = replace(self, laws=laws, modalities=modalities)
-            terms[name] = look._terms(group._replace(among=look._among(group.label), own=own), distance)[name]
+            matching = replace(self, targets=targets, modalities=modalities)
+            terms[name] = matching._terms(group._replace(among=matching._among(group.label), own=own), distance)[name]
         return terms
 
     def vectors(self, among: Tensor) -> dict[str, Tensor]:
         """Real vectors of some pairs that hold the modalities, divided by their `spread`: modality to `[n, D_m]`."""
-        rows, views = self._pairs.rows, self.laws.views
+        rows, views = self._pairs.rows, self.targets.views
         return {
             m: views.vectors(self.problem, m, self.view)[rows[m][among]] / spread(self.problem, m)
             for m in self.modalities
@@ -259,51 +259,51 @@ class MatchingStep:
 
     def _terms(self, group: Group, distance: Distance) -> dict[str, Tensor]:
         """Those of pairs that hold all of the look's modalities."""
-        if not self.laws.frequencies:
+        if not self.targets.frequencies:
             return self._by_kernel(group)
         real = self._real(group)
-        return {name: distance(law, real[name]) for name, law in self.laws.of(group.own, self.waves).items()}
+        return {name: distance(cf, real[name]) for name, cf in self.targets.of(group.own, self.freqs).items()}
 
     def _real(self, group: Group) -> dict[str, Tensor]:
         """Of all real pairs and once for a bank, else of a batch."""
-        if not self.laws.bank:
-            return self._law(self._drawn(group, self.t))
-        slot = self.t % self.laws.bank
-        key = (self.laws, self.modalities, "real", slot, group.number, len(group.among), self.view)
-        return self.problem.once(key, lambda: self._law(group.among))
+        if not self.targets.bank:
+            return self._mean_cf(self._drawn(group, self.t))
+        bank_index = self.t % self.targets.bank
+        key = (self.targets, self.modalities, "real", bank_index, group.number, len(group.among), self.view)
+        return self.problem.once(key, lambda: self._mean_cf(group.among))
 
     @torch.no_grad()
-    def _law(self, among: Tensor) -> dict[str, Tensor]:
+    def _mean_cf(self, among: Tensor) -> dict[str, Tensor]:
         total: dict[str, Tensor] = {}
         for rows in among.split(ROWS):
-            for name, law in self.laws.of(self.vectors(rows), self.waves).items():
-                total[name] = total.get(name, torch.zeros_like(law)) + law * (len(rows) / len(among))
+            for name, cf in self.targets.of(self.vectors(rows), self.freqs).items():
+                total[name] = total.get(name, torch.zeros_like(cf)) + cf * (len(rows) / len(among))
         return total
 
     def _drawn(self, group: Group, t: int) -> Tensor:
-        if len(group.among) <= self.laws.batch:
+        if len(group.among) <= self.targets.batch:
             return group.among
         order = torch.randperm(len(group.among), generator=self.problem.rng(f"real {group.number}", t))
-        return group.among[order[: self.laws.batch]]
+        return group.among[order[: self.targets.batch]]
 
     def _by_kernel(self, group: Group) -> dict[str, Tensor]:
-        laws, modalities = self.laws, self.modalities
-        key = (laws, modalities, group.number, len(group.among), self.view)
-        if len(group.among) <= laws.batch:
-            real = self.problem.once((*key, "parts"), lambda: laws.parts(self.vectors(group.among)))
+        targets, modalities = self.targets, self.modalities
+        key = (targets, modalities, group.number, len(group.among), self.view)
+        if len(group.among) <= targets.batch:
+            real = self.problem.once((*key, "parts"), lambda: targets.parts(self.vectors(group.among)))
         else:
-            real = laws.parts(self.vectors(self._drawn(group, self.t)))
+            real = targets.parts(self.vectors(self._drawn(group, self.t)))
         within = self.problem.once((*key, "within"), lambda: self._within(self._drawn(group, 0)))
-        mine = laws.parts(group.own)
-        cross = laws.kernels(mine, real, modalities)
-        return {n: kernel_distance(k, cross[n], within[n]) for n, k in laws.kernels(mine, mine, modalities).items()}
+        mine = targets.parts(group.own)
+        cross = targets.kernels(mine, real, modalities)
+        return {n: kernel_distance(k, cross[n], within[n]) for n, k in targets.kernels(mine, mine, modalities).items()}
 
     @torch.no_grad()
     def _within(self, drawn: Tensor) -> dict[str, Tensor]:
         """The mean kernel within a real group: a constant, so one draw stands for all."""
-        parts, sums = self.laws.parts(self.vectors(drawn)), dict[str, Tensor]()
+        parts, sums = self.targets.parts(self.vectors(drawn)), dict[str, Tensor]()
         for rows in torch.arange(len(drawn)).split(ROWS):
             some = {name: z[rows.to(z.device)] for name, z in parts.items()}
-            for name, k in self.laws.kernels(some, parts, self.modalities).items():
+            for name, k in self.targets.kernels(some, parts, self.modalities).items():
                 sums[name] = sums.get(name, k.new_zeros(())) + k.sum() / len(drawn) ** 2
         return sums

@@ -1,4 +1,4 @@
-"""ImageBindDC: matches laws in a unified space: each modality, every two together, all together."""
+"""ImageBindDC: matches distributions in a unified space, by characteristic functions: each modality, every two together, all together."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -39,8 +39,8 @@ class ImageBindDC(CharacteristicMatching):
 
     for each class c. What stands for two modalities and for all is the `variant`:
 
-    - cf: the laws of the paired sums x_m + x_n, and of the concatenation of all. Both see which sample belongs to which.
-    - hybrid: the joint law as in cf, but D between the laws of a_i + w_i and v_i + b_i, where (a, v) are as many real pairs as
+    - cf: the characteristic functions of the paired sums x_m + x_n, and of the concatenation of all. Both see which sample belongs to which.
+    - hybrid: the joint function as in cf, but D between those of a_i + w_i and v_i + b_i, where (a, v) are as many real pairs as
       there are synthetic ones (b, w), drawn anew at each step. It hardly sees the pairing, and less the larger the set.
     - cosine: two inner products, as published, see `limbeck.objectives.pairing.cosine_terms`. They are no distances.
 
@@ -48,9 +48,9 @@ class ImageBindDC(CharacteristicMatching):
     with shared coordinates alone, and encoders of different widths are refused; in cf the narrower is padded.
 
     Every tenth step logs how hard each level pulls at the embeddings, as the norm of its weighted gradient: a level that is far
-    below the others has no influence. A real sample that misses a modality has its part in the laws that do not ask for it.
+    below the others has no influence. A real sample that misses a modality counts in the functions that do not ask for it.
 
-    Real samples are encoded once, and at banked frequencies a step reads none of them, only the laws of all. Every step treats
+    Real samples are encoded once, and at banked frequencies a step reads none of them, only the functions of all. Every step treats
     all classes, each of which is compared with its own real samples; with `RowAdam`, no class moves another.
 
     Args:
@@ -88,7 +88,9 @@ class ImageBindDC(CharacteristicMatching):
     cross: NotNegative | None = None
     joint: NotNegative | None = None
     bank: Annotated[int, Ge(0), SAMPLED] = 8
-    drop: Annotated[float, Interval(ge=0, lt=1), OnlyIf(lambda o: o._targets.joint, "no joint law is compared")] = 0.0
+    drop: Annotated[
+        float, Interval(ge=0, lt=1), OnlyIf(lambda o: o._targets.joint, "no joint function is compared")
+    ] = 0.0
     distance: Annotated[Literal["square", "root"], SAMPLED] = "square"
     init: Init = "herding"
 
@@ -119,18 +121,18 @@ class ImageBindDC(CharacteristicMatching):
             raise DataError(f"uni = 0 leaves no term for {problem.source.name}, which has one modality with this space")
 
     def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:
-        """Encodes the synthetic samples, and compares their laws with those of the real data, group by group."""
-        look, weights = self._targets.at(problem, t), self.weights
+        """Encodes the synthetic samples, and compares their characteristic functions with those of the real data, group by group."""
+        matching, weights = self._targets.at(problem, t), self.weights
         logs: dict[str, Tensor] = {}
         zero = torch.zeros((), device=problem.device)
         levels = {name: zero for name, weight in weights.items() if weight}
-        groups = list(look.groups(synthetic, self.per_class))
+        groups = list(matching.groups(synthetic, self.per_class))
         for group in groups:
-            terms = look.terms(group, self._distance)
+            terms = matching.terms(group, self._distance)
             if self.variant == "hybrid" and weights["cross"]:
-                terms |= self._hybrid(look, group)
+                terms |= self._hybrid(matching, group)
             if self.variant == "cosine":
-                terms |= self._cosine(look, group)
+                terms |= self._cosine(matching, group)
             for name, value in terms.items():
                 level = "uni" if name in group.own else JOINT if name.split()[0] == JOINT else "cross"
                 if level in levels:
@@ -153,35 +155,35 @@ class ImageBindDC(CharacteristicMatching):
     def _distance(self, x: Tensor, y: Tensor) -> Tensor:
         return square_distance(x, y) if self.distance == "square" else root_distance(x, y)
 
-    def _hybrid(self, look: MatchingStep, group: Group) -> dict[str, Tensor]:
+    def _hybrid(self, matching: MatchingStep, group: Group) -> dict[str, Tensor]:
         """The hybrid sums of every two modalities, with real pairs drawn for this step."""
         among, own = group.among, group.own
-        order = torch.randperm(len(among), generator=look.problem.rng(f"hybrid {group.number}", look.t))
-        real = look.vectors(among[order[: len(next(iter(own.values())))]])
+        order = torch.randperm(len(among), generator=matching.problem.rng(f"hybrid {group.number}", matching.t))
+        real = matching.vectors(among[order[: len(next(iter(own.values())))]])
         kernel = partial(gaussian_kernel, scale=self.scale)
         terms = {}
         for m, n in combinations(own, 2):
             x, y = hybrid_sums((real[m], real[n]), (own[m], own[n]))
             if self.frequencies:
-                value = self._distance(characteristic(x @ look.waves[m]), characteristic(y @ look.waves[m]))
+                value = self._distance(characteristic(x @ matching.freqs[m]), characteristic(y @ matching.freqs[m]))
             else:
                 value = kernel_distance(kernel(x, x), kernel(x, y), kernel(y, y))
             terms[pair_name(m, n)] = value
         return terms
 
-    def _cosine(self, look: MatchingStep, group: Group) -> dict[str, Tensor]:
+    def _cosine(self, matching: MatchingStep, group: Group) -> dict[str, Tensor]:
         """The two published terms of every two modalities, of unit vectors, against all real pairs of the group."""
         terms = {}
         for m, n in combinations(group.own, 2):
-            sizes = [spread(look.problem, x) for x in (m, n)]
-            key = (self, "moments", m, n, group.number, len(group.among), look.view)
-            real = look.problem.once(key, partial(self._moments, look, group.among, (m, n), sizes))
+            sizes = [spread(matching.problem, x) for x in (m, n)]
+            key = (self, "moments", m, n, group.number, len(group.among), matching.view)
+            real = matching.problem.once(key, partial(self._moments, matching, group.among, (m, n), sizes))
             own = pair_moments(group.own[m] * sizes[0], group.own[n] * sizes[1])
             terms[pair_name(m, n)], terms[f"{JOINT} {pair_name(m, n)}"] = cosine_terms(real, own)
         return terms
 
-    def _moments(self, look: MatchingStep, among: Tensor, names: tuple[str, str], sizes: list[float]) -> Moments:
-        vectors = look.vectors(among)
+    def _moments(self, matching: MatchingStep, among: Tensor, names: tuple[str, str], sizes: list[float]) -> Moments:
+        vectors = matching.vectors(among)
         x, y = (vectors[m] * size for m, size in zip(names, sizes, strict=True))
         return pair_moments(x, y)
 

@@ -44,13 +44,13 @@ class NCFM(CharacteristicMatching):
     amplitude: Share = 0.5
 
     def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:
-        """Encodes the synthetic samples, and compares their laws with those of the real data, group by group."""
-        look = self._targets.at(problem, t)
+        """Encodes the synthetic samples, and compares their characteristic functions with those of the real data, group by group."""
+        matching = self._targets.at(problem, t)
         distance = partial(root_distance, alpha=self.amplitude, beta=1 - self.amplitude)
         terms = dict.fromkeys(problem.modalities, torch.zeros((), device=problem.device))
-        groups = list(look.groups(synthetic, self.per_class))
+        groups = list(matching.groups(synthetic, self.per_class))
         for group in groups:
-            for name, value in look.terms(group, distance).items():
+            for name, value in matching.terms(group, distance).items():
                 terms[name] = terms[name] + value / len(groups)
         loss = torch.stack([*terms.values()]).sum()
         loss.backward()
