@@ -96,7 +96,7 @@ def test_every_tenth_step_logs_how_hard_each_level_pulls() -> None:
 def test_frequencies_at_which_nothing_is_left_are_warned_of(method: type) -> None:
     """The laws of the data vanish, and what remains is the noise of few samples."""
     of = problem(samples=200)
-    with pytest.warns(LimbeckWarning, match=r"at scale = 8 the laws .* lower scale"):
+    with pytest.warns(LimbeckWarning, match=r"at scale = 8 the characteristic functions .* lower scale"):
         method(**SMALL, scale=8.0).start(of)
     for scale in (0.5, 1.0):
         method(**SMALL, scale=scale).start(of)  # a warning is an error here
