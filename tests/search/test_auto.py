@@ -269,13 +269,23 @@ def test_details_change_one_choice_each() -> None:
     asked = [c.method.temperature for c in found]  # type: ignore[attr-defined]
     assert asked == [
         round(2 * best.method.temperature_of(count_of(problem(Budget(bytes="12kB")), best)), 3),
-        *[None] * 6,
+        *[None] * 8,
     ]
-    assert [c.method.ridge for c in found] == [20.0, 5.0, 50.0, 20.0, 20.0, 20.0, 20.0]  # type: ignore[attr-defined]
-    assert [c.storage.quality for c in found] == [20, 20, 20, 20, 14, 28, 20]
-    assert [c.storage.vectors for c in found] == ["int4", "int4", "int4", "int8", "int4", "int4", "int4"]
+    assert [c.method.ridge for c in found] == [20.0, 5.0, 50.0, *[20.0] * 6]  # type: ignore[attr-defined]
+    assert [c.storage.quality for c in found] == [20, 20, 20, 20, 14, 28, 40, 60, 20]
+    assert [c.storage.vectors for c in found] == ["int4", "int4", "int4", "int8", *["int4"] * 5]
     assert found[-1].label == "label_distillation(steps=2, init=prototypes), webp q20 int4"
     assert finer(problem(Budget(pairs=5)), Candidate(quick("random"), Storage()), candidates.FREE) == []
+
+
+@pytest.mark.parametrize(("share", "qualities"), [(0.39, [14, 28]), (0.41, [14, 28, 40, 60])])
+def test_much_finer_files_are_tried_where_much_of_the_data_fits(
+    share: float, qualities: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = problem(Budget(bytes="12kB"))
+    monkeypatch.setattr(candidates, "count_of", lambda problem, best: share * problem.available)
+    found = finer(of, Candidate(quick("random"), Storage("webp", 20)), candidates.FREE)
+    assert [c.storage.quality for c in found] == qualities
 
 
 def test_vectors_of_kept_samples_are_those_of_what_is_stored_and_read_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,7 @@ LOSSY = ("avif", "webp", "jpeg")  # by the bytes that photographs take at equal 
 LOOKED_AT = 48  # real samples whose files tell how many fit
 SMALLEST = 32  # pixels of a side that is made smaller
 HANDFUL = 20  # samples: up to so many pixels are learned, too
+MUCH = 0.4  # of the data: beyond it finer files may be worth more than more images
 SLOW = 400  # samples: up to so many, rules are tried whose time grows with their square
 
 
@@ -178,7 +179,8 @@ def others(problem: Problem, best: Candidate) -> list[Candidate]:
 def finer(problem: Problem, best: Candidate, free: Collection[str]) -> list[Candidate]:
     """The best with one choice changed each: temperature, ridge, the numbers of vectors, quality, the rule that chooses its samples.
 
-    The temperature is that of the default for the number of samples, doubled: where other encoders gain by a softer softmax.
+    The temperature is that of the default for the number of samples, doubled: where other encoders gain by a softer softmax. Storages were
+    compared with a quarter of the samples, which favours coarse files; where the best holds much of the data, much finer ones are tried.
     """
     learns = best.method.describe()["name"] == "label_distillation"
     found: list[Candidate] = []
@@ -190,8 +192,10 @@ def finer(problem: Problem, best: Candidate, free: Collection[str]) -> list[Cand
     if learns and "vectors" in free and problem.budget.limit is not None and "text" in problem.modalities:
         found.append(replace(best, storage=replace(best.storage, vectors="int8")))
     if best.storage.lossy and "quality" in free and problem.budget.limit is not None:
-        more = [round(best.storage.quality * factor) for factor in (0.7, 1.4)]
-        found += [replace(best, storage=replace(best.storage, quality=q)) for q in more if 1 <= q <= 100]
+        share = count_of(problem, best) / problem.available
+        factors = (0.7, 1.4, 2.0, 3.0) if share > MUCH else (0.7, 1.4)
+        qualities = [round(best.storage.quality * factor) for factor in factors]
+        found += [replace(best, storage=replace(best.storage, quality=q)) for q in qualities if 1 <= q <= 100]
     if learns and count_of(problem, best) <= SLOW:
         found.append(replace(best, method=replace(best.method, init="prototypes")))  # type: ignore[call-arg]
     return found
