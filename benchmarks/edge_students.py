@@ -102,7 +102,7 @@ class Bench:
         synthetic = method.start(problem)
         synthetic.generator.load_state_dict(weights)
         recipe = lb.Recipe.of(problem, method)
-        small = freeze(problem, recipe, method.finish(problem, synthetic), learned_text=False)
+        small = freeze(problem, recipe, method.materialize(problem, synthetic), learned_text=False)
         return small, seconds + time.process_time() - start
 
     def with_all(self, small, captions):

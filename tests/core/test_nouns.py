@@ -7,7 +7,7 @@ import torch
 
 import limbeck as lb
 from limbeck.check import toy_source
-from limbeck.core import Problem, Synthetic, chosen_pairs
+from limbeck.core import Method, Problem, Synthetic, chosen_pairs
 from limbeck.core.budget import per_class
 from limbeck.core.recipe import Recipe, differences
 from limbeck.errors import ConfigError, DataError
@@ -159,3 +159,14 @@ def test_encoders_follow_the_device_although_every_shard_is_cached(
 def test_hyper_parameters_that_cannot_work(options: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"`{next(iter(options))}` of cf must be"):
         lb.methods.CF(**options)
+
+
+def test_members_by_their_old_names_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"Mine\.rate is called lr_schedule now; rename it"):
+
+        class Mine(Method):
+            def rate(self, t: int) -> float:
+                return 1.0
+
+    class Plain(Method):  # an option may be called so
+        rate: float = 0.1

@@ -133,7 +133,7 @@ def test_schedule_and_clip_reach_the_optimizer() -> None:
         def clip(self) -> float:
             return 0.5
 
-        def rate(self, t: int) -> float:
+        def lr_schedule(self, t: int) -> float:
             return 0.0 if t else 1.0
 
     states = lb.steps(toy(), Clipped())

@@ -280,11 +280,11 @@ def test_rules_and_students_read_the_first_member(tmp_path: Path) -> None:
 
 def test_doctor_hears_of_steps_without_networks_and_of_the_members_of_a_pool() -> None:
     of, method = toy(image=POOL, n=8), LabelDistillation(steps=10)
-    costs, (seconds, size) = method.costs(of), method.prepares(of)
+    costs, (seconds, size) = method.estimates(of), method.preparation_cost(of)
     assert costs["memory for what is learned, estimated"] == 16 * 5 * 256
     assert 0 < costs["seconds of all steps, estimated"] < 10 and seconds > 0
     assert size == 4 * 1280 * 8, "the features of the second member"
-    assert LabelDistillation(steps=10).prepares(toy(n=8)) == (0.0, 0)
+    assert LabelDistillation(steps=10).preparation_cost(toy(n=8)) == (0.0, 0)
 
 
 # Soft labels --------------------------------------------------------------------------------------------------------------

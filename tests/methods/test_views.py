@@ -30,13 +30,13 @@ def stored(folder: Path) -> int:
 @pytest.mark.parametrize("method", slow_but([ImageBindDC, NCFM], NCFM))
 def test_a_method_says_what_its_views_will_take(tmp_path: Path, method: type[Method]) -> None:
     made = method(steps=6, augment=("crop", "color"), views=3, frequencies=16)  # type: ignore[call-arg]
-    seconds, size = made.prepares(problem(tmp_path))
+    seconds, size = made.preparation_cost(problem(tmp_path))
     assert seconds > 0 and size == 3 * SIZE and not stored(tmp_path), "nothing is stored"
     lb.distill(problem(tmp_path), made)
     assert stored(tmp_path) == 3
-    assert made.prepares(problem(tmp_path)) == (0, 0), "what is there costs nothing"
+    assert made.preparation_cost(problem(tmp_path)) == (0, 0), "what is there costs nothing"
     plain = method(steps=6, frequencies=16)  # type: ignore[call-arg]
-    assert plain.prepares(problem(tmp_path / "other")) == (0, 0), "nothing is augmented"
+    assert plain.preparation_cost(problem(tmp_path / "other")) == (0, 0), "nothing is augmented"
 
 
 def test_views_that_no_step_draws_cost_nothing(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ class Distill(Task):
         start = time.perf_counter()
         problem, method, source, found = self._chosen(tick)
         method.check(problem)  # before the features that the next notes read are made
-        _note_changes(problem, method.reads(), dict(self.fingerprints))
+        _note_changes(problem, method.extra_fingerprints(), dict(self.fingerprints))
         report_incomplete(problem)
         if "text" in problem.modalities:
             report_ceiling(source)

@@ -113,7 +113,7 @@ class Doctor(Task):
             method.learns_text, method.text_tokens, real=method.keeps_images
         )
         floats = 4 * pairs * sum(_components(problem, m, method.text_tokens) for m in problem.modalities)
-        seconds, disk = method.prepares(problem)
+        seconds, disk = method.preparation_cost(problem)
         if method.pools == "drawn":
             others = member_costs(problem)
             seconds, disk = seconds + others[0], disk + others[1]
@@ -129,7 +129,7 @@ class Doctor(Task):
             "memory for what is learned, estimated": floats * copies,
             "disk for experts and views, estimated": disk,
             "disk for checkpoints and set, estimated": floats * (copies - 1 or 1) * 2 + size * 2,
-            **method.costs(problem),
+            **method.estimates(problem),
         }
 
 

@@ -1,5 +1,6 @@
 """`Method`: hyper-parameters plus `start` and `step`. All that changes lives in the synthetic set."""
 
+import inspect
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from math import cos, pi
@@ -18,6 +19,15 @@ from limbeck.spaces.encoders.pool import members_of
 
 __all__ = ["Method"]
 
+RENAMED = {
+    "rate": "lr_schedule",
+    "prepares": "preparation_cost",
+    "costs": "estimates",
+    "sound": "validate",
+    "reads": "extra_fingerprints",
+    "finish": "materialize",
+    "cure": "remedy_for",
+}  # members of the contract, old name to new
 DRAW = "cf, covmatch, imagebind_dc, kip or ncfm"  # those with `pools` = drawn, for a message
 
 
@@ -42,6 +52,13 @@ class Method(ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     pools: ClassVar[Literal["all", "drawn", "none"]] = "none"
     again: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuses members by the names that they had: they would never be called."""
+        super().__init_subclass__(**kwargs)
+        for old, new in RENAMED.items():
+            if inspect.isfunction(vars(cls).get(old)):
+                raise ConfigError(f"{cls.__name__}.{old} is called {new} now; rename it")
 
     def __post_init__(self) -> None:
         validate(self)
@@ -135,23 +152,23 @@ class Method(ABC):
         """The largest norm of the whole gradient; `None` leaves it as it is."""
         return None
 
-    def rate(self, t: int) -> float:
+    def lr_schedule(self, t: int) -> float:
         """What every learning rate is multiplied by at step `t`: a schedule without state."""
         return 1.0
 
     def cosine(self, t: int) -> float:
-        """A cosine from 1 at the first step to 0 behind the last: a `rate` that many methods share."""
+        """A cosine from 1 at the first step to 0 behind the last: an `lr_schedule` that many methods share."""
         return (1 + cos(pi * t / self.steps)) / 2
 
     @abstractmethod
     def start(self, problem: Problem) -> Synthetic:
         """The synthetic set before the first step. May be costly, through `problem.cache`; repeatable."""
 
-    def prepares(self, problem: Problem) -> tuple[float, int]:
+    def preparation_cost(self, problem: Problem) -> tuple[float, int]:
         """Seconds and bytes in the cache that a run will take beyond its features and steps, estimated; nothing is stored."""
         return 0.0, 0
 
-    def costs(self, problem: Problem) -> dict[str, Any]:
+    def estimates(self, problem: Problem) -> dict[str, Any]:
         """More rows for `limbeck doctor`, such as the memory of a prior: name to value. A row of a name that doctor has replaces doctor's."""
         return {}
 
@@ -171,11 +188,11 @@ class Method(ABC):
         """
         return None
 
-    def reads(self) -> dict[str, str]:
+    def extra_fingerprints(self) -> dict[str, str]:
         """What else than source and space decides a run, such as the weights of a prior: name to digest, for its recipe."""
         return {}
 
-    def finish(self, problem: Problem, synthetic: Synthetic, folder: Path | None = None) -> Synthetic:
+    def materialize(self, problem: Problem, synthetic: Synthetic, folder: Path | None = None) -> Synthetic:
         """The samples that a set is frozen from, behind the last step: of a generator, drawn from it; else the set itself.
 
         Args:

@@ -74,7 +74,7 @@ class Recipe:
             fingerprints={
                 "source": problem.source.fingerprint,
                 "space": problem.space.fingerprint,
-                **method.reads(),
+                **method.extra_fingerprints(),
             },
         )
 

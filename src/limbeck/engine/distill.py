@@ -142,7 +142,7 @@ def _step(
             raise stop(Fault(f"the gradient norm = {norm} is not finite", method.remedy_for("gradient")))
         before = None if folder is None else copy.deepcopy((synthetic.state_dict(), optimizer.state_dict()))
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * method.rate(t)
+            group["lr"] = rate * method.lr_schedule(t)
         optimizer.step()
         logs["gradient"] = norm
     synthetic.project()
@@ -196,7 +196,7 @@ def _distilled(problem: Problem, method: Method, recipe: Recipe, folder: Run | N
                 problem.runtime.report(f"distil {recipe.method['name']}", state.step, state.total)
             except KeyboardInterrupt as stopped:
                 states.throw(stopped)
-    made = method.finish(problem, state.synthetic, None if folder is None else folder.folder)
+    made = method.materialize(problem, state.synthetic, None if folder is None else folder.folder)
     small = frozen(problem, recipe, made, learned_text=method.learns_text)
     if folder is not None:
         if processes.is_first():

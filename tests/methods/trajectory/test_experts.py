@@ -306,14 +306,14 @@ def test_one_caption_in_all_is_refused(tmp_path: Path) -> None:
 def test_a_method_says_what_its_experts_will_take(tmp_path: Path, precision: Any) -> None:
     method = MTTVL(**QUICK, students=("frozen", "convnet"), max_start=2, expert_rate=0.01, expert_precision=precision)
     problem = problem_in(tmp_path)
-    seconds, size = method.prepares(problem)
+    seconds, size = method.preparation_cost(problem)
     assert seconds > 0 and not entries(tmp_path)
     networks = [method._experts(problem, student).network for student in method.students]
     numbers = sum(value.numel() for network in networks for value in network.parameters())
     assert size == 2 * 2 * numbers * (4 if precision == "float32" else 2), "experts, epochs, numbers and bytes of each"
     method.start(problem)
     assert size == pytest.approx(sum(path.stat().st_size for path in entries(tmp_path)), rel=0.02)
-    assert method.prepares(problem_in(tmp_path)) == (0, 0), "what is there costs nothing"
+    assert method.preparation_cost(problem_in(tmp_path)) == (0, 0), "what is there costs nothing"
 
 
 def test_a_store_of_other_towers_is_named(tmp_path: Path) -> None:

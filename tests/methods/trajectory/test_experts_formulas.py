@@ -348,7 +348,7 @@ def test_kinds_of_what_is_learned_have_the_rates_that_are_given(tmp_path: Path) 
         assert len(found) == 7
         for name, lr in found.items():
             assert lr == next(value for start, value in kinds.items() if name.startswith(start)), name
-        factors = [method.rate(t) for t in range(40)]
+        factors = [method.lr_schedule(t) for t in range(40)]
         if update == "adam":
             assert factors == pytest.approx(
                 [(1 + torch.cos(torch.tensor(torch.pi * t / 40)).item()) / 2 for t in range(40)], abs=1e-6

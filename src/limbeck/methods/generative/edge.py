@@ -133,9 +133,9 @@ class Edge(Generated):
             more["features"] = LatentFeatures(channels, width, problem.rng("features"))
         return TunedPrior(prior, self.subset, self.rank, problem.rng("lora"), more)
 
-    def finish(self, problem: Problem, synthetic: Synthetic, folder: Path | None = None) -> Synthetic:
+    def materialize(self, problem: Problem, synthetic: Synthetic, folder: Path | None = None) -> Synthetic:
         """Samples, makes captions, and writes the prior where that is asked for."""
-        made = super().finish(problem, synthetic, folder)
+        made = super().materialize(problem, synthetic, folder)
         if self.save_prior and folder is None:
             warnings.warn("the prior is not saved: there is no run folder; pass run=", LimbeckWarning, stacklevel=2)
         elif self.save_prior and folder is not None and processes.is_first():
@@ -143,9 +143,9 @@ class Edge(Generated):
             synthetic.generator.save(folder / "prior")
         return made
 
-    def costs(self, problem: Problem) -> dict[str, Any]:
+    def estimates(self, problem: Problem) -> dict[str, Any]:
         """With those of updates: the prior's counted operations at the measured speed, the joint encoder's measured time."""
-        found = super().costs(problem)
+        found = super().estimates(problem)
         cost = self._cost(problem)
         seconds = cost.update / found["operations a second, measured"]
         if self.features == "decoded":

@@ -117,7 +117,7 @@ class LabelDistillation(Method):
         """A text that is learned is an embedding."""
         return self.learn in ("auto", "text")
 
-    def rate(self, t: int) -> float:
+    def lr_schedule(self, t: int) -> float:
         """Cosine decay to zero."""
         return self.cosine(t)
 
@@ -271,11 +271,11 @@ class LabelDistillation(Method):
         seen = among[random([], problem.candidates.sample[among], READ, problem.rng("scale"))]
         return fitted_scale(tower(seen) @ start, labels[problem.candidates.sample[seen]].to(problem.device))
 
-    def prepares(self, problem: Problem) -> tuple[float, int]:
+    def preparation_cost(self, problem: Problem) -> tuple[float, int]:
         """The features of the members of a pool beyond the first."""
         return member_costs(problem)
 
-    def costs(self, problem: Problem) -> dict[str, Any]:
+    def estimates(self, problem: Problem) -> dict[str, Any]:
         """Steps without a network, timed on vectors of the same shapes, and memory for what is learned alone."""
         target = self.target(problem)
         pairs = problem.pairs(self.learns_text, real=True)

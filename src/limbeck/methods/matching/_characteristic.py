@@ -47,7 +47,7 @@ class CharacteristicMatching(LearnedPairs):
     def _targets(self) -> CharacteristicTargets:
         """Which functions of the real data are compared."""
 
-    def rate(self, t: int) -> float:
+    def lr_schedule(self, t: int) -> float:
         """Cosine decay to zero."""
         return self.cosine(t)
 
@@ -57,7 +57,7 @@ class CharacteristicMatching(LearnedPairs):
         self._targets.warn_of_noise(problem, len(synthetic), self.per_class)
         return synthetic
 
-    def prepares(self, problem: Problem) -> tuple[float, int]:
+    def preparation_cost(self, problem: Problem) -> tuple[float, int]:
         """Those of the augmented views."""
         return self._targets.views.cost(problem, self.steps)
 

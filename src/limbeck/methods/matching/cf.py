@@ -76,7 +76,7 @@ class CF(LearnedPairs):
     lr_text: NotNegative = 0.01
     lr_other: NotNegative = 0.05
 
-    def rate(self, t: int) -> float:
+    def lr_schedule(self, t: int) -> float:
         """Cosine decay to zero."""
         return self.cosine(t)
 

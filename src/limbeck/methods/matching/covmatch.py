@@ -125,7 +125,7 @@ class CovMatch(Method):
         """`tokens`, where the text encoder is trained."""
         return self.tokens if self.text == "encoder" else 0
 
-    def rate(self, t: int) -> float:
+    def lr_schedule(self, t: int) -> float:
         """Cosine decay to zero for adam, constant for sgd."""
         return self.cosine(t) if self.update == "adam" else 1.0
 

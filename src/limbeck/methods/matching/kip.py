@@ -61,7 +61,7 @@ class KIP(Method):
         """Text is an embedding."""
         return True
 
-    def rate(self, t: int) -> float:
+    def lr_schedule(self, t: int) -> float:
         """Cosine decay to zero."""
         return self.cosine(t)
 

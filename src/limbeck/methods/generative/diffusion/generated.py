@@ -91,7 +91,7 @@ class Generated(Method):
             check_ability(check_captioner(self.captioner), self.stage, self.captions - 1)
         self.images(problem, problem.available)
 
-    def reads(self) -> dict[str, str]:
+    def extra_fingerprints(self) -> dict[str, str]:
         """A digest of the prior's files, and of a list of prompts."""
         path = listed(self.prompts)
         return {
@@ -137,7 +137,7 @@ class Generated(Method):
         """Bytes of an image with its captions."""
         return problem.sample_bytes(learned_text=False, masks=False, captions=self.captions)
 
-    def costs(self, problem: Problem) -> dict[str, Any]:
+    def estimates(self, problem: Problem) -> dict[str, Any]:
         """Memory and time of sampling, from the configuration of the prior and the speed of this device; no weight is read."""
         cost, speed = self._cost(problem), throughput(problem.device, self.precision)
         images, size = self.images(problem), round(self._image_bytes(problem))
@@ -185,7 +185,7 @@ class Generated(Method):
         return prior
 
     def tuned(self, problem: Problem) -> TunedPrior | None:
-        """The prior with what of it is trained; `None` where nothing is, and the prior is kept for `finish`."""
+        """The prior with what of it is trained; `None` where nothing is, and the prior is kept for `materialize`."""
         self._kept(problem)
         return None
 
@@ -200,7 +200,7 @@ class Generated(Method):
         """Share of the schedule that sampling goes through."""
         return 1.0
 
-    def finish(self, problem: Problem, synthetic: Synthetic, folder: Path | None = None) -> Synthetic:
+    def materialize(self, problem: Problem, synthetic: Synthetic, folder: Path | None = None) -> Synthetic:
         """Samples the images, and makes their new captions; what is done is kept in `folder`, where there is one."""
         tuned = synthetic.generator
         prior = tuned.prior if isinstance(tuned, TunedPrior) else self._kept(problem)

@@ -150,7 +150,7 @@ class TrajectoryMatching(Method, ABC):
         """`max_norm`."""
         return self.max_norm or None
 
-    def rate(self, t: int) -> float:
+    def lr_schedule(self, t: int) -> float:
         """Cosine decay to zero for adam, constant for sgd."""
         return self.cosine(t) if self.update == "adam" else 1.0
 
@@ -211,7 +211,7 @@ class TrajectoryMatching(Method, ABC):
                 experts.snapshot(k, self._last)
         return synthetic
 
-    def prepares(self, problem: Problem) -> tuple[float, int]:
+    def preparation_cost(self, problem: Problem) -> tuple[float, int]:
         """Those of the experts."""
         costs = [self._experts(problem, student).cost(self.experts, self._last) for student in self.students]
         return sum(seconds for seconds, _ in costs), sum(size for _, size in costs)
