@@ -124,7 +124,7 @@ def test_captioners_of_models_say_what_they_are(models: dict[str, str]) -> None:
         Captions(models["blip"], prompt="What is it?").caption(IMAGES, NONE)
     with pytest.raises(ConfigError, match="no processor of both images and texts"):
         Captions(models["segformer"]).caption(IMAGES, NONE)
-    with pytest.raises(ConfigError, match="batch_size and max_tokens are 1 or more"):
+    with pytest.raises(ConfigError, match="`batch_size` of hf must be 1 or more, got 0"):
         Captions("a/model", batch_size=0)
     for part in (Captions("no-such/model"), Masks("no-such/model")):
         with pytest.raises(ConfigError, match=r"'no-such/model' cannot be read.*a folder that save_pretrained wrote"):
@@ -182,7 +182,7 @@ def test_segmenters_refuse_other_labels_and_other_models(models: dict[str, str])
         Masks(models["segformer"], label="dog,cat").segment(IMAGES, NONE)
     with pytest.raises(ConfigError, match="BlipForConditionalGeneration, which makes no segments"):
         Masks(models["blip"]).segment(IMAGES, NONE)
-    with pytest.raises(ConfigError, match="threshold is from 0 to 1, got 2"):
+    with pytest.raises(ConfigError, match="`threshold` of hf must be from 0 to 1, got 2"):
         Masks("a/model", threshold=2.0)
 
 
