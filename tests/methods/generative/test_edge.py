@@ -448,7 +448,7 @@ def test_what_cannot_work_is_refused() -> None:
     ):
         with pytest.raises(ConfigError, match=says):
             edge(**options).start(task())  # before anything is trained
-    with pytest.raises(ConfigError, match="strength of prototype_prior is above 0 and at most 1, got 7"):
+    with pytest.raises(ConfigError, match="`strength` of prototype_prior must be above 0 and at most 1, got 7"):
         PrototypePrior(strength=7)
     with pytest.raises(ConfigError, match=r"asks for .* captions of different samples, and .* has 24; ask for less"):
         space = lb.space(image="convnet", text="bag_of_words")
