@@ -199,8 +199,8 @@ def test_rows_say_what_differs_and_a_row_more_keeps_the_others(train, space, cac
     judge = module.evaluate
     monkeypatch.setattr(module, "evaluate", lambda *a, **k: judged.append(a[5]) or judge(*a, **k))
     after = run("random", DM(steps=1, width=8), DM(steps=1, width=8, init="herding", augment=("color", "crop")))
-    default = "dm(steps=1, width=8, init=random, augment=color,crop,cutout,flip,rotate,scale)"
-    other = "dm(steps=1, width=8, init=herding, augment=color,crop)"
+    default = "dm(steps=1, init=random, width=8, augment=color,crop,cutout,flip,rotate,scale)"
+    other = "dm(steps=1, init=herding, width=8, augment=color,crop)"
     assert set(after) == {"random", default, other}
     assert [name for name in judged if "at the bytes" not in name] == [other]
     assert after[default] == before["dm(steps=1, width=8)"]

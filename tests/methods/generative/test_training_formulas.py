@@ -12,6 +12,7 @@ from limbeck.check import toy_source
 from limbeck.core import Recipe
 from limbeck.engine.run import Run
 from limbeck.runtime.random import stream
+from limbeck.runtime.runtime import Runtime
 
 pytest.importorskip("diffusers", reason="needs the diffusion extra")
 from limbeck.methods.generative.diffusion.small import small_pipeline
@@ -35,7 +36,7 @@ def trainer(**options: Any) -> tuple[_Trainer, Any, lb.Source]:
     held, images = _read(source)
     texts = [text for i in held for text in source.captions[i]]
     pipe = small_pipeline(texts, 16, (8, 8), 8, how.text_layers, length=12, prediction=how.prediction, seed=0)
-    return _Trainer(source, held, images, pipe, how, "cpu", None), pipe, source
+    return _Trainer(source, held, images, pipe, how, Runtime()), pipe, source
 
 
 def test_the_first_phase_is_a_variational_autoencoder() -> None:
