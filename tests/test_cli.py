@@ -688,7 +688,10 @@ def test_an_option_of_several_numbers_or_none_takes_both(words: str, expected: o
     assert typed(option, words) == expected
 
 
-@pytest.mark.parametrize(("data", "shown"), [("demo", False), ("folder:pets", False), ("manifest:rows.csv", True)])
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [("demo", False), ("folder:pets", False), ("scenes:x", False), ("manifest:rows.csv", True)],
+)
 def test_help_shows_no_encoders_of_what_the_data_lack(data: str, shown: bool) -> None:
     text = help_of(distill.Distill, [data, "--method", "cf", "--help"])
     assert ("--space.audio" in text) == ("--space.depth.resolution" in text) == shown

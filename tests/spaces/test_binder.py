@@ -163,6 +163,9 @@ def test_missing_modalities_are_counted_and_what_they_hold_is_not_read(tmp_path:
     manifest["samples"] = {older.get(key, key): count for key, count in counted.items()}
     (tmp_path / "0" / MANIFEST).write_text(json.dumps(seal(manifest)))
     assert read_manifest(tmp_path / "0")["samples"] == counted
+    del manifest["samples"]  # no reader of spaces needs them
+    (tmp_path / "0" / MANIFEST).write_text(json.dumps(seal(manifest)))
+    assert len(load_space(tmp_path / "0").modalities) == 3
 
 
 def test_each_caption_is_met(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -198,10 +198,13 @@ def _lacking(command: type[Command], line: Line) -> list[list[str]]:
     """The first two words of options that are of no use for the data that the line names: encoders of sound or depth that they lack."""
     for f in (f for f in _visible(command) if f.metadata.get("kind") == "source" and f.name == command.words):
         for _, spec in _chosen(command, f, line):
-            family, argument = registry.parse_spec(spec)
+            family, _ = registry.parse_spec(spec)
             if family in registry.names("source"):
-                source = registry.get("source", family)
-                present = {form.modality.name for form in source(argument).forms}
+                try:
+                    source = registry.get("source", family)
+                except MissingDependency:  # half a line is enough to help with
+                    return []
+                present = {form.modality.name for form in source().forms}
                 present |= {
                     option.name.partition("_")[0] for option in fields(source)
                 }  # such as depth_unit, which adds it

@@ -149,7 +149,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         _check_heads(manifest)
     except ValueError as error:
         raise StorageError(f"{path} is not a manifest of a bound space: {error}; {REMEDY}") from error
-    return {**manifest, "samples": renamed(manifest["samples"], OLD_KEYS)}
+    if "samples" in manifest:
+        manifest["samples"] = renamed(manifest["samples"], OLD_KEYS)
+    return manifest
 
 
 def _check_heads(manifest: Mapping[str, Any]) -> None:
