@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from numbers import Integral, Real
@@ -166,8 +167,9 @@ def file_of(kind: str, name: str) -> Path | None:
     return _own(kind).get(name)
 
 
-def _own(kind: str) -> dict[str, Path]:
-    """Name to file."""
+@cache
+def _own(kind: str) -> Mapping[str, Path]:
+    """Name to file; looked up once, as the files of a package stay."""
     folder = ROOT.joinpath(*KINDS[kind].split(".")[1:])
     files = (*folder.glob("*.py"), *folder.glob("*/*.py"))
     return {path.stem: path for path in files if not path.stem.startswith("_")}

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-__all__ = ["PairIndex", "first_of_each"]
+__all__ = ["PairIndex", "first_of_each", "first_rows"]
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,7 @@ class PairIndex:
             samples: how many the source has.
         """
         counts = {m: torch.bincount(owner, minlength=samples) for m, owner in owners.items()}
-        first = {m: torch.where(n > 0, n.cumsum(0) - n, torch.full_like(n, -1)) for m, n in counts.items()}
-        return cls(torch.arange(samples), first, counts)
+        return cls(torch.arange(samples), {m: first_rows(count) for m, count in counts.items()}, counts)
 
     def __len__(self) -> int:
         return len(self.sample)
@@ -113,6 +112,19 @@ class PairIndex:
         count = self.counts[modality][index]
         drawn = (torch.rand(len(index), generator=generator) * count).long()
         return self.first[modality][index] + drawn.minimum((count - 1).clamp(min=0))
+
+
+def first_rows(counts: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+    """The first row of each sample, whose rows stand one after the other; -1 where it has none.
+
+    Args:
+        counts: how many rows each sample has.
+
+    Example:
+        >>> first_rows(torch.tensor([2, 0, 1])).tolist()
+        [0, -1, 2]
+    """
+    return torch.where(counts > 0, counts.cumsum(0) - counts, torch.full_like(counts, -1))
 
 
 def first_of_each(sample: Int[Tensor, " r"]) -> Int[Tensor, " n"]:

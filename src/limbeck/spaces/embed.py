@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from limbeck.data.pairs import first_rows
 from limbeck.data.source import Source
 from limbeck.errors import ConfigError, DataError
 from limbeck.runtime.cache import Cache, digest
@@ -60,9 +61,7 @@ class Features:
 
     def first(self, samples: int) -> Tensor:
         """The first row of each sample: `int64 [samples]`; -1 where it has none."""
-        counts = self.counts(samples)
-        starts = counts.cumsum(0) - counts
-        return torch.where(counts > 0, starts, torch.full_like(starts, -1))
+        return first_rows(self.counts(samples))
 
     def directions(self, samples: int) -> Tensor:
         """The mean direction of each sample's rows: `float [samples, D]`, of length 1; zero where it has none."""
