@@ -1,6 +1,6 @@
 """One set, many students: what does a set teach networks and encoders that it was not made with?
 
-    python examples/cross_architecture.py --per-class 5      # some ten minutes of a core
+    python examples/cross_architecture.py --per-class 5
     python examples/cross_architecture.py folder:pets --students convnet,resnet18,vgg11,vit_tiny --device cuda
     python examples/cross_architecture.py --toy          # the same in seconds
 

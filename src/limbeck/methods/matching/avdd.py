@@ -4,14 +4,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.optim import SGD, Optimizer
 
 from limbeck.constraints import Count, NotNegative
 from limbeck.core import Problem, Synthetic
-from limbeck.data.augment import OPERATIONS, Augment, siamese
+from limbeck.data.augment import siamese
 from limbeck.data.batch import Batch
-from limbeck.methods.matching._learned_pairs import LearnedPairs
-from limbeck.methods.matching._row_adam import rates
+from limbeck.methods.matching._means import MeanMatching
 from limbeck.networks.convnet import ConvNet
 from limbeck.objectives.moments import group_mean
 from limbeck.objectives.pairing import avdd_distance
@@ -22,7 +20,7 @@ __all__ = ["AVDD"]
 
 
 @dataclass(frozen=True)
-class AVDD(LearnedPairs):
+class AVDD(MeanMatching):
     """Matches means of every modality, of the sum and of the difference of every two, under new random ConvNets at every step.
 
         L = sum_c sum_m |d_m|^2 + sum_(m < n) icm |d_m + d_n|^2 + cgm |d_m - d_n|^2,    d_m = mean f_m(x_m) - mean f_m(s_m)
@@ -57,21 +55,12 @@ class AVDD(LearnedPairs):
         4
     """
 
-    steps: Count = 1000
     icm: NotNegative = 10.0
     cgm: NotNegative = 10.0
     batch: Count = 128
     lr: NotNegative = 0.05
     lr_text: NotNegative = 0.005
-    momentum: NotNegative = 0.5
-    width: Count = 128
     init: Init = "herding"
-    augment: Augment = tuple(OPERATIONS)
-    per_class: bool | None = None
-
-    def optimizer(self, synthetic: Synthetic) -> Optimizer:
-        """Stochastic gradient descent with momentum; every class has a gradient at every step."""
-        return SGD(rates(synthetic, self.lr, self.lr_text), lr=self.lr, momentum=self.momentum)
 
     def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:
         """New networks, one augmentation, the distances of means."""

@@ -4,21 +4,19 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.optim import SGD, Optimizer
 
-from limbeck.constraints import Count, NotNegative
+from limbeck.constraints import NotNegative
 from limbeck.core import Problem, Synthetic
-from limbeck.data.augment import OPERATIONS, Augment, by_group, siamese
-from limbeck.methods.matching._learned_pairs import LearnedPairs
+from limbeck.data.augment import by_group, siamese
+from limbeck.methods.matching._means import MeanMatching
 from limbeck.networks.convnet import ConvNet
 from limbeck.objectives.moments import group_mean, mean_distance
-from limbeck.objectives.selection import Init
 
 __all__ = ["DM"]
 
 
 @dataclass(frozen=True)
-class DM(LearnedPairs):
+class DM(MeanMatching):
     """Matches mean features of real and synthetic images under a new random ConvNet every step, class by class.
 
         L = sum_c || mean_i f(A(x_i)) - mean_j f(A(s_j)) ||^2      f: random weights, A: one Siamese augmentation
@@ -46,29 +44,14 @@ class DM(LearnedPairs):
         4
     """
 
-    steps: Count = 1000
-    batch: Count = 256
     lr: NotNegative = 1.0
     lr_text: NotNegative = 0.1
-    momentum: NotNegative = 0.5
-    width: Count = 128
-    init: Init = "random"
-    augment: Augment = tuple(OPERATIONS)
-    per_class: bool | None = None
 
     def check(self, problem: Problem) -> None:
         """Refuses modalities that it has no means of."""
         super().check(problem)
         instead = "avdd with icm and cgm of 0 is dm of every modality, or "
         self.refuse_others(problem, {"image": "images", "text": "texts"}, instead)
-
-    def optimizer(self, synthetic: Synthetic) -> Optimizer:
-        """Stochastic gradient descent with momentum."""
-        return SGD(
-            [{"params": [v], "lr": self.lr_text if m == "text" else self.lr} for m, v in synthetic.learned.items()],
-            lr=self.lr,
-            momentum=self.momentum,
-        )
 
     def step(self, problem: Problem, synthetic: Synthetic, t: int) -> dict[str, float | Tensor]:
         """One new network, one augmentation a group, the distance of means."""
